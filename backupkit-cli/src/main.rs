@@ -1,0 +1,3 @@
+//! Placeholder of backupkit-cli.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Local folders as source, destination and target.

@@ -1,0 +1,138 @@
+//! The trait to implement for keeping repositories in a new kind of place.
+
+mod key;
+mod payload;
+
+use std::fmt;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::probe::Probe;
+
+pub use key::ObjectKey;
+pub use payload::Payload;
+
+/// A place that keeps the files of a repository.
+///
+/// # Contract
+/// 1. [`create`](Self::create) is atomic and durable on return, and never replaces: the same bytes
+///    under the same key are success, others are `AlreadyExists`.
+/// 2. [`get`](Self::get) returns the bytes as created; a missing key is `NotFound`; a range beyond the
+///    end is `InvalidInput`, never fewer bytes.
+/// 3. [`list`](Self::list) gives every object with the prefix once, or an error; never a part of them
+///    as if it were all. A prefix without objects gives nothing.
+/// 4. [`delete`](Self::delete) of what is gone succeeds.
+/// 5. A call that is dropped leaves either nothing or a whole object.
+/// 6. Calls may run at the same time.
+#[async_trait]
+pub trait Destination: fmt::Debug + Send + Sync + 'static {
+    /// What the destination can do. Constant over its life.
+    fn capabilities(&self) -> DestinationCapabilities;
+
+    /// The destination as people write it, such as `/srv/repo` or `s3://bucket/prefix`. No secrets.
+    fn location(&self) -> String;
+
+    /// Tests whether the destination can be reached, read and written.
+    async fn check(&self) -> Result<Probe>;
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if other bytes have this key; `StorageFull` and `QuotaExceeded` where no bytes
+    /// fit.
+    async fn create(&self, key: &ObjectKey, payload: Payload) -> Result<()>;
+
+    /// Reads an object or a range of it.
+    async fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes>;
+
+    /// Looks at an object without reading it.
+    async fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta>;
+
+    /// Lists the objects whose keys are `prefix` or stand below it, such as `data` or `data/3f`.
+    fn list(&self, prefix: &ObjectKey) -> BoxStream<'static, Result<ObjectMeta>>;
+
+    /// Deletes an object.
+    async fn delete(&self, key: &ObjectKey) -> Result<()>;
+
+    /// Replaces an object only if it has the expected bytes (`None`: only if it does not exist).
+    /// Optional, see [`DestinationCapabilities::swap`].
+    ///
+    /// # Errors
+    /// `Conflict` if it has other bytes, `Unsupported` without the capability.
+    async fn swap(&self, key: &ObjectKey, _expected: Option<Bytes>, _bytes: Bytes) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this destination cannot replace objects",
+        ))
+    }
+}
+
+/// What a destination can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DestinationCapabilities {
+    /// How it keeps two writers from creating the same key.
+    pub exclusive_create: ExclusiveCreate,
+    /// The pack size it works best with; `None` leaves it to the engine.
+    pub preferred_pack_bytes: Option<u64>,
+    /// How many calls at the same time it works best with.
+    pub concurrency: usize,
+    /// Whether [`Destination::swap`] works.
+    pub swap: bool,
+}
+
+impl DestinationCapabilities {
+    /// Returns capabilities with atomic creation, this concurrency, and nothing special.
+    pub fn new(concurrency: usize) -> Self {
+        Self {
+            exclusive_create: ExclusiveCreate::Atomic,
+            preferred_pack_bytes: None,
+            concurrency,
+            swap: false,
+        }
+    }
+
+    /// Says that creation looks first and reads back after.
+    #[must_use]
+    pub fn with_checked_create(mut self) -> Self {
+        self.exclusive_create = ExclusiveCreate::Checked;
+        self
+    }
+
+    /// Names the pack size that works best.
+    #[must_use]
+    pub fn with_preferred_pack_bytes(mut self, bytes: u64) -> Self {
+        self.preferred_pack_bytes = Some(bytes);
+        self
+    }
+
+    /// Says that [`Destination::swap`] works.
+    #[must_use]
+    pub fn with_swap(mut self) -> Self {
+        self.swap = true;
+        self
+    }
+}
+
+/// How a destination keeps two writers from creating the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExclusiveCreate {
+    /// The storage refuses the second writer.
+    Atomic,
+    /// The adapter looks first and reads back after; a race is possible. The user gets one warning,
+    /// and the race cases of the conformance suite do not apply.
+    Checked,
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// The key.
+    pub key: ObjectKey,
+    /// The number of bytes.
+    pub size_bytes: u64,
+}

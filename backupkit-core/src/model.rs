@@ -1,0 +1,13 @@
+//! Plain data, no I/O: ids, paths, times, metadata and entries.
+
+mod entry;
+mod id;
+mod metadata;
+mod path;
+mod time;
+
+pub use entry::{Device, Entry, EntryKind, Fingerprint, Origin};
+pub use id::{BlobId, IndexId, KeyId, LockId, PackId, ParseIdError, SnapshotId};
+pub use metadata::{ExtendedAttribute, FileMode, Metadata};
+pub use path::EntryPath;
+pub use time::FileTime;

@@ -1,0 +1,1 @@
+//! For implementers of adapters: conformance suites, fault wrappers and fakes.

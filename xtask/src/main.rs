@@ -1,0 +1,3 @@
+//! Placeholder of xtask.
+
+fn main() {}
