@@ -1,12 +1,14 @@
 //! Plain data, no I/O: ids, paths, times, metadata and entries.
 
 mod entry;
+mod event;
 mod id;
 mod metadata;
 mod path;
 mod time;
 
 pub use entry::{Device, Entry, EntryKind, Fingerprint, Origin};
+pub use event::{Event, EventKind, Level, Progress};
 pub use id::{BlobId, IndexId, KeyId, LockId, PackId, ParseIdError, SnapshotId};
 pub use metadata::{ExtendedAttribute, FileMode, Metadata};
 pub use path::EntryPath;

@@ -1,0 +1,131 @@
+//! Whether another process of ours still lives, told by a file lock and never by process number.
+//!
+//! Each process holds an OS lock on a file of its own with a random name. The system releases it when
+//! the process ends, however it ends. Process numbers are reused and mean nothing in containers.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::env::Env;
+use crate::error::{Error, Result};
+
+/// This process, as other processes of ours on this machine see it. Clones share the lock.
+#[derive(Debug, Clone)]
+pub struct Instance(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: String,
+    /// The folder of the lock files, and our own locked file in it. `None`: others cannot tell
+    /// whether we live, and we cannot tell of them.
+    folder: Option<(PathBuf, File)>,
+}
+
+impl Instance {
+    /// Registers this process in `folder`, which all processes of a user on one machine share.
+    pub fn register(folder: &Path, env: &Env) -> Result<Self> {
+        let id = hex::encode(env.random::<16>()?);
+        let path = folder.join(format!("{id}.lock"));
+        let open = || -> std::io::Result<File> {
+            std::fs::create_dir_all(folder)?;
+            let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        let file = open().map_err(|error| Error::io(format!("lock {}", path.display()), error))?;
+        remove_dead_files(folder);
+        Ok(Self(Arc::new(Inner { id, folder: Some((folder.to_owned(), file)) })))
+    }
+
+    /// Returns an instance that nobody can see. Its locks are removed only by age.
+    pub fn anonymous(env: &Env) -> Result<Self> {
+        let id = hex::encode(env.random::<16>()?);
+        Ok(Self(Arc::new(Inner { id, folder: None })))
+    }
+
+    /// A random id of 32 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The host name as our locks carry it.
+    pub(crate) fn lock_hostname(&self, host: &str) -> String {
+        format!("{host}{MARK}{}", self.0.id)
+    }
+
+    /// Whether a lock with this host name is of an instance of ours, on this machine, that is dead
+    /// for certain.
+    pub(crate) fn is_dead(&self, lock_hostname: &str) -> bool {
+        let Some((_, id)) = lock_hostname.rsplit_once(MARK) else { return false };
+        let Some((folder, _)) = &self.0.folder else { return false };
+        if id == self.0.id || id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return false;
+        }
+        // No file: it ran elsewhere, or its file was cleaned away. Then only age can tell.
+        is_unlocked(&folder.join(format!("{id}.lock")))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A clean end leaves nothing; after a crash the file stays and tells so.
+        if let Some((folder, _)) = &self.folder {
+            drop(std::fs::remove_file(folder.join(format!("{}.lock", self.id))));
+        }
+    }
+}
+
+const MARK: &str = "/backupkit-";
+
+/// How long the file of a dead instance is kept: as long as its locks may matter.
+const KEEP_DEAD_FILES: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
+
+fn is_unlocked(path: &Path) -> bool {
+    let Ok(file) = OpenOptions::new().write(true).open(path) else { return false };
+    match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+    }
+}
+
+/// Best effort: a folder that cannot be cleaned is no reason not to back up.
+fn remove_dead_files(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age > KEEP_DEAD_FILES) && is_unlocked(&entry.path()) {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_dead_once_its_lock_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::system();
+        let ours = Instance::register(folder.path(), &env).unwrap();
+        let other = Instance::register(folder.path(), &env).unwrap();
+        let name = other.lock_hostname("host");
+        assert!(!ours.is_dead(&name));
+        // A crash leaves the file behind with its lock free.
+        let path = folder.path().join(format!("{}.lock", other.id()));
+        drop(other);
+        std::fs::write(&path, "").unwrap();
+        assert!(ours.is_dead(&name));
+    }
+
+    #[test]
+    fn foreign_locks_are_never_called_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = Instance::register(folder.path(), &Env::system()).unwrap();
+        for name in ["host", "host/backupkit-../../etc", "host/backupkit-", &ours.lock_hostname("h")] {
+            assert!(!ours.is_dead(name), "{name}");
+        }
+        assert!(!ours.is_dead(&format!("host/backupkit-{}", "0".repeat(32))));
+    }
+}

@@ -1,0 +1,187 @@
+//! What happens in a run: typed events, and progress.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{EntryPath, SnapshotId};
+
+/// Something that happened in a run. Holds no secrets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// Counts from 1 in each run, without gaps.
+    pub number: u64,
+    /// When.
+    #[serde(rename = "ts")]
+    pub at: Timestamp,
+    /// How much it matters.
+    pub level: Level,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// How much an event matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Good to know.
+    Info,
+    /// Something is missing or different, and the run goes on.
+    Warning,
+    /// A part of the run failed.
+    Error,
+}
+
+/// The kinds of events. `Display` gives the sentence for people.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "code", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The backup follows this snapshot.
+    ParentFound {
+        /// Where the repository is.
+        repository: String,
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// The backup goes on where an earlier one was paused.
+    Resumed {
+        /// Entries that were finished before.
+        entries: u64,
+        /// Bytes that were stored before.
+        bytes: u64,
+    },
+    /// A checkpoint could not be used, so the backup starts from the beginning.
+    CheckpointDropped {
+        /// Why.
+        reason: String,
+    },
+    /// Packs of a crashed run were found and are used again.
+    PacksRecovered {
+        /// Where the repository is.
+        repository: String,
+        /// How many.
+        packs: u64,
+    },
+    /// An entry is not in the snapshot because it could not be read.
+    EntryFailed {
+        /// Where it stands.
+        #[serde(flatten, serialize_with = "serialize_path")]
+        path: EntryPath,
+        /// Why.
+        reason: String,
+        /// The kind of error.
+        error: &'static str,
+    },
+    /// An entry changed while it was read; what one look gave was stored.
+    EntryChanged {
+        /// Where it stands.
+        #[serde(flatten, serialize_with = "serialize_path")]
+        path: EntryPath,
+    },
+    /// An entry was restored, but not all that belongs to it.
+    EntryIncomplete {
+        /// Where it stands.
+        #[serde(flatten, serialize_with = "serialize_path")]
+        path: EntryPath,
+        /// What is missing.
+        reason: String,
+    },
+    /// A repository takes no part in the rest of the run.
+    RepositorySetAside {
+        /// Where the repository is.
+        repository: String,
+        /// Why.
+        reason: String,
+    },
+    /// A snapshot was created.
+    SnapshotCreated {
+        /// Where the repository is.
+        repository: String,
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// The run rests; a checkpoint snapshot keeps what it stored.
+    Paused {
+        /// Where the repository is.
+        repository: String,
+        /// The checkpoint snapshot.
+        snapshot: SnapshotId,
+    },
+    /// Something else worth telling.
+    Note {
+        /// One sentence.
+        text: String,
+    },
+    /// A subscriber was too slow and missed some events; the report counts them all.
+    Missed {
+        /// How many.
+        events: u64,
+    },
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ParentFound { snapshot, .. } => write!(f, "follows snapshot {}", snapshot.short()),
+            Self::Resumed { entries, bytes } => {
+                write!(f, "goes on after a pause: {entries} entries, {bytes} bytes are stored")
+            }
+            Self::CheckpointDropped { reason } => {
+                write!(f, "starts from the beginning: {reason}")
+            }
+            Self::PacksRecovered { repository, packs } => {
+                write!(f, "{packs} packs of a crashed run are used again in {repository}")
+            }
+            Self::EntryFailed { path, reason, .. } => write!(f, "not backed up: {path}: {reason}"),
+            Self::EntryChanged { path } => {
+                write!(f, "changed while it was read, stored as one look gave it: {path}")
+            }
+            Self::EntryIncomplete { path, reason } => write!(f, "{path}: {reason}"),
+            Self::RepositorySetAside { repository, reason } => {
+                write!(f, "{repository} is left out of the rest of the run: {reason}")
+            }
+            Self::SnapshotCreated { repository, snapshot } => {
+                write!(f, "snapshot {} created in {repository}", snapshot.short())
+            }
+            Self::Paused { repository, .. } => write!(f, "paused; {repository} keeps what is stored"),
+            Self::Note { text } => f.write_str(text),
+            Self::Missed { events } => write!(f, "{events} messages were not shown"),
+        }
+    }
+}
+
+/// `path`, and `path_b64` where the names are not UTF-8.
+fn serialize_path<S: serde::Serializer>(path: &EntryPath, serializer: S) -> Result<S::Ok, S::Error> {
+    use base64::Engine as _;
+    use serde::ser::SerializeMap as _;
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("path", &path.to_string())?;
+    if path.names().any(|name| std::str::from_utf8(name).is_err()) {
+        let joined = path.names().collect::<Vec<_>>().join(&b'/');
+        let encoded = base64::engine::general_purpose::STANDARD.encode(joined);
+        map.serialize_entry("path_b64", &encoded)?;
+    }
+    map.end()
+}
+
+/// How far a run is. Only the latest counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Entries found so far.
+    pub listed_entries: u64,
+    /// Their bytes.
+    pub listed_bytes: u64,
+    /// Whether everything has been found, so that the two above are totals.
+    pub listing_done: bool,
+    /// Entries finished.
+    pub finished_entries: u64,
+    /// Their bytes, read or known from an earlier snapshot.
+    pub finished_bytes: u64,
+    /// Bytes read from the source, or from the repository by a restore.
+    pub read_bytes: u64,
+    /// Entries with problems.
+    pub problems: u64,
+}

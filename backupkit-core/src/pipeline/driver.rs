@@ -1,0 +1,442 @@
+//! The heart of a backup: lists, hands entries to readers, and puts finished ones into directories.
+//!
+//! One task owns all state and does no I/O of its own beyond looking at parents; everything slow runs
+//! in tasks that answer with a [`Message`]. Listing is ordered, completion is not.
+
+mod listing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::task::JoinSet;
+
+use super::directories::{Closing, Directories, encode_tree};
+use super::lane;
+use super::node::{LaneContent, finish_directory, finish_entry};
+use super::parent::Parents;
+use super::per_lane::PerLane;
+use super::progress::EntryProgress;
+use super::read::{
+    BATCH_BYTES, BATCH_ENTRIES, ReadEntry, ReadOutcome, Reading, SharedProgress, read_batch,
+    read_large,
+};
+use super::store::Chunk;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Events;
+use crate::model::{BlobId, Entry, EntryPath, EventKind, Level, Metadata};
+use crate::repo::pack_header::BlobKind;
+use crate::source::{ListError, Listed};
+use crate::token::ListToken;
+
+/// Entries that may be listed but unfinished; then listing waits.
+const MAX_UNFINISHED: usize = 4096;
+/// Directories whose trees may be under way; then listing waits.
+const MAX_TREES: usize = 64;
+/// How often lanes are looked after.
+const TEND_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Which listing is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stage {
+    /// The source lists.
+    Main,
+    /// All is read; the source lists what comes late.
+    Late,
+    /// Nothing more is listed.
+    Ended,
+}
+
+/// An entry that is listed and not finished.
+#[derive(Debug, Clone)]
+pub(crate) struct Unfinished {
+    pub(crate) entry: Entry,
+    pub(crate) progress: SharedProgress,
+    /// The summary counts it as changed and not as new.
+    pub(crate) changed: bool,
+}
+
+/// What the summary of a snapshot counts.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Tally {
+    pub(crate) files_new: u64,
+    pub(crate) files_changed: u64,
+    pub(crate) files_unmodified: u64,
+    pub(crate) dirs_new: u64,
+    pub(crate) dirs_changed: u64,
+    pub(crate) dirs_unmodified: u64,
+    pub(crate) bytes_processed: u64,
+    pub(crate) files_failed: u64,
+}
+
+/// How the pipeline ended.
+#[derive(Debug)]
+pub(crate) enum DriverEnd {
+    /// Everything is stored; these are the root trees.
+    Complete(PerLane<BlobId>),
+    /// The gate was closed; the driver holds what a checkpoint needs.
+    Paused,
+}
+
+/// The state of a backup between its source and its directories.
+pub(crate) struct Driver {
+    pub(crate) reading: Arc<Reading>,
+    pub(crate) directories: Directories,
+    pub(crate) unfinished: BTreeMap<u64, Unfinished>,
+    pub(crate) list_token: Option<ListToken>,
+    pub(crate) stage: Stage,
+    pub(crate) tally: Tally,
+    parents: Parents,
+    events: Events,
+    listing: Option<BoxStream<'static, Result<Listed, ListError>>>,
+    pub(crate) main_listed: bool,
+    pub(crate) late_listed: bool,
+    next_number: u64,
+    batch: Vec<u64>,
+    batch_bytes: u64,
+    large: VecDeque<u64>,
+    running_batches: usize,
+    running_large: usize,
+    running_trees: usize,
+    tasks: JoinSet<Result<Message>>,
+    root: Option<PerLane<BlobId>>,
+    stall_after: Duration,
+}
+
+/// What a task answers.
+enum Message {
+    Batch(Vec<(u64, ReadOutcome)>),
+    Large(u64, ReadOutcome),
+    Tree { path: EntryPath, metadata: Metadata, tree: PerLane<BlobId> },
+}
+
+/// How many of each may run.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    batches: usize,
+    large: usize,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        reading: Arc<Reading>,
+        parents: Parents,
+        events: Events,
+        stall_after: Duration,
+    ) -> Self {
+        Self {
+            reading,
+            directories: Directories::new(),
+            unfinished: BTreeMap::new(),
+            list_token: None,
+            stage: Stage::Main,
+            tally: Tally::default(),
+            parents,
+            events,
+            listing: None,
+            main_listed: false,
+            late_listed: false,
+            next_number: 0,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            large: VecDeque::new(),
+            running_batches: 0,
+            running_large: 0,
+            running_trees: 0,
+            tasks: JoinSet::new(),
+            root: None,
+            stall_after,
+        }
+    }
+
+    /// Runs until everything is stored or the gate is closed.
+    ///
+    /// # Errors
+    /// What is fatal to the run: the source is gone, no lane is left, it was cancelled. Dropping the
+    /// driver ends all its tasks.
+    pub(crate) async fn run(&mut self) -> Result<DriverEnd> {
+        let control = self.reading.control.clone();
+        let limits = self.limits();
+        let clock = Arc::clone(self.any_lane_env().clock());
+        let mut tending = clock.sleep(TEND_INTERVAL);
+        for closing in self.directories.close_complete() {
+            self.store_tree(closing);
+        }
+        loop {
+            control.cancel_token().check()?;
+            self.refuse_without_lanes()?;
+            let pausing = control.is_pausing();
+            if !pausing {
+                self.open_listing();
+                self.start_readers(limits);
+            }
+            if let Some(root) = self.root.take() {
+                return Ok(DriverEnd::Complete(root));
+            }
+            if self.tasks.is_empty() {
+                if pausing {
+                    return Ok(DriverEnd::Paused);
+                }
+                if self.listing.is_none() && self.unfinished.is_empty() {
+                    self.end_stage();
+                    continue;
+                }
+            }
+            let may_list = !pausing
+                && self.listing.is_some()
+                && self.unfinished.len() < MAX_UNFINISHED
+                && self.running_trees < MAX_TREES;
+            tokio::select! {
+                biased;
+                () = control.cancel_token().cancelled() => return Err(Error::cancelled()),
+                Some(joined) = self.tasks.join_next() => {
+                    let message = joined.map_err(|_| {
+                        Error::new(ErrorKind::Internal, "a task of the run panicked")
+                    })??;
+                    self.receive(message)?;
+                }
+                () = &mut tending => {
+                    self.tend_lanes().await?;
+                    tending = clock.sleep(TEND_INTERVAL);
+                }
+                () = control.pausing(), if !pausing => {}
+                listed = next(&mut self.listing), if may_list => self.take_listed(listed).await?,
+            }
+        }
+    }
+
+    /// Puts an entry back that a checkpoint left unfinished.
+    pub(crate) fn restore_unfinished(&mut self, entry: Entry, progress: EntryProgress) {
+        self.directories.expect(&entry.path);
+        self.reading.counters.add_listed(1);
+        self.reading.counters.add_listed_bytes(entry.size_bytes);
+        self.enqueue(entry, SharedProgress::new(progress), false);
+    }
+
+    fn enqueue(&mut self, entry: Entry, progress: SharedProgress, changed: bool) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let small = entry.size_bytes <= super::read::SMALL_BYTES
+            && !progress.with(|progress| progress.has_content());
+        if small {
+            self.batch_bytes += entry.size_bytes;
+            self.batch.push(number);
+        } else {
+            self.large.push_back(number);
+        }
+        self.unfinished.insert(number, Unfinished { entry, progress, changed });
+    }
+
+    fn limits(&self) -> Limits {
+        let threads = self.reading.store.pool().threads();
+        Limits { batches: threads + 2, large: threads.max(2) }
+    }
+
+    fn start_readers(&mut self, limits: Limits) {
+        let full = self.batch.len() >= BATCH_ENTRIES || self.batch_bytes >= BATCH_BYTES;
+        // Nothing else to do: better a small batch than none.
+        let idle = self.running_batches == 0 && !self.batch.is_empty();
+        if (full || idle) && self.running_batches < limits.batches {
+            self.start_batches();
+        }
+        while self.running_large < limits.large {
+            let Some(number) = self.large.pop_front() else { break };
+            let Some(unfinished) = self.unfinished.get(&number) else { continue };
+            let (reading, entry) = (Arc::clone(&self.reading), unfinished.entry.clone());
+            let progress = unfinished.progress.clone();
+            self.running_large += 1;
+            self.tasks.spawn(async move {
+                Ok(Message::Large(number, read_large(reading, entry, progress).await?))
+            });
+        }
+    }
+
+    fn start_batches(&mut self) {
+        self.batch_bytes = 0;
+        let numbers = std::mem::take(&mut self.batch);
+        let entries: Vec<Entry> = numbers
+            .iter()
+            .filter_map(|number| Some(self.unfinished.get(number)?.entry.clone()))
+            .collect();
+        let reading = Arc::clone(&self.reading);
+        self.running_batches += 1;
+        self.tasks.spawn(async move {
+            let outcomes = read_batch(reading, entries).await?;
+            Ok(Message::Batch(numbers.into_iter().zip(outcomes).collect()))
+        });
+    }
+
+    fn receive(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Batch(outcomes) => {
+                self.running_batches -= 1;
+                for (number, outcome) in outcomes {
+                    self.receive_outcome(number, outcome)?;
+                }
+            }
+            Message::Large(number, outcome) => {
+                self.running_large -= 1;
+                self.receive_outcome(number, outcome)?;
+            }
+            Message::Tree { path, metadata, tree } => {
+                self.running_trees -= 1;
+                self.receive_tree(&path, &metadata, tree)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_outcome(&mut self, number: u64, outcome: ReadOutcome) -> Result<()> {
+        match outcome {
+            // It stays unfinished, for the checkpoint.
+            ReadOutcome::Paused => Ok(()),
+            ReadOutcome::Grown => {
+                self.large.push_back(number);
+                Ok(())
+            }
+            ReadOutcome::Failed(error) => {
+                let Some(unfinished) = self.unfinished.remove(&number) else { return Ok(()) };
+                self.fail_entry(&unfinished.entry.path, &error)
+            }
+            ReadOutcome::Done(read) => {
+                let Some(unfinished) = self.unfinished.remove(&number) else { return Ok(()) };
+                if unfinished.changed {
+                    self.tally.files_changed += 1;
+                } else {
+                    self.tally.files_new += 1;
+                }
+                self.finish_read(&unfinished.entry.path, *read)
+            }
+        }
+    }
+
+    fn finish_read(&mut self, path: &EntryPath, read: ReadEntry) -> Result<()> {
+        let ReadEntry { mut entry, content, size_bytes, changed_while_read } = read;
+        entry.path = path.clone();
+        if changed_while_read {
+            self.events
+                .tell(Level::Warning, EventKind::EntryChanged { path: entry.path.clone() });
+        }
+        let lanes = self.reading.store.lanes().len();
+        let mut per_lane: Vec<Arc<[BlobId]>> = vec![Arc::default(); lanes];
+        for (group, content) in self.reading.groups.iter().zip(&content) {
+            for &lane in &*group.lanes {
+                per_lane[lane] = Arc::clone(content);
+            }
+        }
+        self.finish_file(&entry, &PerLane::collect(per_lane), size_bytes)
+    }
+
+    fn finish_file(&mut self, entry: &Entry, content: &LaneContent, size_bytes: u64) -> Result<()> {
+        self.tally.bytes_processed += size_bytes;
+        self.reading.counters.add_finished(1);
+        self.reading.counters.add_finished_bytes(size_bytes);
+        let node = finish_entry(entry, Some(content), size_bytes, self.reading.store.lanes())?;
+        let closing = self.directories.finish(&entry.path, Some(node))?;
+        self.store_closing(closing);
+        Ok(())
+    }
+
+    fn fail_entry(&mut self, path: &EntryPath, error: &Error) -> Result<()> {
+        self.tally.files_failed += 1;
+        self.reading.counters.add_finished(1);
+        self.events.entry_failed(path, error);
+        let closing = self.directories.finish(path, None)?;
+        self.store_closing(closing);
+        Ok(())
+    }
+
+    fn store_closing(&mut self, closing: Option<Closing>) {
+        if let Some(closing) = closing {
+            self.store_tree(closing);
+        }
+    }
+
+    /// Starts storing the tree of a complete directory.
+    fn store_tree(&mut self, closing: Closing) {
+        let Closing { path, metadata, nodes } = closing;
+        self.parents.forget(&path);
+        let store = self.reading.store.clone();
+        self.running_trees += 1;
+        self.tasks.spawn(async move {
+            let lanes = store.lanes().len();
+            let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
+            let mut ids = Vec::new();
+            for (tree, targets) in trees.distinct(lanes) {
+                let chunk = Chunk::from(bytes::Bytes::from(tree.clone()));
+                let stored = store.put(BlobKind::Tree, vec![chunk], targets.into()).await?;
+                ids.extend(stored);
+            }
+            let tree = match trees {
+                PerLane::Same(_) => ids.pop().map(PerLane::Same),
+                PerLane::Each(_) => Some(PerLane::collect(ids)),
+            };
+            let tree = tree
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "a tree was stored without an id"))?;
+            Ok(Message::Tree { path, metadata, tree })
+        });
+    }
+
+    fn receive_tree(
+        &mut self,
+        path: &EntryPath,
+        metadata: &Metadata,
+        tree: PerLane<BlobId>,
+    ) -> Result<()> {
+        self.directories.stored(path);
+        if path.is_empty() {
+            self.root = Some(tree);
+            return Ok(());
+        }
+        match self.parents.subtree(0, path) {
+            None => self.tally.dirs_new += 1,
+            Some(before) if before == *tree.get(0) => self.tally.dirs_unmodified += 1,
+            Some(_) => self.tally.dirs_changed += 1,
+        }
+        let node = finish_directory(path, metadata, &tree, self.reading.store.lanes())?;
+        let closing = self.directories.finish(path, Some(node))?;
+        self.store_closing(closing);
+        Ok(())
+    }
+
+    fn refuse_without_lanes(&self) -> Result<()> {
+        let lanes = self.reading.store.lanes();
+        if lanes.iter().any(|lane| lane.is_live()) {
+            return Ok(());
+        }
+        Err(lanes.iter().find_map(|lane| lane.failure()).unwrap_or_else(Error::cancelled))
+    }
+
+    /// Closes packs that wait for long, and sets a lane aside that stores nothing while others do.
+    async fn tend_lanes(&mut self) -> Result<()> {
+        let live: Vec<_> = self.reading.store.live_lanes().cloned().collect();
+        for lane in &live {
+            let stuck = lane.is_stuck(self.stall_after);
+            let others_move = live.iter().any(|other| {
+                other.number() != lane.number() && !other.is_stuck(self.stall_after)
+            });
+            if stuck && others_move {
+                lane.set_aside(lane::stalled(lane.repository()));
+            } else if let Err(error) = lane.close_old_packs().await {
+                lane.set_aside(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn any_lane_env(&self) -> &crate::env::Env {
+        self.reading.store.lanes()[0].repository().env()
+    }
+}
+
+async fn next(
+    listing: &mut Option<BoxStream<'static, Result<Listed, ListError>>>,
+) -> Option<Result<Listed, ListError>> {
+    match listing {
+        Some(listing) => listing.next().await,
+        None => None,
+    }
+}

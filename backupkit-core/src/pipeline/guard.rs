@@ -1,0 +1,54 @@
+//! The last look before something is published.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::repo::locks::RepositoryLock;
+
+/// Tells whether this run still is the one that may write.
+#[async_trait]
+pub trait Liveness: fmt::Debug + Send + Sync + 'static {
+    /// Whether the lease of the run is alive. Asked right before each publishing write.
+    async fn is_alive(&self) -> bool;
+}
+
+/// Where there are no leases, a run lives as long as its process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AlwaysAlive;
+
+#[async_trait]
+impl Liveness for AlwaysAlive {
+    async fn is_alive(&self) -> bool {
+        true
+    }
+}
+
+/// Allows or refuses the writes that make data visible: index, snapshot, delete.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    lock: RepositoryLock,
+    liveness: Arc<dyn Liveness>,
+}
+
+impl Guard {
+    pub(crate) fn new(lock: RepositoryLock, liveness: Arc<dyn Liveness>) -> Self {
+        Self { lock, liveness }
+    }
+
+    /// The lock under which everything is written.
+    pub(crate) fn lock(&self) -> &RepositoryLock {
+        &self.lock
+    }
+
+    /// Returns an error if nothing more may be written.
+    pub(crate) async fn check(&self) -> Result<()> {
+        if !self.liveness.is_alive().await {
+            return Err(Error::new(ErrorKind::Conflict, "another worker took this run over")
+                .with_code("lease-lost"));
+        }
+        self.lock.check_alive().await
+    }
+}

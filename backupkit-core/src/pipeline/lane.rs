@@ -1,0 +1,313 @@
+//! One repository's part of the pipeline: what it knows, what it lacks, what is under way to it.
+
+mod packer;
+mod upload;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::guard::Guard;
+use super::pool::Pool;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BlobId, IndexId, PackId};
+use crate::repo::index::{BlobLocation, Index};
+use crate::repo::index_file::IndexedPack;
+use crate::repo::pack_header::BlobKind;
+use crate::repo::repository::Repository;
+use crate::state::RunJournal;
+use packer::Packers;
+
+/// Names one blob under way. Tickets grow, so "all tickets below n are durable" is one number.
+pub(crate) type Ticket = u64;
+
+/// What a lane answers when a blob is offered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It has the blob, or it is under way.
+    Known,
+    /// It lacks the blob; whoever asked brings it.
+    Needed(Ticket),
+}
+
+/// A blob, sealed for one lane.
+#[derive(Debug)]
+pub(crate) struct SealedBlob {
+    pub(crate) kind: BlobKind,
+    pub(crate) id: BlobId,
+    pub(crate) ticket: Ticket,
+    pub(crate) sealed: Vec<u8>,
+    /// The plain size if the blob is compressed.
+    pub(crate) compressed_from: Option<u32>,
+    /// The plain size.
+    pub(crate) plain_bytes: u64,
+}
+
+/// What a lane stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LaneCounters {
+    pub(crate) data_blobs: u64,
+    pub(crate) tree_blobs: u64,
+    pub(crate) plain_bytes: u64,
+    pub(crate) packed_bytes: u64,
+}
+
+/// One repository during a backup.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    number: usize,
+    repository: Repository,
+    guard: Guard,
+    pool: Pool,
+    journal: Arc<dyn RunJournal>,
+    state: Mutex<State>,
+    packers: Packers,
+    /// Packs that are closed and not yet durable.
+    uploading: Arc<Semaphore>,
+    uploads: Mutex<JoinSet<()>>,
+    live: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    index: Index,
+    in_flight: HashSet<(BlobKind, BlobId)>,
+    outstanding: BTreeSet<Ticket>,
+    next_ticket: Ticket,
+    unindexed: Vec<IndexedPack>,
+    unindexed_blobs: usize,
+    unindexed_since: Duration,
+    index_files: Vec<IndexId>,
+    counters: LaneCounters,
+    failure: Option<Error>,
+    progressed_at: Duration,
+    waiting: usize,
+}
+
+/// What a new lane needs.
+#[derive(Debug)]
+pub(crate) struct LaneParts {
+    pub(crate) number: usize,
+    pub(crate) repository: Repository,
+    pub(crate) index: Index,
+    pub(crate) guard: Guard,
+    pub(crate) pool: Pool,
+    pub(crate) journal: Arc<dyn RunJournal>,
+}
+
+impl Lane {
+    pub(crate) fn new(parts: LaneParts) -> Arc<Self> {
+        let now = parts.repository.env().clock().elapsed_since_boot();
+        Arc::new(Self {
+            number: parts.number,
+            packers: Packers::new(&parts.repository),
+            repository: parts.repository,
+            guard: parts.guard,
+            pool: parts.pool,
+            journal: parts.journal,
+            state: Mutex::new(State {
+                index: parts.index,
+                in_flight: HashSet::new(),
+                outstanding: BTreeSet::new(),
+                next_ticket: 0,
+                unindexed: Vec::new(),
+                unindexed_blobs: 0,
+                unindexed_since: now,
+                index_files: Vec::new(),
+                counters: LaneCounters::default(),
+                failure: None,
+                progressed_at: now,
+                waiting: 0,
+            }),
+            uploading: Arc::new(Semaphore::new(upload::MAX_UPLOADS)),
+            uploads: Mutex::new(JoinSet::new()),
+            live: AtomicBool::new(true),
+        })
+    }
+
+    /// The place of the lane in the run.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Whether the lane takes part: it has not failed.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// Takes the lane out of the run. The first reason counts.
+    pub(crate) fn set_aside(&self, reason: Error) {
+        let mut state = self.state();
+        if state.failure.is_none() {
+            state.failure = Some(reason);
+        }
+        drop(state);
+        self.live.store(false, Ordering::Release);
+        // Wakes whoever waits for room; they see that the lane is gone.
+        self.uploading.close();
+        self.uploads().abort_all();
+    }
+
+    /// Why the lane is out of the run.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.state().failure.as_ref().map(Error::duplicate)
+    }
+
+    /// Asks whether the lane lacks a blob. A lane that was set aside lacks nothing.
+    pub(crate) fn claim(&self, kind: BlobKind, id: &BlobId) -> Claim {
+        if !self.is_live() {
+            return Claim::Known;
+        }
+        let mut state = self.state();
+        if state.index.contains(kind, id) || !state.in_flight.insert((kind, *id)) {
+            return Claim::Known;
+        }
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.outstanding.insert(ticket);
+        Claim::Needed(ticket)
+    }
+
+    /// Whether a blob is stored or under way.
+    pub(crate) fn knows(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let state = self.state();
+        state.index.contains(kind, id) || state.in_flight.contains(&(kind, *id))
+    }
+
+    /// Whether a blob is stored.
+    pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
+        self.state().index.get(kind, id)
+    }
+
+    /// Takes sealed blobs into packs; waits while too many packs are under way. Errors set the lane
+    /// aside and are not the caller's.
+    pub(crate) async fn add(self: &Arc<Self>, blobs: Vec<SealedBlob>) {
+        for blob in blobs {
+            if !self.is_live() {
+                return;
+            }
+            self.state().waiting += 1;
+            let added = self.packers.add(self, blob).await;
+            self.state().waiting -= 1;
+            if let Err(error) = added {
+                self.set_aside(error);
+                return;
+            }
+        }
+    }
+
+    /// The number below which all tickets are durable.
+    pub(crate) fn durable_below(&self) -> Ticket {
+        let state = self.state();
+        state.outstanding.first().copied().unwrap_or(state.next_ticket)
+    }
+
+    /// The number of the next ticket: everything claimed until now has a smaller one.
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        self.state().next_ticket
+    }
+
+    /// Closes what is open, waits until all is durable, and writes the index.
+    pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
+        self.packers.close_all(self).await?;
+        self.finish_uploads().await;
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        upload::save_index(self).await
+    }
+
+    /// Closes packs that have been open for long, so that checkpoints take effect.
+    pub(crate) async fn close_old_packs(self: &Arc<Self>) -> Result<()> {
+        self.packers.close_older(self, self.now().saturating_sub(packer::MAX_OPEN)).await
+    }
+
+    /// Whether the lane has work and has stored nothing for `limit`.
+    pub(crate) fn is_stuck(&self, limit: Duration) -> bool {
+        let state = self.state();
+        let busy = state.waiting > 0 || self.uploading.available_permits() < upload::MAX_UPLOADS;
+        busy && self.now().saturating_sub(state.progressed_at) >= limit
+    }
+
+    pub(crate) fn counters(&self) -> LaneCounters {
+        self.state().counters
+    }
+
+    /// The index files that this run wrote.
+    pub(crate) fn index_files(&self) -> Vec<IndexId> {
+        self.state().index_files.clone()
+    }
+
+    /// Notes packs that an earlier, crashed run stored without an index.
+    pub(crate) fn adopt(&self, packs: Vec<IndexedPack>) {
+        let mut state = self.state();
+        for pack in packs {
+            state.index.insert_pack(pack.id, &pack.blobs);
+            state.unindexed_blobs += pack.blobs.len();
+            state.unindexed.push(pack);
+        }
+    }
+
+    async fn finish_uploads(&self) {
+        // Taken out, so that no lock is held while waiting.
+        let mut uploads = std::mem::take(&mut *self.uploads());
+        while uploads.join_next().await.is_some() {}
+    }
+
+    fn pack_is_durable(&self, pack: PackId, stored: packer::ClosedPack) {
+        let now = self.now();
+        let mut state = self.state();
+        state.index.insert_pack(pack, &stored.blobs);
+        for blob in &stored.blobs {
+            state.in_flight.remove(&(blob.kind, blob.id));
+            match blob.kind {
+                BlobKind::Data => state.counters.data_blobs += 1,
+                BlobKind::Tree => state.counters.tree_blobs += 1,
+            }
+            state.counters.packed_bytes += u64::from(blob.sealed_bytes);
+        }
+        state.counters.plain_bytes += stored.plain_bytes;
+        for ticket in &stored.tickets {
+            state.outstanding.remove(ticket);
+        }
+        if state.unindexed.is_empty() {
+            state.unindexed_since = now;
+        }
+        state.unindexed_blobs += stored.blobs.len();
+        state.unindexed.push(IndexedPack { id: pack, blobs: stored.blobs });
+        state.progressed_at = now;
+    }
+
+    fn now(&self) -> Duration {
+        self.repository.env().clock().elapsed_since_boot()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The error of a lane that stores nothing while others do.
+pub(crate) fn stalled(repository: &Repository) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("{} stored nothing for minutes while others did", repository.location()),
+    )
+    .with_code("repository-stalled")
+}

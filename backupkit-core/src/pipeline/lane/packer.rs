@@ -1,0 +1,188 @@
+//! Sealed blobs become packs.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
+use super::{Lane, SealedBlob, Ticket, upload};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repo::pack_header::{BlobKind, MAX_BLOBS, PackedBlob};
+use crate::repo::repository::Repository;
+use std::sync::Arc;
+
+/// restic's default; what is larger needs fewer files, what is smaller loses less in a crash.
+const DEFAULT_PACK_BYTES: u64 = 16 << 20;
+/// Packs are built in memory up to this size.
+const MAX_PACK_BYTES: u64 = 32 << 20;
+/// A pack that waits for more blobs is closed after this, so that checkpoints take effect.
+pub(super) const MAX_OPEN: Duration = Duration::from_secs(5 * 60);
+/// Blobs are spread at random over so many open packs: the sizes of consecutive chunks would tell
+/// which known file a pack holds.
+const OPEN_DATA_PACKS: usize = 2;
+
+/// The open packs of a lane.
+#[derive(Debug)]
+pub(super) struct Packers {
+    data: Mutex<Vec<OpenPack>>,
+    tree: Mutex<Vec<OpenPack>>,
+    target_bytes: u64,
+}
+
+#[derive(Debug)]
+struct OpenPack {
+    parts: Vec<Bytes>,
+    bytes: u64,
+    plain_bytes: u64,
+    blobs: Vec<PackedBlob>,
+    tickets: Vec<Ticket>,
+    opened_at: Duration,
+}
+
+/// A pack that takes no more blobs.
+#[derive(Debug)]
+pub(super) struct ClosedPack {
+    pub(super) parts: Vec<Bytes>,
+    pub(super) plain_bytes: u64,
+    pub(super) blobs: Vec<PackedBlob>,
+    pub(super) tickets: Vec<Ticket>,
+}
+
+impl Packers {
+    pub(super) fn new(repository: &Repository) -> Self {
+        let preferred = repository.destination().capabilities().preferred_pack_bytes;
+        Self {
+            data: Mutex::default(),
+            tree: Mutex::default(),
+            target_bytes: preferred.unwrap_or(DEFAULT_PACK_BYTES).clamp(4 << 20, MAX_PACK_BYTES),
+        }
+    }
+
+    /// Adds a blob. The lock is held while a full pack waits for room, so that the lane takes nothing
+    /// more meanwhile.
+    pub(super) async fn add(&self, lane: &Arc<Lane>, blob: SealedBlob) -> Result<()> {
+        let mut open = self.of(blob.kind).lock().await;
+        let wanted = match blob.kind {
+            BlobKind::Data => OPEN_DATA_PACKS,
+            BlobKind::Tree => 1,
+        };
+        while open.len() < wanted {
+            open.push(OpenPack::new(lane.now()));
+        }
+        let choice = usize::from(lane.repository.env().random::<1>()?[0]) % wanted;
+        let pack = &mut open[choice];
+        if !pack.blobs.is_empty() && !pack.has_room_for(&blob, self.target_bytes) {
+            let full = std::mem::replace(pack, OpenPack::new(lane.now()));
+            upload::start(lane, full.close()).await?;
+        }
+        let pack = &mut open[choice];
+        pack.push(blob)?;
+        if pack.bytes >= self.target_bytes {
+            let full = std::mem::replace(pack, OpenPack::new(lane.now()));
+            upload::start(lane, full.close()).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes all packs. Two half-full ones become one.
+    pub(super) async fn close_all(&self, lane: &Arc<Lane>) -> Result<()> {
+        for packer in [&self.data, &self.tree] {
+            let mut open = packer.lock().await;
+            let mut rest: Vec<OpenPack> =
+                open.drain(..).filter(|pack| !pack.blobs.is_empty()).collect();
+            while let Some(mut pack) = rest.pop() {
+                if let Some(other) = rest.pop_if(|other| pack.can_take(other, self.target_bytes)) {
+                    pack.append(other)?;
+                }
+                upload::start(lane, pack.close()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes packs that were opened before `deadline`.
+    pub(super) async fn close_older(&self, lane: &Arc<Lane>, deadline: Duration) -> Result<()> {
+        for packer in [&self.data, &self.tree] {
+            let mut open = packer.lock().await;
+            for pack in open.iter_mut() {
+                if !pack.blobs.is_empty() && pack.opened_at < deadline {
+                    let old = std::mem::replace(pack, OpenPack::new(lane.now()));
+                    upload::start(lane, old.close()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&self, kind: BlobKind) -> &Mutex<Vec<OpenPack>> {
+        match kind {
+            BlobKind::Data => &self.data,
+            BlobKind::Tree => &self.tree,
+        }
+    }
+}
+
+impl OpenPack {
+    fn new(now: Duration) -> Self {
+        Self {
+            parts: Vec::new(),
+            bytes: 0,
+            plain_bytes: 0,
+            blobs: Vec::new(),
+            tickets: Vec::new(),
+            opened_at: now,
+        }
+    }
+
+    /// A blob as large as a pack gets one of its own.
+    fn has_room_for(&self, blob: &SealedBlob, target_bytes: u64) -> bool {
+        self.blobs.len() < MAX_BLOBS && (blob.sealed.len() as u64) < target_bytes
+    }
+
+    fn can_take(&self, other: &Self, target_bytes: u64) -> bool {
+        self.bytes + other.bytes <= target_bytes
+            && self.blobs.len() + other.blobs.len() <= MAX_BLOBS
+    }
+
+    fn push(&mut self, blob: SealedBlob) -> Result<()> {
+        self.blobs.push(PackedBlob {
+            id: blob.id,
+            kind: blob.kind,
+            offset: narrow(self.bytes)?,
+            sealed_bytes: narrow(blob.sealed.len() as u64)?,
+            plain_bytes: blob.compressed_from,
+        });
+        self.bytes += blob.sealed.len() as u64;
+        self.plain_bytes += blob.plain_bytes;
+        self.tickets.push(blob.ticket);
+        self.parts.push(Bytes::from(blob.sealed));
+        Ok(())
+    }
+
+    fn append(&mut self, other: Self) -> Result<()> {
+        for mut blob in other.blobs {
+            blob.offset = narrow(u64::from(blob.offset) + self.bytes)?;
+            self.blobs.push(blob);
+        }
+        self.bytes += other.bytes;
+        self.plain_bytes += other.plain_bytes;
+        self.tickets.extend(other.tickets);
+        self.parts.extend(other.parts);
+        Ok(())
+    }
+
+    fn close(self) -> ClosedPack {
+        ClosedPack {
+            parts: self.parts,
+            plain_bytes: self.plain_bytes,
+            blobs: self.blobs,
+            tickets: self.tickets,
+        }
+    }
+}
+
+/// Offsets and lengths in packs have 32 bits.
+fn narrow(bytes: u64) -> Result<u32> {
+    u32::try_from(bytes)
+        .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob or pack of 4 GiB or more"))
+}

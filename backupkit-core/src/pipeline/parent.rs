@@ -1,0 +1,231 @@
+//! What the earlier snapshots of each lane say about an entry.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use super::lane::Lane;
+use super::node::LaneContent;
+use super::per_lane::PerLane;
+use crate::error::{ErrorKind, Result};
+use crate::model::{BlobId, Entry, EntryKind, EntryPath, ExtendedAttribute, FileTime, Fingerprint};
+use crate::repo::blobs::read_blob;
+use crate::repo::node::Node;
+use crate::repo::pack_header::BlobKind;
+use crate::repo::tree::decode_tree;
+
+/// The parent snapshots of a run, one per lane that has one.
+#[derive(Debug)]
+pub(crate) struct Parents {
+    lanes: Vec<LaneParent>,
+    /// Lanes with equal trees share them.
+    trees: HashMap<BlobId, Weak<Tree>>,
+}
+
+#[derive(Debug)]
+struct LaneParent {
+    lane: Arc<Lane>,
+    start: Option<ParentStart>,
+    directories: HashMap<EntryPath, Option<Arc<Tree>>>,
+}
+
+/// Where a parent begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ParentStart {
+    pub(crate) tree: BlobId,
+    pub(crate) time: FileTime,
+}
+
+/// The nodes of one directory, sorted by name.
+#[derive(Debug)]
+struct Tree(Vec<Node>);
+
+/// What is known of an entry from the parents.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// Every live lane has this entry unchanged, with all its blobs.
+    Unchanged {
+        content: LaneContent,
+        extended_attributes: Option<Vec<ExtendedAttribute>>,
+        size_bytes: u64,
+    },
+    /// Some parent has an entry of this path, with other bytes.
+    Changed,
+    /// No parent has it.
+    New,
+}
+
+impl Parents {
+    pub(crate) fn new(lanes: &[Arc<Lane>], starts: Vec<Option<ParentStart>>) -> Self {
+        let lanes = lanes.iter().zip(starts).map(|(lane, start)| LaneParent {
+            lane: Arc::clone(lane),
+            start,
+            directories: HashMap::new(),
+        });
+        Self { lanes: lanes.collect(), trees: HashMap::new() }
+    }
+
+    /// Says what the parents know of an entry.
+    pub(crate) async fn look_up(&mut self, entry: &Entry) -> Result<Known> {
+        let mut contents: Vec<Arc<[BlobId]>> = Vec::with_capacity(self.lanes.len());
+        let mut first: Option<(Option<Vec<ExtendedAttribute>>, u64)> = None;
+        let (mut found, mut unchanged) = (false, true);
+        for number in 0..self.lanes.len() {
+            if !self.lanes[number].lane.is_live() {
+                contents.push(Arc::default());
+                continue;
+            }
+            let Some(tree) = self.directory(number, &entry.path).await? else {
+                unchanged = false;
+                continue;
+            };
+            let Some(node) = entry.path.name().and_then(|name| tree.find(name)) else {
+                unchanged = false;
+                continue;
+            };
+            found = true;
+            let lane = &self.lanes[number];
+            let content = node.content.clone().filter(|content| {
+                lane.start.is_some_and(|start| is_same(entry, node, start.time))
+                    && content.iter().all(|id| lane.lane.locate(BlobKind::Data, id).is_some())
+            });
+            match content {
+                Some(content) => {
+                    contents.push(content);
+                    first.get_or_insert_with(|| {
+                        (node.metadata.extended_attributes.clone(), node.size_bytes)
+                    });
+                }
+                None => unchanged = false,
+            }
+        }
+        Ok(match first {
+            Some((extended_attributes, size_bytes)) if unchanged => {
+                // A lane that was set aside takes part in nothing: any content does.
+                let any = contents.iter().find(|content| !content.is_empty()).cloned();
+                for (content, lane) in contents.iter_mut().zip(&self.lanes) {
+                    if !lane.lane.is_live() {
+                        *content = any.clone().unwrap_or_default();
+                    }
+                }
+                let content = PerLane::collect(contents);
+                Known::Unchanged { content, extended_attributes, size_bytes }
+            }
+            _ if found => Known::Changed,
+            _ => Known::New,
+        })
+    }
+
+    /// Makes sure that the directory which holds `path` is known in the first lane.
+    pub(crate) async fn visit(&mut self, path: &EntryPath) -> Result<()> {
+        self.directory(0, path).await.map(drop)
+    }
+
+    /// The subtree that a directory has in the parent of one lane. Its parent must be known.
+    pub(crate) fn subtree(&self, lane: usize, path: &EntryPath) -> Option<BlobId> {
+        let parent = path.parent()?;
+        let tree = self.lanes[lane].directories.get(&parent)?.as_ref()?;
+        tree.find(path.name()?)?.subtree
+    }
+
+    /// Whether a parent of any lane is known.
+    pub(crate) fn exist(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.start.is_some())
+    }
+
+    /// Forgets a directory: nothing more of it is listed.
+    pub(crate) fn forget(&mut self, path: &EntryPath) {
+        for lane in &mut self.lanes {
+            lane.directories.remove(path);
+        }
+        if self.trees.len() > 10_000 {
+            self.trees.retain(|_, tree| tree.strong_count() > 0);
+        }
+    }
+
+    /// The tree that holds `path` in the parent of a lane.
+    async fn directory(&mut self, lane: usize, path: &EntryPath) -> Result<Option<Arc<Tree>>> {
+        let Some(start) = self.lanes[lane].start else { return Ok(None) };
+        let parent = path.parent().unwrap_or_default();
+        if let Some(known) = self.lanes[lane].directories.get(&parent) {
+            return Ok(known.clone());
+        }
+        // From the root down to the directory, as far as it is known.
+        let mut path = EntryPath::root();
+        let mut tree = self.load(lane, &path, Some(start.tree)).await?;
+        for name in parent.names() {
+            path.push(name);
+            let subtree = tree.as_ref().and_then(|tree| tree.find(name)?.subtree);
+            tree = self.load(lane, &path, subtree).await?;
+        }
+        Ok(tree)
+    }
+
+    async fn load(
+        &mut self,
+        lane: usize,
+        path: &EntryPath,
+        id: Option<BlobId>,
+    ) -> Result<Option<Arc<Tree>>> {
+        if let Some(known) = self.lanes[lane].directories.get(path) {
+            return Ok(known.clone());
+        }
+        let tree = match id {
+            None => None,
+            Some(id) => match self.trees.get(&id).and_then(Weak::upgrade) {
+                Some(tree) => Some(tree),
+                None => self.read(lane, id).await?,
+            },
+        };
+        if let (Some(id), Some(tree)) = (id, &tree) {
+            self.trees.insert(id, Arc::downgrade(tree));
+        }
+        self.lanes[lane].directories.insert(path.clone(), tree.clone());
+        Ok(tree)
+    }
+
+    /// A tree that is missing or damaged only means that everything in it is read again.
+    async fn read(&self, lane: usize, id: BlobId) -> Result<Option<Arc<Tree>>> {
+        let lane = &self.lanes[lane].lane;
+        let Some(location) = lane.locate(BlobKind::Tree, &id) else { return Ok(None) };
+        match read_blob(lane.repository(), BlobKind::Tree, &id, &location).await {
+            Ok(json) => Ok(decode_tree(&json).ok().map(|nodes| Arc::new(Tree(nodes)))),
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Tree {
+    fn find(&self, name: &[u8]) -> Option<&Node> {
+        let at = self.0.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?;
+        self.0.get(at)
+    }
+}
+
+/// Whether the fingerprint of an entry is that of an earlier node.
+fn is_same(entry: &Entry, node: &Node, parent_start: FileTime) -> bool {
+    if entry.kind != EntryKind::File || node.kind != EntryKind::File {
+        return false;
+    }
+    match &entry.fingerprint {
+        Fingerprint::None => false,
+        Fingerprint::Stat => {
+            let (now, before) = (&entry.metadata, &node.metadata);
+            entry.size_bytes == node.size_bytes
+                && now.mtime.same_instant(&before.mtime)
+                && now.ctime.same_instant(&before.ctime)
+                && now.inode == before.inode
+                // Written in the very moment the parent looked: the clock cannot tell.
+                && now.ctime.timestamp() < parent_start.timestamp()
+        }
+        Fingerprint::Attribute { attribute, value } => {
+            let fields = node.metadata.attributes.get(attribute).and_then(|json| {
+                serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json.get()).ok()
+            });
+            let kept = fields.as_ref().and_then(|fields| fields.get("fingerprint")?.as_str());
+            kept == Some(value) && entry.size_bytes == node.size_bytes
+        }
+    }
+}

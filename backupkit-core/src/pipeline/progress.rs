@@ -1,0 +1,78 @@
+//! How far an entry has been read and stored: what a pause keeps of it.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::model::BlobId;
+use crate::source::Segment;
+use crate::token::ReadToken;
+
+/// How far one entry is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EntryProgress {
+    /// Whether the parts have been asked for. They are asked for once a run.
+    pub(crate) planned: bool,
+    /// One part for each segment, or one for an entry without segments.
+    pub(crate) parts: Vec<PartProgress>,
+}
+
+/// How far one part of an entry is. All that it names has been offered to the lanes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PartProgress {
+    /// `None`: the entry is read as a whole.
+    pub(crate) segment: Option<Segment>,
+    /// Per chunk group, in the order of the groups.
+    pub(crate) groups: Vec<GroupProgress>,
+    /// Where reading goes on.
+    pub(crate) resume: Resume,
+    /// Whether all of it is stored.
+    pub(crate) done: bool,
+    /// How many bytes of it are stored.
+    pub(crate) stored_bytes: u64,
+}
+
+/// What is stored of a part for one chunk group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupProgress {
+    pub(crate) content: Vec<BlobId>,
+    /// The position of the last cut.
+    pub(crate) cut_at: u64,
+}
+
+/// Where reading of a part goes on.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Resume {
+    /// At the smallest cut of the groups; the start if there is none.
+    #[default]
+    AtCut,
+    /// Behind a token, after the chunker got the bytes between the smallest cut and the token.
+    BehindToken {
+        token: ReadToken,
+        /// Bytes from the smallest cut to the token.
+        tail: Bytes,
+    },
+}
+
+impl PartProgress {
+    /// A part of which nothing has been read.
+    pub(crate) fn fresh(segment: Option<Segment>, groups: usize) -> Self {
+        Self { segment, groups: vec![GroupProgress::default(); groups], ..Self::default() }
+    }
+
+    /// Forgets what was read: the version it came from is gone.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::fresh(self.segment.take(), self.groups.len());
+    }
+
+    /// The smallest cut of the groups.
+    pub(crate) fn cut_at(&self) -> u64 {
+        self.groups.iter().map(|group| group.cut_at).min().unwrap_or_default()
+    }
+}
+
+impl EntryProgress {
+    /// Whether something of the entry is stored, so that a resume must see the same version.
+    pub(crate) fn has_content(&self) -> bool {
+        self.parts.iter().any(|part| part.done || part.stored_bytes > 0)
+    }
+}

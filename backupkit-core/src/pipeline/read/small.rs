@@ -1,0 +1,120 @@
+//! Small files travel in batches: one permit, one job of the pool, one message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+
+use super::{ReadEntry, ReadOutcome, Reading};
+use crate::error::{ErrorKind, Result};
+use crate::model::Entry;
+use crate::repo::chunker::MIN_CHUNK_BYTES;
+use crate::repo::pack_header::BlobKind;
+use crate::source::{Body, BodyContent, BodyEnd};
+
+/// An entry of up to this size is one chunk, whatever its bytes.
+pub(crate) const SMALL_BYTES: u64 = MIN_CHUNK_BYTES as u64;
+/// A batch is full with so many entries.
+pub(crate) const BATCH_ENTRIES: usize = 64;
+/// Or with so many bytes.
+pub(crate) const BATCH_BYTES: u64 = 4 << 20;
+/// Bodies of one batch that are read at the same time.
+const CONCURRENCY: usize = 4;
+
+/// Reads and stores a batch. One outcome per entry, in order.
+pub(crate) async fn read_batch(
+    reading: Arc<Reading>,
+    entries: Vec<Entry>,
+) -> Result<Vec<ReadOutcome>> {
+    let bytes: u64 = entries.iter().map(|entry| entry.size_bytes.min(SMALL_BYTES)).sum();
+    let permit = reading.budget.take(bytes).await?;
+    if reading.control.is_pausing() {
+        return Ok(entries.iter().map(|_| ReadOutcome::Paused).collect());
+    }
+    let read: Vec<Result<Small>> = futures::stream::iter(entries)
+        .map(|entry| read_whole(&reading, entry))
+        .buffered(CONCURRENCY)
+        .collect()
+        .await;
+    let mut outcomes = Vec::with_capacity(read.len());
+    let mut blobs = Vec::new();
+    for small in read {
+        outcomes.push(match small {
+            Ok(Small::Whole { entry, bytes, changed_while_read }) => {
+                let size_bytes = bytes.len() as u64;
+                reading.counters.add_read(size_bytes);
+                if !bytes.is_empty() {
+                    blobs.push(bytes);
+                }
+                // The content is filled in below.
+                let content = Vec::new();
+                ReadOutcome::Done(Box::new(ReadEntry {
+                    entry,
+                    content,
+                    size_bytes,
+                    changed_while_read,
+                }))
+            }
+            Ok(Small::Grown) => ReadOutcome::Grown,
+            Err(error) if error.is(ErrorKind::Cancelled) => return Err(error),
+            Err(error) => ReadOutcome::Failed(error),
+        });
+    }
+    for group in &reading.groups {
+        let chunks = blobs.iter().cloned().map(Into::into).collect();
+        let ids = reading.store.put(BlobKind::Data, chunks, Arc::clone(&group.lanes)).await?;
+        let mut ids = ids.into_iter();
+        for outcome in &mut outcomes {
+            if let ReadOutcome::Done(done) = outcome {
+                let blob = if done.size_bytes == 0 { None } else { ids.next() };
+                done.content.push(blob.into_iter().collect());
+            }
+        }
+    }
+    drop(permit);
+    Ok(outcomes)
+}
+
+enum Small {
+    Whole { entry: Entry, bytes: Bytes, changed_while_read: bool },
+    Grown,
+}
+
+/// Reads one entry whole. If it changes meanwhile, once more; the second time counts.
+async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
+    let mut retried = false;
+    loop {
+        let attempt = read_once(reading, &entry).await;
+        match attempt {
+            Ok(Small::Whole { changed_while_read: true, .. }) if !retried => retried = true,
+            Err(error) if error.is(ErrorKind::SourceChanged) && !retried => retried = true,
+            other => return other,
+        }
+    }
+}
+
+async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
+    let Body { refreshed, content } = reading.view.body(entry, None).await?;
+    let entry = refreshed.map_or_else(|| entry.clone(), |entry| *entry);
+    match content {
+        BodyContent::Ranged(body) => {
+            if body.len_bytes() > SMALL_BYTES {
+                return Ok(Small::Grown);
+            }
+            let bytes = body.read_at(0..body.len_bytes()).await?;
+            let changed_while_read = body.finish().await? == BodyEnd::Changed;
+            Ok(Small::Whole { entry, bytes, changed_while_read })
+        }
+        BodyContent::Stream(body) => {
+            let mut pieces = body.pieces(None);
+            let mut all = Vec::new();
+            while let Some(piece) = pieces.next().await {
+                all.extend_from_slice(&piece?.bytes);
+                if all.len() as u64 > SMALL_BYTES {
+                    return Ok(Small::Grown);
+                }
+            }
+            Ok(Small::Whole { entry, bytes: all.into(), changed_while_read: false })
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What tells a checkpoint snapshot from a backup.
+//!
+//! A checkpoint keeps the packs of a paused run from being pruned and lets the next backup go on. Its
+//! host, time and paths are its own, so that `latest` and `forget` of every program leave it alone.
+
+use super::repository::sha256;
+use super::snapshot_file::Snapshot;
+use crate::model::Origin;
+
+/// The host name and first tag of a checkpoint snapshot.
+pub(crate) const CHECKPOINT: &str = "backupkit-checkpoint";
+/// The file at the root that tells people what the snapshot is.
+pub(crate) const NOTICE_NAME: &str = "INCOMPLETE-backup-paused.txt";
+/// The file at the root that holds the checkpoint row.
+pub(crate) const ROW_NAME: &str = "checkpoint.json";
+
+/// Whether a snapshot is a checkpoint.
+pub fn is_checkpoint(snapshot: &Snapshot) -> bool {
+    snapshot.hostname == CHECKPOINT && snapshot.tags.iter().any(|tag| tag == CHECKPOINT)
+}
+
+/// The tag that says whose checkpoint it is: `origin=` and the SHA-256 of host, scheme and paths.
+pub(crate) fn origin_tag(origin: &Origin) -> String {
+    let mut text = Vec::new();
+    let paths = origin.paths.iter();
+    for part in [&origin.host, &origin.scheme].into_iter().chain(paths) {
+        // Lengths, so that no two lists give the same text.
+        text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        text.extend_from_slice(part.as_bytes());
+    }
+    format!("origin={}", hex::encode(sha256(&text)))
+}

@@ -1,0 +1,275 @@
+//! Locks in a repository: restic's protocol, so that both programs may share one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::layout::FileKind;
+use super::lock_file::Lock;
+use super::repository::{Repository, exists};
+use crate::error::{Error, ErrorKind, Result};
+use crate::instance::Instance;
+use crate::model::{FileTime, LockId};
+
+/// How often a lock is renewed.
+pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
+pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(20 * 60);
+/// Between writing a lock and looking again whether another writer did the same.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Who takes a lock.
+#[derive(Debug, Clone, Default)]
+pub struct LockOwner {
+    /// The name of the machine.
+    pub hostname: String,
+    /// The name of the user.
+    pub username: String,
+    /// The number of the process.
+    pub pid: u32,
+    /// The numeric user.
+    pub uid: u32,
+    /// The numeric group.
+    pub gid: u32,
+}
+
+/// A lock that this process holds. Release it with [`RepositoryLock::release`]; a dropped one stays
+/// until this instance is seen to be dead, as after a crash.
+#[derive(Debug, Clone)]
+pub(crate) struct RepositoryLock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    repository: Repository,
+    owner: LockOwner,
+    instance: Instance,
+    exclusive: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    id: LockId,
+    refreshed_at: Duration,
+}
+
+/// What was found while taking a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Takeover {
+    /// How many locks of dead runs of ours were removed. Their packs may lack an index.
+    pub(crate) dead_locks: usize,
+}
+
+impl RepositoryLock {
+    /// Takes a lock, shared or exclusive. Locks of our own dead instances are removed.
+    ///
+    /// # Errors
+    /// `Locked` if somebody else holds one that conflicts.
+    pub(crate) async fn acquire(
+        repository: &Repository,
+        owner: &LockOwner,
+        instance: &Instance,
+        exclusive: bool,
+    ) -> Result<(Self, Takeover)> {
+        let takeover = Takeover { dead_locks: remove_dead(repository, instance).await? };
+        refuse_conflict(repository, exclusive, None).await?;
+        let id = create(repository, owner, instance, exclusive).await?;
+        let lock = Self(Arc::new(Inner {
+            repository: repository.clone(),
+            owner: owner.clone(),
+            instance: instance.clone(),
+            exclusive,
+            state: Mutex::new(State {
+                id,
+                refreshed_at: repository.env().clock().elapsed_since_boot(),
+            }),
+        }));
+        repository.env().clock().sleep(SETTLE).await;
+        if let Err(conflict) = refuse_conflict(repository, exclusive, Some(id)).await {
+            lock.release().await?;
+            return Err(conflict);
+        }
+        Ok((lock, takeover))
+    }
+
+    /// Renews the lock: the new file first, then the old one goes.
+    ///
+    /// # Errors
+    /// `Locked` if the lock is gone, or has not been renewed for so long that others may have removed
+    /// it: the caller writes nothing more.
+    pub(crate) async fn refresh(&self) -> Result<()> {
+        self.check_alive().await?;
+        let inner = &self.0;
+        let id = create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
+        let refreshed_at = inner.repository.env().clock().elapsed_since_boot();
+        let old = std::mem::replace(&mut *self.state(), State { id, refreshed_at });
+        inner.repository.delete(FileKind::Lock, old.id.as_bytes()).await
+    }
+
+    /// Proves that the lock is still ours. Called right before anything is published.
+    pub(crate) async fn check_alive(&self) -> Result<()> {
+        let State { id, refreshed_at } = *self.state();
+        let repository = &self.0.repository;
+        let age = repository.env().clock().elapsed_since_boot().saturating_sub(refreshed_at);
+        let lost = |why: String| {
+            Error::new(ErrorKind::Locked, format!("the lock on {} is lost: {why}", repository.location()))
+                .with_code("lock-lost")
+                .with_hint("run it again; what was stored is kept")
+        };
+        if age >= FREEZE_AFTER {
+            return Err(lost(format!("it was not renewed for {} min", age.as_secs() / 60)));
+        }
+        let key = FileKind::Lock.key(id.as_bytes())?;
+        if !exists(&**repository.destination(), &key).await? {
+            return Err(lost("somebody removed it".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Gives the lock up.
+    pub(crate) async fn release(&self) -> Result<()> {
+        let id = self.state().id;
+        self.0.repository.delete(FileKind::Lock, id.as_bytes()).await
+    }
+
+    /// The id of the lock file as of now.
+    pub(crate) fn id(&self) -> LockId {
+        self.state().id
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lock as `repo unlock` and errors show it.
+#[derive(Debug, Clone)]
+pub struct LockInfo {
+    /// The id.
+    pub id: LockId,
+    /// Who holds it: user, machine and process.
+    pub holder: String,
+    /// Since when, or when it was last renewed.
+    pub time: FileTime,
+    /// Whether nobody else may hold one.
+    pub exclusive: bool,
+    /// Whether its holder is dead for certain, or it was not renewed for 30 minutes.
+    pub stale: bool,
+}
+
+impl Repository {
+    /// Lists the locks. Files that cannot be read are named as held by "unknown".
+    pub async fn locks(&self, instance: &Instance) -> Result<Vec<LockInfo>> {
+        let now = self.env().now();
+        let mut locks = Vec::new();
+        for (id, lock) in load_all(self).await? {
+            locks.push(match lock {
+                Some(lock) => LockInfo {
+                    id,
+                    holder: lock.describe_holder(),
+                    time: lock.time,
+                    exclusive: lock.exclusive,
+                    stale: lock.is_stale(now) || instance.is_dead(&lock.hostname),
+                },
+                None => LockInfo {
+                    id,
+                    holder: "unknown".to_owned(),
+                    time: FileTime::EPOCH,
+                    exclusive: true,
+                    stale: false,
+                },
+            });
+        }
+        Ok(locks)
+    }
+
+    /// Removes stale locks, or all of them, and returns those removed.
+    pub async fn unlock(&self, instance: &Instance, all: bool) -> Result<Vec<LockInfo>> {
+        let mut locks = self.locks(instance).await?;
+        locks.retain(|lock| all || lock.stale);
+        for lock in &locks {
+            self.delete(FileKind::Lock, lock.id.as_bytes()).await?;
+        }
+        Ok(locks)
+    }
+}
+
+async fn create(
+    repository: &Repository,
+    owner: &LockOwner,
+    instance: &Instance,
+    exclusive: bool,
+) -> Result<LockId> {
+    let env = repository.env();
+    let lock = Lock {
+        time: FileTime::from_timestamp(env.now(), env.time_zone()),
+        exclusive,
+        // Not the plain host name: restic would probe our process with a signal.
+        hostname: instance.lock_hostname(&owner.hostname),
+        username: owner.username.clone(),
+        pid: i64::from(owner.pid),
+        uid: owner.uid,
+        gid: owner.gid,
+    };
+    let id = repository.save(FileKind::Lock, &lock.encode()?).await?;
+    Ok(LockId::from_bytes(id))
+}
+
+async fn refuse_conflict(
+    repository: &Repository,
+    exclusive: bool,
+    own: Option<LockId>,
+) -> Result<()> {
+    for (id, lock) in load_all(repository).await? {
+        if Some(id) == own {
+            continue;
+        }
+        let (conflicts, holder) = match &lock {
+            Some(lock) => (exclusive || lock.exclusive, lock.describe_holder()),
+            // Unreadable: it may be exclusive.
+            None => (true, "unknown".to_owned()),
+        };
+        if conflicts {
+            return Err(Error::new(
+                ErrorKind::Locked,
+                format!("the repository at {} is locked by {holder}", repository.location()),
+            )
+            .with_hint("wait until it is done; if it died, run `backupkit repo unlock`"));
+        }
+    }
+    Ok(())
+}
+
+async fn remove_dead(repository: &Repository, instance: &Instance) -> Result<usize> {
+    let mut removed = 0;
+    for (id, lock) in load_all(repository).await? {
+        if lock.is_some_and(|lock| instance.is_dead(&lock.hostname)) {
+            repository.delete(FileKind::Lock, id.as_bytes()).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// All locks; `None` for one that is there but cannot be read. Vanished and empty ones are left out.
+async fn load_all(repository: &Repository) -> Result<Vec<(LockId, Option<Lock>)>> {
+    let mut locks = Vec::new();
+    for id in repository.list(FileKind::Lock).await? {
+        let key = FileKind::Lock.key(&id)?;
+        let size = match repository.destination().stat(&key).await {
+            Ok(meta) => meta.size_bytes,
+            Err(error) if error.is(ErrorKind::NotFound) => continue,
+            Err(error) => return Err(error),
+        };
+        if size == 0 {
+            continue;
+        }
+        let lock = match repository.load(FileKind::Lock, &id).await {
+            Ok(json) => Lock::decode(&json).ok(),
+            Err(error) if error.is(ErrorKind::NotFound) => continue,
+            Err(error) if error.is(ErrorKind::Corrupt) => None,
+            Err(error) => return Err(error),
+        };
+        locks.push((LockId::from_bytes(id), lock));
+    }
+    Ok(locks)
+}

@@ -1,0 +1,98 @@
+//! What a run keeps so that it can go on after a pause or crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::model::{PackId, SnapshotId};
+
+/// The memory of one run. The engine calls it in this order: packs and checkpoints while it reads,
+/// then the commit. A run that is started again with the same journal goes on from there.
+#[async_trait]
+pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
+    /// Replaces the checkpoint. All that it names is durable.
+    async fn save_checkpoint(&self, checkpoint: Bytes) -> Result<()>;
+
+    /// The last checkpoint; `None` if there is none.
+    async fn load_checkpoint(&self) -> Result<Option<Bytes>>;
+
+    /// Notes packs that are durable in the repository with this id but named by no index yet.
+    async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()>;
+
+    /// The packs noted for a repository.
+    async fn recorded_packs(&self, repository_id: &str) -> Result<Vec<PackId>>;
+
+    /// Stores the snapshots of the run, sealed, before the first of them is created. From here on the
+    /// run can only be finished: whoever finishes it creates these bytes, so that it makes one
+    /// snapshot per output.
+    ///
+    /// # Errors
+    /// `Conflict` if another worker took the run over.
+    async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()>;
+
+    /// The snapshots stored by [`Self::begin_commit`]; empty before.
+    async fn commit(&self) -> Result<Vec<SealedOutput>>;
+}
+
+/// A snapshot of one repository, ready to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedOutput {
+    /// The repository that it belongs into.
+    pub repository_id: String,
+    /// Its name.
+    pub snapshot: SnapshotId,
+    /// Its bytes.
+    pub sealed: Bytes,
+}
+
+/// A journal that is gone with the process. A pause then survives as a checkpoint snapshot.
+#[derive(Debug, Default)]
+pub struct InMemoryJournal(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    checkpoint: Option<Bytes>,
+    packs: BTreeMap<String, BTreeSet<PackId>>,
+    commit: Vec<SealedOutput>,
+}
+
+impl InMemoryJournal {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl RunJournal for InMemoryJournal {
+    async fn save_checkpoint(&self, checkpoint: Bytes) -> Result<()> {
+        self.kept().checkpoint = Some(checkpoint);
+        Ok(())
+    }
+
+    async fn load_checkpoint(&self) -> Result<Option<Bytes>> {
+        Ok(self.kept().checkpoint.clone())
+    }
+
+    async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()> {
+        self.kept().packs.entry(repository_id.to_owned()).or_default().extend(packs);
+        Ok(())
+    }
+
+    async fn recorded_packs(&self, repository_id: &str) -> Result<Vec<PackId>> {
+        let kept = self.kept();
+        Ok(kept.packs.get(repository_id).into_iter().flatten().copied().collect())
+    }
+
+    async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {
+        self.kept().commit = outputs.to_vec();
+        Ok(())
+    }
+
+    async fn commit(&self) -> Result<Vec<SealedOutput>> {
+        Ok(self.kept().commit.clone())
+    }
+}
