@@ -25,20 +25,32 @@ pub(crate) fn find() -> Outcome<Found> {
     }
     let folder = cache::folder("restic")?;
     let program = folder.join("usr/bin/restic");
-    // Written last: a folder without it was not unpacked to the end.
     let expected = folder.join("version.txt");
     if let (Ok(expected), Ok(version)) = (fs::read_to_string(&expected), version_of(&program))
         && expected == version
     {
         return Ok(Found::Restic(program, version));
     }
-    match unpack(&folder) {
-        Ok(()) => {}
-        Err(why) => return Ok(Found::Impossible(why)),
-    }
-    let version = version_of(&program)?;
-    fs::write(&expected, &version)
-        .map_err(|error| format!("write {}: {error}", expected.display()))?;
+    // Beside it under a name of our own: another checkout may be doing the same right now.
+    let fresh = folder.with_extension(std::process::id().to_string());
+    let unpacked = unpack(&fresh).and_then(|()| version_of(&fresh.join("usr/bin/restic")));
+    let version = match unpacked {
+        Ok(version) => version,
+        Err(why) => {
+            cache::remove(&fresh)?;
+            return Ok(Found::Impossible(why));
+        }
+    };
+    fs::write(fresh.join("version.txt"), &version)
+        .map_err(|error| format!("write in {}: {error}", fresh.display()))?;
+    cache::remove(&folder)?;
+    fs::rename(&fresh, &folder).map_err(|error| {
+        format!(
+            "rename {} to {}: {error}",
+            fresh.display(),
+            folder.display()
+        )
+    })?;
     Ok(Found::Restic(program, version))
 }
 
@@ -64,7 +76,6 @@ fn number_in(version: &str) -> Option<(u32, u32)> {
 }
 
 fn unpack(folder: &Path) -> Outcome {
-    cache::remove(folder)?;
     let download = folder.join("download");
     cache::create(&download)?;
     if run(apt(&download).args(["download", "restic"])).is_err() {
