@@ -2,6 +2,6 @@
 
 #![no_main]
 
-use backupkit_core::repo::fuzz_text::fuzz_name;
+use backupkit_core::repo::fuzz_name;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_name(bytes));

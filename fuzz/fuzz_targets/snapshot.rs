@@ -2,6 +2,6 @@
 
 #![no_main]
 
-use backupkit_core::repo::fuzz_text::fuzz_snapshot;
+use backupkit_core::repo::fuzz_snapshot;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_snapshot(bytes));

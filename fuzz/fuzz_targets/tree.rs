@@ -2,6 +2,6 @@
 
 #![no_main]
 
-use backupkit_core::repo::fuzz_text::fuzz_tree;
+use backupkit_core::repo::fuzz_tree;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_tree(bytes));

@@ -27,7 +27,7 @@ pub struct Plan {
     pub attributes: bool,
     pub modes: bool,
     pub times: bool,
-    /// Targets of symbolic links that are not UTF-8; restic before 0.17 cannot keep them.
+    /// Targets of symbolic links that are not UTF-8; restic before 0.16 cannot keep them.
     pub odd_link_targets: bool,
 }
 

@@ -1,7 +1,10 @@
 //! The harness itself: data that repeats, a comparison that misses nothing, runners that end.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-#![allow(clippy::print_stderr, reason = "a skip is said where the test's output goes")]
+#![allow(
+    clippy::print_stderr,
+    reason = "a skip is said where the test's output goes"
+)]
 
 #[path = "lib.rs"]
 mod support;
