@@ -1,0 +1,7 @@
+//! The config of a repository: any bytes give a config or an error.
+
+#![no_main]
+
+use backupkit_core::repo::fuzz_config;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_config(bytes));

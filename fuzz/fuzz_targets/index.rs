@@ -1,0 +1,7 @@
+//! An index file: any bytes give entries or an error.
+
+#![no_main]
+
+use backupkit_core::repo::fuzz_index;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_index(bytes));

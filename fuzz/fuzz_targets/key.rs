@@ -1,0 +1,7 @@
+//! A key file: any bytes give a key or an error, without unbounded memory or time.
+
+#![no_main]
+
+use backupkit_core::repo::fuzz_key;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_key(bytes));

@@ -1,0 +1,7 @@
+//! The header at the end of a pack: any bytes give entries or an error.
+
+#![no_main]
+
+use backupkit_core::repo::fuzz_pack_header;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_pack_header(bytes));
