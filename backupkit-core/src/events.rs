@@ -46,6 +46,11 @@ impl Events {
         }))
     }
 
+    /// The environment of the run.
+    pub(crate) fn env(&self) -> &Env {
+        &self.0.env
+    }
+
     /// Tells what happened.
     pub(crate) fn tell(&self, level: Level, kind: EventKind) {
         let code = code(&kind);

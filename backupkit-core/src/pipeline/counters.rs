@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::model::Progress;
+
 /// Counters that only grow. Read at any time, exact at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -26,17 +28,27 @@ macro_rules! counter {
 }
 
 impl Counters {
+    // Bytes that came from the source, or from the repository in a restore.
     counter!(add_read, read_bytes);
     counter!(add_listed, listed_entries);
     counter!(add_listed_bytes, listed_bytes);
     counter!(add_finished, finished_entries);
     counter!(add_finished_bytes, finished_bytes);
 
-    pub(crate) fn set_listing_done(&self) {
-        self.listing_done.store(1, Ordering::Relaxed);
+    /// All of them, with `problems` counted elsewhere.
+    pub(crate) fn progress(&self, problems: u64) -> Progress {
+        Progress {
+            listed_entries: self.listed_entries(),
+            listed_bytes: self.listed_bytes(),
+            listing_done: self.listing_done.load(Ordering::Relaxed) == 1,
+            finished_entries: self.finished_entries(),
+            finished_bytes: self.finished_bytes(),
+            read_bytes: self.read_bytes(),
+            problems,
+        }
     }
 
-    pub(crate) fn is_listing_done(&self) -> bool {
-        self.listing_done.load(Ordering::Relaxed) == 1
+    pub(crate) fn set_listing_done(&self) {
+        self.listing_done.store(1, Ordering::Relaxed);
     }
 }

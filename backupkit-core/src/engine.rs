@@ -1,0 +1,121 @@
+//! The engine: runs backups, restores and checks, each with a handle to watch and steer it.
+
+mod backup;
+mod builder;
+mod check;
+mod commit;
+mod handle;
+mod origin;
+mod recover;
+mod resume;
+mod restore;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use backup::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
+pub use builder::{EngineBuilder, Identity};
+pub use check::CheckRequest;
+pub use handle::{RunControl, RunHandle};
+pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
+
+use crate::env::Env;
+use crate::error::Result;
+use crate::events::Events;
+use crate::instance::Instance;
+use crate::pipeline::control::Control;
+use crate::pipeline::counters::Counters;
+use crate::pipeline::pool::Pool;
+use crate::repo::check::CheckReport;
+use crate::repo::locks::LockOwner;
+
+/// Runs backups, restores and checks. Clones share its threads and limits.
+///
+/// It must live in a tokio runtime with a timer. It reads no environment, prints nothing and installs
+/// no signal handler.
+#[derive(Clone)]
+pub struct Engine(Arc<Parts>);
+
+pub(crate) struct Parts {
+    pub(crate) env: Env,
+    pub(crate) pool: Pool,
+    pub(crate) identity: Identity,
+    pub(crate) instance: Instance,
+    pub(crate) settings: Settings,
+}
+
+/// What the builder decides.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) memory_bytes: u64,
+    pub(crate) stall_after: std::time::Duration,
+    pub(crate) cache_folder: Option<std::path::PathBuf>,
+    pub(crate) program_version: String,
+}
+
+/// What every run has.
+#[derive(Debug, Clone)]
+pub(crate) struct RunContext {
+    pub(crate) engine: Engine,
+    pub(crate) events: Events,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) control: Control,
+}
+
+impl Engine {
+    /// Returns a builder with the defaults.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Starts a backup of one source into one or more repositories.
+    pub fn backup(&self, request: BackupRequest) -> RunHandle<BackupReport> {
+        RunHandle::start(self, |run| backup::run(run, request))
+    }
+
+    /// Starts a restore.
+    pub fn restore(&self, request: RestoreRequest) -> RunHandle<RestoreReport> {
+        RunHandle::start(self, |run| restore::run(run, request))
+    }
+
+    /// Starts a check of a repository.
+    pub fn check(&self, request: CheckRequest) -> RunHandle<CheckReport> {
+        RunHandle::start(self, |run| check::run(run, request))
+    }
+
+    /// This process, as others see it in locks.
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    pub(crate) fn lock_owner(&self) -> LockOwner {
+        let identity = &self.0.identity;
+        LockOwner {
+            hostname: identity.hostname.clone(),
+            username: identity.username.clone(),
+            pid: std::process::id(),
+            uid: identity.uid,
+            gid: identity.gid,
+        }
+    }
+
+    fn new(parts: Parts) -> Result<Self> {
+        crate::pipeline::budget::Budget::new(parts.settings.memory_bytes, 1)?;
+        Ok(Self(Arc::new(parts)))
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}

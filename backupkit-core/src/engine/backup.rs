@@ -1,0 +1,156 @@
+//! A backup from request to report.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::RunContext;
+use crate::error::{Error, Result};
+use crate::model::{Event, SnapshotId};
+use crate::pipeline::guard::{AlwaysAlive, Liveness};
+use crate::repo::repository::Repository;
+use crate::source::Source;
+use crate::state::{InMemoryJournal, RunJournal};
+use crate::store::{AdapterStore, InMemoryAdapterStore};
+
+/// What to back up, and into what.
+#[derive(Debug)]
+pub struct BackupRequest {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) repositories: Vec<Repository>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) journal: Arc<dyn RunJournal>,
+    pub(crate) liveness: Arc<dyn Liveness>,
+    pub(crate) store: Arc<dyn AdapterStore>,
+    pub(crate) skip_checkpoint: bool,
+}
+
+impl BackupRequest {
+    /// Returns a request to read `source` once and store it in each of `repositories`.
+    pub fn new(source: Arc<dyn Source>, repositories: impl Into<Vec<Repository>>) -> Self {
+        Self {
+            source,
+            repositories: repositories.into(),
+            tags: Vec::new(),
+            journal: Arc::new(InMemoryJournal::default()),
+            liveness: Arc::new(AlwaysAlive),
+            store: Arc::new(InMemoryAdapterStore::default()),
+            skip_checkpoint: false,
+        }
+    }
+
+    /// Adds tags to the snapshots.
+    #[must_use]
+    pub fn with_tags(mut self, tags: impl IntoIterator<Item = String>) -> Self {
+        self.tags.extend(tags);
+        self
+    }
+
+    /// Replaces the memory of the run, so that it can go on after a crash.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<dyn RunJournal>) -> Self {
+        self.journal = journal;
+        self
+    }
+
+    /// Asks before each publishing write whether this run still may write.
+    #[must_use]
+    pub fn with_liveness(mut self, liveness: Arc<dyn Liveness>) -> Self {
+        self.liveness = liveness;
+        self
+    }
+
+    /// Gives the source its small store.
+    #[must_use]
+    pub fn with_adapter_store(mut self, store: Arc<dyn AdapterStore>) -> Self {
+        self.store = store;
+        self
+    }
+
+    /// Starts from the beginning even if an earlier backup of this origin was paused.
+    #[must_use]
+    pub fn without_resume(mut self) -> Self {
+        self.skip_checkpoint = true;
+        self
+    }
+}
+
+/// How a run ended, as far as it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// All of it, stored, and readable.
+    Succeeded,
+    /// Some entries are missing or uncertain; the problems say which.
+    Warnings,
+    /// Some repositories have no snapshot of this run.
+    Partial,
+    /// It rests. The next backup of the same origin goes on.
+    Paused,
+}
+
+/// What came of a backup.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// How it ended.
+    pub status: RunStatus,
+    /// One for each repository, in the order of the request.
+    pub outputs: Vec<OutputReport>,
+    /// What was counted.
+    pub summary: Summary,
+    /// The first 1,000 warnings and errors of each code.
+    pub problems: Vec<Event>,
+    /// How many there were in all.
+    pub problem_count: u64,
+}
+
+/// What a backup made of its source in one repository.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OutputReport {
+    /// Where the repository is.
+    pub repository: String,
+    /// The id of the repository.
+    pub repository_id: String,
+    /// The snapshot; for a paused run, the checkpoint.
+    pub snapshot: Option<SnapshotId>,
+    /// The snapshot that it follows.
+    pub parent: Option<SnapshotId>,
+    /// Why there is no snapshot.
+    pub error: Option<Error>,
+    /// Bytes of new blobs, before compression.
+    pub added_bytes: u64,
+    /// Bytes of new blobs as stored.
+    pub stored_bytes: u64,
+    /// New data blobs.
+    pub data_blobs: u64,
+    /// New trees.
+    pub tree_blobs: u64,
+}
+
+/// What a backup counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Files that no parent had.
+    pub files_new: u64,
+    /// Files that differ from the parent's.
+    pub files_changed: u64,
+    /// Files that were not read because they are the parent's.
+    pub files_unmodified: u64,
+    /// Entries that could not be read.
+    pub files_failed: u64,
+    /// Directories that no parent had.
+    pub dirs_new: u64,
+    /// Directories that differ from the parent's.
+    pub dirs_changed: u64,
+    /// Directories that are the parent's.
+    pub dirs_unmodified: u64,
+    /// Bytes of all files in the snapshot.
+    pub total_bytes: u64,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
+    /// Seconds from start to end.
+    pub seconds: f64,
+}

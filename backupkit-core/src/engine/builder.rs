@@ -1,0 +1,145 @@
+//! How an engine is set up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Engine, Parts, Settings};
+use crate::env::Env;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::pipeline::pool::Pool;
+
+/// 48 MiB: a few ranges in flight for each core.
+const DEFAULT_MEMORY_BYTES: u64 = 48 << 20;
+/// A repository that stores nothing for so long while others do is set aside.
+const DEFAULT_STALL: Duration = Duration::from_secs(5 * 60);
+/// zstd's default, and restic's.
+const DEFAULT_LEVEL: i32 = 3;
+
+/// Whom snapshots and locks name. Nothing is checked against it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of the machine.
+    pub hostname: String,
+    /// The name of the user.
+    pub username: String,
+    /// The numeric user.
+    pub uid: u32,
+    /// The numeric group.
+    pub gid: u32,
+}
+
+/// Sets up an [`Engine`].
+#[derive(Debug)]
+pub struct EngineBuilder {
+    env: Env,
+    threads: usize,
+    level: i32,
+    identity: Identity,
+    instance_folder: Option<PathBuf>,
+    settings: Settings,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self {
+            env: Env::system(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            level: DEFAULT_LEVEL,
+            identity: Identity { hostname: "localhost".to_owned(), ..Identity::default() },
+            instance_folder: None,
+            settings: Settings {
+                memory_bytes: DEFAULT_MEMORY_BYTES,
+                stall_after: DEFAULT_STALL,
+                cache_folder: None,
+                program_version: concat!("backupkit ", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
+        }
+    }
+}
+
+impl EngineBuilder {
+    /// Replaces clock, randomness and time zone.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Sets the number of threads that chunk, compress and encrypt. Default: one a core.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets how many bytes of a source may be in memory. Default 48 MiB, at least 16 MiB. Each
+    /// repository needs the room of a few packs besides.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.settings.memory_bytes = bytes;
+        self
+    }
+
+    /// Sets the zstd level, from -7 to 22. Default 3.
+    #[must_use]
+    pub fn compression_level(mut self, level: i32) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Sets whom snapshots and locks name.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Sets the folder in which the processes of one user on one machine see each other, so that
+    /// locks of crashed ones are removed by the next. Without it, such locks stay until `unlock`.
+    #[must_use]
+    pub fn instance_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.instance_folder = Some(folder.into());
+        self
+    }
+
+    /// Sets the folder for copies of indexes. Without it they are read from the repository each time.
+    #[must_use]
+    pub fn cache_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.settings.cache_folder = Some(folder.into());
+        self
+    }
+
+    /// Sets for how long a repository may store nothing while others do. Default 5 min.
+    #[must_use]
+    pub fn stall_after(mut self, duration: Duration) -> Self {
+        self.settings.stall_after = duration;
+        self
+    }
+
+    /// Sets what snapshots name as the program that made them.
+    #[must_use]
+    pub fn program_version(mut self, version: impl Into<String>) -> Self {
+        self.settings.program_version = version.into();
+        self
+    }
+
+    /// Builds the engine and starts its threads.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a memory budget below a range and a chunk or an unknown compression level;
+    /// the system's error if the instance folder cannot be used.
+    pub fn build(self) -> Result<Engine> {
+        let instance = match &self.instance_folder {
+            Some(folder) => Instance::register(folder, &self.env)?,
+            None => Instance::anonymous(&self.env)?,
+        };
+        Engine::new(Parts {
+            pool: Pool::new(self.threads, self.level)?,
+            env: self.env,
+            identity: self.identity,
+            instance,
+            settings: self.settings,
+        })
+    }
+}
