@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::task::JoinSet;
 
+use super::checkpoint::store_trees;
 use super::directories::{Closing, Directories, encode_tree};
 use super::lane;
 use super::node::{LaneContent, finish_directory, finish_entry};
@@ -23,11 +24,9 @@ use super::read::{
     BATCH_BYTES, BATCH_ENTRIES, ReadEntry, ReadOutcome, Reading, SharedProgress, read_batch,
     read_large,
 };
-use super::store::Chunk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{BlobId, Entry, EntryPath, EventKind, Level, Metadata};
-use crate::repo::pack_header::BlobKind;
 use crate::source::{ListError, Listed};
 use crate::token::ListToken;
 
@@ -364,18 +363,7 @@ impl Driver {
         self.tasks.spawn(async move {
             let lanes = store.lanes().len();
             let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
-            let mut ids = Vec::new();
-            for (tree, targets) in trees.distinct(lanes) {
-                let chunk = Chunk::from(bytes::Bytes::from(tree.clone()));
-                let stored = store.put(BlobKind::Tree, vec![chunk], targets.into()).await?;
-                ids.extend(stored);
-            }
-            let tree = match trees {
-                PerLane::Same(_) => ids.pop().map(PerLane::Same),
-                PerLane::Each(_) => Some(PerLane::collect(ids)),
-            };
-            let tree = tree
-                .ok_or_else(|| Error::new(ErrorKind::Internal, "a tree was stored without an id"))?;
+            let tree = store_trees(&store, trees).await?;
             Ok(Message::Tree { path, metadata, tree })
         });
     }
