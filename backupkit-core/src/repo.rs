@@ -1,4 +1,6 @@
 //! The restic repository format, version 2.
 
+pub mod config;
 pub mod crypto;
 pub mod key_file;
+pub mod polynomial;
