@@ -1,5 +1,6 @@
 //! The restic repository format, version 2.
 
+pub mod chunker;
 pub mod config;
 pub mod crypto;
 pub mod key_file;
