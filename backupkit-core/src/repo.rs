@@ -1,7 +1,9 @@
 //! The restic repository format, version 2.
 
 pub mod chunker;
+pub mod compress;
 pub mod config;
 pub mod crypto;
 pub mod key_file;
+pub mod pack_header;
 pub mod polynomial;

@@ -15,7 +15,9 @@ const TOP_SHIFT: u32 = CHUNKER_DEGREE - 8;
 const LANES: usize = 4;
 /// Bytes that each lane searches before the lanes are compared. Longer wastes more past the first
 /// candidate, shorter more on starting each lane with a window of its own.
-const LANE_BYTES: usize = 8 * 1024;
+const LONG_LANE_BYTES: usize = 8 * 1024;
+/// The same for what is left of a slice.
+const SHORT_LANE_BYTES: usize = 1024;
 
 /// Tables for one polynomial. 4 KiB; share them.
 pub struct ChunkerTables {
@@ -66,10 +68,16 @@ impl ChunkerTables {
         if is_candidate(hash) {
             return Some(start);
         }
-        while data.len() - start >= LANES * LANE_BYTES {
-            match self.find_in_lanes(data, start, &mut hash) {
+        while data.len() - start >= LANES * LONG_LANE_BYTES {
+            match self.find_in_lanes::<LONG_LANE_BYTES>(data, start, &mut hash) {
                 Some(end) => return Some(end),
-                None => start += LANES * LANE_BYTES,
+                None => start += LANES * LONG_LANE_BYTES,
+            }
+        }
+        while data.len() - start >= LANES * SHORT_LANE_BYTES {
+            match self.find_in_lanes::<SHORT_LANE_BYTES>(data, start, &mut hash) {
+                Some(end) => return Some(end),
+                None => start += LANES * SHORT_LANE_BYTES,
             }
         }
         let entering = &data[start..];
@@ -85,7 +93,12 @@ impl ChunkerTables {
 
     /// Searches the ends in `start + 1 ..= start + LANES * LANE_BYTES`. `hash` is that at `start`, and
     /// after finding nothing that at the last end.
-    fn find_in_lanes(&self, data: &[u8], start: usize, hash: &mut u64) -> Option<usize> {
+    fn find_in_lanes<const LANE_BYTES: usize>(
+        &self,
+        data: &[u8],
+        start: usize,
+        hash: &mut u64,
+    ) -> Option<usize> {
         let lane = |number: usize| {
             let at = start + number * LANE_BYTES;
             let entering = data.get(at..)?.first_chunk::<LANE_BYTES>()?;
