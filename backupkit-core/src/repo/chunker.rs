@@ -58,12 +58,11 @@ impl Chunker {
     /// belongs to the unfinished chunk.
     pub fn find_cut(&mut self, data: &[u8]) -> Option<usize> {
         let cut = self.search(data);
-        match cut {
-            Some(_) => self.pending_bytes = 0,
-            None => {
-                self.pending_bytes += data.len();
-                keep_tail(&mut self.tail, data);
-            }
+        if cut.is_some() {
+            self.pending_bytes = 0;
+        } else {
+            self.pending_bytes += data.len();
+            keep_tail(&mut self.tail, data);
         }
         cut
     }

@@ -60,7 +60,7 @@ fn chunk_lengths_naively(polynomial: Polynomial, data: &[u8]) -> Vec<usize> {
         at = (at + 1) % WINDOW_BYTES;
         hash = (hash << 8 | u64::from(*byte)) ^ reduce[usize::try_from(hash >> 45).unwrap()];
         length += 1;
-        let is_cut = hash & 0xf_ffff == 0 && length >= MIN_CHUNK_BYTES;
+        let is_cut = hash.trailing_zeros() >= 20 && length >= MIN_CHUNK_BYTES;
         if is_cut || length == MAX_CHUNK_BYTES {
             lengths.push(length);
             (window, at, hash, length) = start();
