@@ -11,12 +11,12 @@ use super::pack_header::{BlobKind, PackedBlob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, PackId};
 
-/// A pack and all blobs in it, in their order.
+/// A pack and all blobs in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedPack {
     /// The id of the pack.
     pub id: PackId,
-    /// Its blobs.
+    /// Its blobs, by offset.
     pub blobs: Vec<PackedBlob>,
 }
 
@@ -36,7 +36,7 @@ pub fn encode(packs: &[IndexedPack]) -> Result<Vec<u8>> {
     Ok(json)
 }
 
-/// Reads the plaintext of an index file and hands each pack to `on_pack`, in order.
+/// Reads the plaintext of an index file and hands each pack to `on_pack`, in the file's order.
 ///
 /// Unknown fields are ignored. If the file turns out to be damaged, packs before the damage were
 /// handed over.
@@ -239,6 +239,8 @@ impl<'de> Deserialize<'de> for Blobs {
                     blob.check().map_err(A::Error::custom)?;
                     blobs.push(blob);
                 }
+                // Programs list them in any order; here it is that of the pack.
+                blobs.sort_by_key(|blob| blob.offset);
                 Ok(Blobs(blobs))
             }
         }
@@ -307,8 +309,8 @@ mod tests {
         let other = PackId::of(b"other");
         let json = format!(
             r#" {{"supersedes":["x"],"packs":[{{"time":"now","size":5,
-            "blobs":[{{"length":38,"offset":0,"type":"tree","id":"{BLOB}","uncompressed_length":0,"new":{{"a":[1]}}}},
-            {{"id":"{BLOB}","type":"data","offset":38,"length":40,"uncompressed_length":4000000000}}],
+            "blobs":[{{"id":"{BLOB}","type":"data","offset":38,"length":40,"uncompressed_length":4000000000}},
+            {{"length":38,"offset":0,"type":"tree","id":"{BLOB}","uncompressed_length":0,"new":{{"a":[1]}}}}],
             "id":"{BLOB}"}},{{"id":"{other}","blobs":null}}],"packs_to_delete":[{{"id":"?"}}]}} "#
         );
         assert_eq!(decode_all(&json).unwrap(), packs());
