@@ -12,3 +12,5 @@ pub mod polynomial;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz_bodies;
+#[cfg(test)]
+mod interop_tests;
