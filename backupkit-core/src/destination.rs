@@ -63,11 +63,10 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Conflict` if it has other bytes, `Unsupported` without the capability.
-    async fn swap(&self, key: &ObjectKey, _expected: Option<Bytes>, _bytes: Bytes) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            "this destination cannot replace objects",
-        ))
+    async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {
+        drop((expected, bytes));
+        let message = format!("cannot replace {key}: this destination has no atomic swap");
+        Err(Error::new(ErrorKind::Unsupported, message))
     }
 }
 

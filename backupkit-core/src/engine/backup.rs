@@ -143,7 +143,7 @@ pub struct OutputReport {
 }
 
 /// What a backup counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
     /// Files that no parent had.

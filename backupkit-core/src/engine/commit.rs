@@ -63,7 +63,13 @@ pub(super) async fn commit(
             Ok(()) => {
                 created[lane.number()] = Some(output.snapshot);
                 let (repository, snapshot) = (lane.repository().location(), output.snapshot);
-                run.events.tell(Level::Info, EventKind::SnapshotCreated { repository, snapshot });
+                run.events.tell(
+                    Level::Info,
+                    EventKind::SnapshotCreated {
+                        repository,
+                        snapshot,
+                    },
+                );
             }
             Err(error) => lane.set_aside(error),
         }
@@ -74,7 +80,9 @@ pub(super) async fn commit(
 /// Creates a sealed snapshot. The very last write of an output.
 pub(super) async fn publish(lane: &Lane, output: &SealedOutput) -> Result<()> {
     lane.guard().check().await?;
-    lane.repository().create_sealed(FileKind::Snapshot, output.sealed.clone()).await?;
+    lane.repository()
+        .create_sealed(FileKind::Snapshot, output.sealed.clone())
+        .await?;
     Ok(())
 }
 
@@ -91,7 +99,9 @@ fn snapshot(run: &RunContext, lane: &Lane, commit: &Commit) -> Snapshot {
     snapshot.gid = engine.identity.gid;
     snapshot.tags.clone_from(&commit.tags);
     snapshot.excludes.clone_from(&commit.excludes);
-    snapshot.program_version.clone_from(&engine.settings.program_version);
+    snapshot
+        .program_version
+        .clone_from(&engine.settings.program_version);
     snapshot.summary = Some(SnapshotSummary {
         backup_start: commit.started,
         backup_end: FileTime::from_timestamp(engine.env.now(), engine.env.time_zone()),

@@ -18,7 +18,7 @@ pub(super) async fn find_unindexed(
     repository: &Repository,
     index: &Index,
 ) -> Result<Vec<IndexedPack>> {
-    let known: HashSet<PackId> = index.packs().collect();
+    let known: HashSet<PackId> = index.packs().iter().copied().collect();
     let packs: Vec<(PackId, u64)> = repository
         .destination()
         .list(&packs_prefix()?)
@@ -38,7 +38,7 @@ pub(super) async fn find_recorded(
     index: &Index,
     recorded: Vec<PackId>,
 ) -> Result<Vec<IndexedPack>> {
-    let known: HashSet<PackId> = index.packs().collect();
+    let known: HashSet<PackId> = index.packs().iter().copied().collect();
     let mut packs = Vec::new();
     for id in recorded {
         if known.contains(&id) {
@@ -82,13 +82,25 @@ async fn read_header(repository: &Repository, id: PackId, size: u64) -> Result<I
     let trailer_at = size
         .checked_sub(TRAILER_BYTES as u64)
         .ok_or_else(|| damaged(&"it is shorter than any pack"))?;
-    let trailer = repository.destination().get(&key, Some(trailer_at..size)).await?;
-    let trailer: [u8; TRAILER_BYTES] =
-        trailer[..].try_into().map_err(|_| damaged(&"its end is missing"))?;
+    let trailer = repository
+        .destination()
+        .get(&key, Some(trailer_at..size))
+        .await?;
+    let trailer: [u8; TRAILER_BYTES] = trailer[..]
+        .try_into()
+        .map_err(|_| damaged(&"its end is missing"))?;
     let length = u64::from(parse_trailer(trailer, size)?);
-    let start = trailer_at.checked_sub(length).ok_or_else(|| damaged(&"its header is too long"))?;
-    let sealed = repository.destination().get(&key, Some(start..trailer_at)).await?;
-    let plain = repository.key().open(&sealed).map_err(|error| damaged(&error))?;
+    let start = trailer_at
+        .checked_sub(length)
+        .ok_or_else(|| damaged(&"its header is too long"))?;
+    let sealed = repository
+        .destination()
+        .get(&key, Some(start..trailer_at))
+        .await?;
+    let plain = repository
+        .key()
+        .open(&sealed)
+        .map_err(|error| damaged(&error))?;
     let blobs = parse_header(&plain)?;
     if blobs.last().is_none_or(|blob| blob.end() != start) {
         return Err(damaged(&"its header does not fit its blobs"));

@@ -37,7 +37,11 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         directories.push(SavedDirectory {
             path: path.clone(),
             parts: directory.parts.iter().map(SavedPart::ids).collect(),
-            done: directory.done.as_ref().map(row::metadata_to_json).transpose()?,
+            done: directory
+                .done
+                .as_ref()
+                .map(row::metadata_to_json)
+                .transpose()?,
         });
     }
     directories.sort_by(|a, b| a.path.cmp(&b.path));
@@ -48,7 +52,9 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         for part in progress.parts {
             let (token, tail) = match part.resume {
                 Resume::AtCut => (None, None),
-                Resume::BehindToken { token, tail } => (Some(token), save_tail(&store, tail).await?),
+                Resume::BehindToken { token, tail } => {
+                    (Some(token), save_tail(&store, tail).await?)
+                }
             };
             parts.push(SavedPart {
                 segment: part.segment,
@@ -60,12 +66,20 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
             });
         }
         let changed = waiting.changed;
-        unfinished.push(SavedEntry::new(&waiting.entry, changed, progress.planned, parts)?);
+        unfinished.push(SavedEntry::new(
+            &waiting.entry,
+            changed,
+            progress.planned,
+            parts,
+        )?);
     }
     let lanes = store.lanes();
     Ok(Row {
         version: VERSION,
-        repositories: lanes.iter().map(|lane| lane.repository().id().to_owned()).collect(),
+        repositories: lanes
+            .iter()
+            .map(|lane| lane.repository().id().to_owned())
+            .collect(),
         view: driver.reading.view.token(),
         list: driver.list_token.clone(),
         stage: driver.stage,
@@ -86,8 +100,11 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     let lanes: Vec<Arc<Lane>> = driver.reading.store.lanes().to_vec();
     let groups = driver.reading.groups.len();
     for saved in row.directories {
-        let parts: Vec<PerLane<BlobId>> =
-            saved.parts.into_iter().map(|ids| per_lane(ids, lanes.len())).collect::<Result<_>>()?;
+        let parts: Vec<PerLane<BlobId>> = saved
+            .parts
+            .into_iter()
+            .map(|ids| per_lane(ids, lanes.len()))
+            .collect::<Result<_>>()?;
         let mut nodes = Vec::new();
         for part in &parts {
             nodes.extend(load_part(&lanes, part).await?);
@@ -96,7 +113,10 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         directory.saved = nodes.len();
         directory.nodes = Arc::new(nodes);
         directory.parts = parts;
-        directory.done = saved.done.map(|json| row::metadata_from_json(&json)).transpose()?;
+        directory.done = saved
+            .done
+            .map(|json| row::metadata_from_json(&json))
+            .transpose()?;
         driver.directories.restore(&saved.path, directory);
     }
     for saved in row.unfinished {
@@ -135,7 +155,10 @@ async fn save_new_nodes(store: &Store, directory: &mut OpenDirectory) -> Result<
     while directory.saved < directory.nodes.len() {
         let end = directory.nodes.len().min(directory.saved + PART_NODES);
         let nodes: Vec<FinishedNode> = directory.nodes[directory.saved..end].to_vec();
-        let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
+        let trees = store
+            .pool()
+            .run(move |_| encode_tree(&nodes, lanes))
+            .await?;
         let part = store_trees(store, trees).await?;
         directory.parts.push(part);
         directory.saved = end;
@@ -149,7 +172,11 @@ pub(crate) async fn store_trees(store: &Store, trees: PerLane<Vec<u8>>) -> Resul
     let mut ids = Vec::new();
     for (tree, targets) in trees.distinct(lanes) {
         let chunk = Chunk::from(bytes::Bytes::from(tree.clone()));
-        ids.extend(store.put(BlobKind::Tree, vec![chunk], targets.into()).await?);
+        ids.extend(
+            store
+                .put(BlobKind::Tree, vec![chunk], targets.into())
+                .await?,
+        );
     }
     let lost = || Error::new(ErrorKind::Internal, "a tree was stored without an id");
     match trees {
@@ -163,7 +190,10 @@ async fn save_tail(store: &Store, tail: bytes::Bytes) -> Result<Option<BlobId>> 
         return Ok(None);
     }
     let all: Vec<usize> = (0..store.lanes().len()).collect();
-    Ok(store.put(BlobKind::Data, vec![tail.into()], all.into()).await?.pop())
+    Ok(store
+        .put(BlobKind::Data, vec![tail.into()], all.into())
+        .await?
+        .pop())
 }
 
 fn per_lane(mut ids: Vec<BlobId>, lanes: usize) -> Result<PerLane<BlobId>> {
@@ -185,8 +215,13 @@ async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<Fi
         }
         per_lane_nodes.push(nodes);
     }
-    let Some(first) = per_lane_nodes.first() else { return Ok(Vec::new()) };
-    if per_lane_nodes.iter().any(|nodes| nodes.len() != first.len()) {
+    let Some(first) = per_lane_nodes.first() else {
+        return Ok(Vec::new());
+    };
+    if per_lane_nodes
+        .iter()
+        .any(|nodes| nodes.len() != first.len())
+    {
         return Err(unusable("its parts do not fit each other"));
     }
     let node = |at: usize| {
@@ -194,7 +229,10 @@ async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<Fi
             [only] => PerLane::Same(encode(&only[at])),
             all => PerLane::collect(all.iter().map(|nodes| encode(&nodes[at])).collect()),
         };
-        FinishedNode { name: first[at].name.clone().into(), json }
+        FinishedNode {
+            name: first[at].name.clone().into(),
+            json,
+        }
     };
     Ok((0..first.len()).map(node).collect())
 }
@@ -205,10 +243,17 @@ fn require(lane: &Lane, part: &BlobId, nodes: &[Node]) -> Result<()> {
     }
     for node in nodes {
         let content = node.content.iter().flat_map(|content| content.iter());
-        if let Some(id) = content.into_iter().find(|id| !lane.knows(BlobKind::Data, id)) {
+        if let Some(id) = content
+            .into_iter()
+            .find(|id| !lane.knows(BlobKind::Data, id))
+        {
             return Err(missing(lane, id));
         }
-        if let Some(id) = node.subtree.as_ref().filter(|id| !lane.knows(BlobKind::Tree, id)) {
+        if let Some(id) = node
+            .subtree
+            .as_ref()
+            .filter(|id| !lane.knows(BlobKind::Tree, id))
+        {
             return Err(missing(lane, id));
         }
     }
@@ -221,10 +266,17 @@ async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
 }
 
 fn missing(lane: &Lane, id: &BlobId) -> Error {
-    unusable(&format!("blob {} is no longer in {}", id.short(), lane.repository().location()))
+    unusable(&format!(
+        "blob {} is no longer in {}",
+        id.short(),
+        lane.repository().location()
+    ))
 }
 
 /// The error of a checkpoint that does not fit any more.
 pub(crate) fn unusable(why: &str) -> Error {
-    Error::new(ErrorKind::Conflict, format!("the checkpoint cannot be used: {why}"))
+    Error::new(
+        ErrorKind::Conflict,
+        format!("the checkpoint cannot be used: {why}"),
+    )
 }

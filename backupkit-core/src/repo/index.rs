@@ -14,6 +14,7 @@ pub use builder::{IndexBuilder, Pushed};
 
 use super::pack_header::{BlobKind, PackedBlob};
 use crate::model::{BlobId, PackId};
+use super::crypto::OVERHEAD;
 use table::{PackNumber, Slot, Table};
 
 /// The hash map is merged when it holds more than this many blobs, and more than an eighth of the
@@ -31,6 +32,17 @@ pub struct BlobLocation {
     pub sealed_bytes: u32,
     /// Length of the plaintext if it is compressed; nothing if it is stored plain.
     pub plain_bytes: Option<u32>,
+}
+
+/// [`OVERHEAD`] as lengths in packs are.
+#[expect(clippy::cast_possible_truncation, reason = "32")]
+const OVERHEAD_BYTES: u32 = OVERHEAD as u32;
+
+impl BlobLocation {
+    /// The length of the plaintext.
+    pub fn content_bytes(&self) -> u32 {
+        self.plain_bytes.unwrap_or(self.sealed_bytes.saturating_sub(OVERHEAD_BYTES))
+    }
 }
 
 /// Where every blob of a repository lies. A blob in several packs is known in one of them.

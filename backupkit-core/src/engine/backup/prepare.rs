@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::engine::{RunContext, recover};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::model::{EventKind, Level, SnapshotId};
 use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::lane::{Lane, LaneParts};
 use crate::pipeline::task::{self, OwnedTask};
+use crate::repo::REFRESH_INTERVAL;
 use crate::repo::load_index::load_index;
-use crate::repo::locks::{REFRESH_INTERVAL, RepositoryLock};
+use crate::repo::locks::RepositoryLock;
 use crate::repo::repository::Repository;
 use crate::repo::snapshot_file::Snapshot;
 use crate::state::RunJournal;
@@ -31,21 +32,29 @@ pub(super) async fn prepare(
     journal: &Arc<dyn RunJournal>,
     liveness: &Arc<dyn Liveness>,
 ) -> Result<Prepared> {
-    if repository.version() != 2 {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("the repository at {} has version 1 of the format", repository.location()),
-        )
-        .with_hint("upgrade it with `restic migrate upgrade_repo_v2`; reading it works as it is"));
-    }
+    repository.config().check_writable()?;
     let owner = run.engine.lock_owner();
     let (lock, takeover) =
         RepositoryLock::acquire(repository, &owner, run.engine.instance(), false).await?;
-    let loaded = load(run, number, repository, journal, liveness, &lock, takeover.dead_locks).await;
+    let loaded = load(
+        run,
+        number,
+        repository,
+        journal,
+        liveness,
+        &lock,
+        takeover.dead_locks,
+    )
+    .await;
     match loaded {
         Ok((lane, snapshots)) => {
             let refresher = task::start(refresh(Arc::clone(&lane), lock.clone()));
-            Ok(Prepared { lane, snapshots, lock, _refresher: refresher })
+            Ok(Prepared {
+                lane,
+                snapshots,
+                lock,
+                _refresher: refresher,
+            })
         }
         Err(error) => {
             // The first error counts; a lock that stays is removed by age.
@@ -69,12 +78,14 @@ async fn load(
     let snapshots = repository.snapshots().await?;
     let cache = parts.settings.cache_folder.as_deref();
     let index = load_index(repository, &parts.pool, cache).await?.index;
-    let mut found =
-        recover::find_recorded(repository, &index, journal.recorded_packs(repository.id()).await?)
-            .await?;
+    let mut found = recover::find_recorded(
+        repository,
+        &index,
+        journal.recorded_packs(repository.id()).await?,
+    )
+    .await?;
     if dead_locks > 0 {
-        let unindexed = recover::find_unindexed(repository, &index).await?;
-        found.extend(unindexed.into_iter().filter(|pack| pack.blobs.iter().any(|_| true)));
+        found.extend(recover::find_unindexed(repository, &index).await?);
         found.sort_by_key(|pack| pack.id);
         found.dedup_by_key(|pack| pack.id);
     }
@@ -88,7 +99,8 @@ async fn load(
     });
     if !found.is_empty() {
         let (repository, packs) = (repository.location(), found.len() as u64);
-        run.events.tell(Level::Info, EventKind::PacksRecovered { repository, packs });
+        run.events
+            .tell(Level::Info, EventKind::PacksRecovered { repository, packs });
         lane.adopt(found);
     }
     Ok((lane, snapshots))

@@ -20,7 +20,6 @@ use crate::pipeline::parent::{ParentStart, Parents};
 use crate::pipeline::read::Reading;
 use crate::pipeline::store::Store;
 use crate::repo::chunker::ChunkerTables;
-use crate::repo::reader::RepositoryReader;
 use crate::source::{OpenContext, Outcome, SourceView};
 
 /// Runs a backup. Locks are given up however it ends, except by a crash.
@@ -30,12 +29,20 @@ pub(in crate::engine) async fn run(
 ) -> Result<BackupReport> {
     let started = run.engine.env().clock().elapsed_since_boot();
     refuse_nonsense(&request)?;
-    let mut outputs: Vec<OutputReport> = request.repositories.iter().map(OutputReport::of).collect();
+    let mut outputs: Vec<OutputReport> =
+        request.repositories.iter().map(OutputReport::of).collect();
     let mut prepared = Vec::new();
     // One after the other: a lock that is refused must not leave others behind.
     for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
         let number = prepared.len();
-        let ready = prepare(&run, number, repository, &request.journal, &request.liveness).await;
+        let ready = prepare(
+            &run,
+            number,
+            repository,
+            &request.journal,
+            &request.liveness,
+        )
+        .await;
         match ready {
             Ok(ready) => prepared.push(ready),
             Err(error) => {
@@ -55,14 +62,25 @@ pub(in crate::engine) async fn run(
         return Err(first.unwrap_or_else(|| Error::new(ErrorKind::Internal, "nothing to do")));
     }
     let result = back_up(&run, &request, &prepared).await;
-    let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
+    let lanes: Vec<Arc<Lane>> = prepared
+        .iter()
+        .map(|ready| Arc::clone(&ready.lane))
+        .collect();
     // A release that fails costs others a wait, not this run its result.
     let released = join_all(prepared.iter().map(|ready| ready.lock.release())).await;
     for error in released.into_iter().filter_map(Result::err) {
-        run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
+        run.events.note(
+            Level::Warning,
+            format!("a lock stays behind: {}", error.report()),
+        );
     }
     let ended = result?;
-    let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
+    let seconds = run
+        .engine
+        .env()
+        .clock()
+        .elapsed_since_boot()
+        .saturating_sub(started);
     Ok(report(&run, outputs, &lanes, ended, seconds))
 }
 
@@ -81,25 +99,47 @@ async fn back_up(
 ) -> Result<Ended> {
     let env = run.engine.env();
     let origin = request.source.origin();
-    let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
-    let snapshots: Vec<_> = prepared.iter().map(|ready| ready.snapshots.clone()).collect();
-    let parents: Vec<_> =
-        snapshots.iter().map(|known| origin::find_parent(known, &origin).cloned()).collect();
+    let lanes: Vec<Arc<Lane>> = prepared
+        .iter()
+        .map(|ready| Arc::clone(&ready.lane))
+        .collect();
+    let snapshots: Vec<_> = prepared
+        .iter()
+        .map(|ready| ready.snapshots.clone())
+        .collect();
+    let parents: Vec<_> = snapshots
+        .iter()
+        .map(|known| origin::find_parent(known, &origin).cloned())
+        .collect();
     for (lane, parent) in lanes.iter().zip(&parents) {
         if let Some((snapshot, _)) = parent {
             let (repository, snapshot) = (lane.repository().location(), *snapshot);
-            run.events.tell(Level::Info, EventKind::ParentFound { repository, snapshot });
+            run.events.tell(
+                Level::Info,
+                EventKind::ParentFound {
+                    repository,
+                    snapshot,
+                },
+            );
         }
     }
     let checkpoints: Vec<Vec<SnapshotId>> = snapshots
         .iter()
-        .map(|known| origin::find_checkpoints(known, &origin).iter().map(|(id, _)| *id).collect())
+        .map(|known| {
+            origin::find_checkpoints(known, &origin)
+                .iter()
+                .map(|(id, _)| *id)
+                .collect()
+        })
         .collect();
     let mut row = find_row(run, request, &lanes, &snapshots).await?;
     let starts: Vec<Option<ParentStart>> = parents
         .iter()
         .map(|parent| {
-            parent.as_ref().map(|(_, snapshot)| ParentStart { tree: snapshot.tree, time: snapshot.time })
+            parent.as_ref().map(|(_, snapshot)| ParentStart {
+                tree: snapshot.tree,
+                time: snapshot.time,
+            })
         })
         .collect();
     let mut now = FileTime::from_timestamp(env.now(), env.time_zone());
@@ -107,15 +147,9 @@ async fn back_up(
     let store = Store::new(lanes.clone().into(), run.engine.parts().pool.clone());
     let groups = chunk_groups(&lanes);
     let (mut driver, resumed) = loop {
-        let parent = match &parents[0] {
-            Some((_, snapshot)) => Some(
-                RepositoryReader::for_lane(&lanes[0]).open(snapshot.clone()),
-            ),
-            None => None,
-        };
         let cx = OpenContext {
             resume: row.as_ref().map(|row| row.view.clone()),
-            parent,
+            parent: None,
             store: Arc::clone(&request.store),
             cancel: run.control.cancel_token().child(),
         };
@@ -137,7 +171,9 @@ async fn back_up(
         let known = Parents::new(&lanes, starts.clone());
         let stall = run.engine.parts().settings.stall_after;
         let mut driver = Driver::new(reading, known, run.events.clone(), stall);
-        let Some(saved) = row.take() else { break (driver, false) };
+        let Some(saved) = row.take() else {
+            break (driver, false);
+        };
         let started = saved.started;
         match checkpoint::restore(&mut driver, saved).await {
             Ok(()) => {
@@ -158,11 +194,15 @@ async fn back_up(
         run.counters.add_finished_bytes(tally.bytes_processed);
         run.counters.add_listed_bytes(tally.bytes_processed);
         let bytes = tally.bytes_processed;
-        run.events.tell(Level::Info, EventKind::Resumed { entries, bytes });
+        run.events
+            .tell(Level::Info, EventKind::Resumed { entries, bytes });
     }
     let view = Arc::clone(&driver.reading.view);
     let end = driver.run().await;
-    let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
+    let parents: Vec<_> = parents
+        .iter()
+        .map(|parent| parent.as_ref().map(|(id, _)| *id))
+        .collect();
     let ended = match end {
         Ok(DriverEnd::Complete(root)) => {
             close(&view, Outcome::Completed, run).await;
@@ -175,7 +215,9 @@ async fn back_up(
                 started: now,
                 tally: driver.tally,
             };
-            commit(run, &lanes, &request.journal, &plan).await.map(|snapshots| (false, snapshots))
+            commit(run, &lanes, &request.journal, &plan)
+                .await
+                .map(|snapshots| (false, snapshots))
         }
         Ok(DriverEnd::Paused) => pause(run, &mut driver, &store, &origin, now).await,
         Err(error) => {
@@ -193,10 +235,18 @@ async fn back_up(
         if snapshots[lane.number()].is_some()
             && let Err(error) = resume::remove(lane, &checkpoints[lane.number()]).await
         {
-            run.events.note(Level::Warning, format!("an old checkpoint stays: {}", error.report()));
+            run.events.note(
+                Level::Warning,
+                format!("an old checkpoint stays: {}", error.report()),
+            );
         }
     }
-    Ok(Ended { paused, snapshots, parents, summary: summary(run, &driver) })
+    Ok(Ended {
+        paused,
+        snapshots,
+        parents,
+        summary: summary(run, &driver),
+    })
 }
 
 async fn pause(
@@ -212,7 +262,13 @@ async fn pause(
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
             let repository = lane.repository().location();
-            run.events.tell(Level::Info, EventKind::Paused { repository, snapshot });
+            run.events.tell(
+                Level::Info,
+                EventKind::Paused {
+                    repository,
+                    snapshot,
+                },
+            );
         }
     }
     Ok((true, saved))
@@ -244,7 +300,12 @@ async fn find_row(
 
 fn drop_row(run: &RunContext, row: &mut Option<Row>, error: &Error) {
     *row = None;
-    run.events.tell(Level::Warning, EventKind::CheckpointDropped { reason: error.report() });
+    run.events.tell(
+        Level::Warning,
+        EventKind::CheckpointDropped {
+            reason: error.report(),
+        },
+    );
 }
 
 /// Lanes that cut at the same places share one chunking.
@@ -274,7 +335,10 @@ async fn close(view: &Arc<dyn SourceView>, outcome: Outcome, run: &RunContext) {
                 run.events.note(Level::Warning, text);
             }
         }
-        Err(error) => run.events.note(Level::Warning, format!("close the source: {}", error.report())),
+        Err(error) => run.events.note(
+            Level::Warning,
+            format!("close the source: {}", error.report()),
+        ),
     }
 }
 
@@ -284,7 +348,10 @@ fn refuse_nonsense(request: &BackupRequest) -> Result<()> {
         return invalid("a backup needs a repository");
     }
     for (number, repository) in request.repositories.iter().enumerate() {
-        if request.repositories[..number].iter().any(|other| other.id() == repository.id()) {
+        if request.repositories[..number]
+            .iter()
+            .any(|other| other.id() == repository.id())
+        {
             return invalid("the same repository is named twice");
         }
     }
@@ -329,7 +396,10 @@ fn report(
         output.error = lane.failure();
         if let Some(error) = &output.error {
             let (repository, reason) = (output.repository.clone(), error.report());
-            run.events.tell(Level::Error, EventKind::RepositorySetAside { repository, reason });
+            run.events.tell(
+                Level::Error,
+                EventKind::RepositorySetAside { repository, reason },
+            );
         }
     }
     let partial = outputs.iter().any(|output| output.snapshot.is_none());
@@ -343,7 +413,10 @@ fn report(
     BackupReport {
         status,
         outputs,
-        summary: Summary { seconds: took.as_secs_f64(), ..ended.summary },
+        summary: Summary {
+            seconds: took.as_secs_f64(),
+            ..ended.summary
+        },
         problems: run.events.problems(),
         problem_count,
     }

@@ -151,7 +151,14 @@ impl SavedEntry {
                 ..PartProgress::default()
             });
         }
-        Ok((entry, EntryProgress { planned: self.planned, parts }, tails))
+        Ok((
+            entry,
+            EntryProgress {
+                planned: self.planned,
+                parts,
+            },
+            tails,
+        ))
     }
 }
 
@@ -179,5 +186,8 @@ fn node_to_json(kind: EntryKind, metadata: &Metadata) -> Result<Box<RawValue>> {
 pub(crate) fn metadata_from_json(json: &RawValue) -> Result<Metadata> {
     let tree = format!("{{\"nodes\":[{}]}}", json.get());
     let mut nodes = decode_tree(tree.as_bytes()).map_err(|_| unusable("its row is damaged"))?;
-    nodes.pop().map(|node| node.metadata).ok_or_else(|| unusable("its row is damaged"))
+    nodes
+        .pop()
+        .map(|node| node.metadata)
+        .ok_or_else(|| unusable("its row is damaged"))
 }

@@ -66,14 +66,15 @@ impl Driver {
                     }
                 }
             }
-            Some(Err(ListError { path: Some(path), error })) => {
+            Some(Err(ListError {
+                path: Some(path),
+                error,
+            })) => {
                 self.tally.files_failed += 1;
                 self.events.entry_failed(&path, &error);
                 Ok(())
             }
-            Some(Err(ListError { path: None, error })) => {
-                Err(error.while_doing("list the source"))
-            }
+            Some(Err(ListError { path: None, error })) => Err(error.while_doing("list the source")),
         }
     }
 
@@ -92,7 +93,11 @@ impl Driver {
         }
         self.reading.counters.add_listed_bytes(entry.size_bytes);
         match self.parents.look_up(&entry).await? {
-            Known::Unchanged { content, extended_attributes, size_bytes } => {
+            Known::Unchanged {
+                content,
+                extended_attributes,
+                size_bytes,
+            } => {
                 self.tally.files_unmodified += 1;
                 if entry.metadata.extended_attributes.is_none() {
                     entry.metadata.extended_attributes = extended_attributes;
