@@ -11,10 +11,19 @@
 compile_error!("the feature `fs` of backupkit-core supports Linux only for now");
 
 mod blocking;
+mod contained;
 mod destination;
 mod folder_probe;
+mod lexical;
 mod read;
+mod source;
+mod stat;
+#[cfg(test)]
+mod test_support;
+mod users;
+mod xattr;
 
 use read::read_fully;
 
 pub use destination::FsDestination;
+pub use source::FsSource;
