@@ -9,9 +9,7 @@ use backupkit::destination::{
     RetryPolicy,
 };
 use backupkit::model::EntryPath;
-use backupkit::source::{
-    BodyContent, BodyEnd, ListedItem, OpenContext, Source, SourceView, StreamBody as _,
-};
+use backupkit::source::{BodyContent, BodyEnd, ListedItem, OpenContext, Source, SourceView};
 use backupkit::store::InMemoryAdapterStore;
 use backupkit::testing::fakes::FakeS3;
 use backupkit::testing::{
@@ -24,7 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Two entries of `Retry` and one of `Limit` need to run at the same time as the test.
+/// On one thread, so that the order of events is the test's.
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -104,7 +102,8 @@ fn attempts_and_time_are_limited() {
             .plan
             .add(Fault::fail(ErrorKind::Unavailable).forever());
         let policy = RetryPolicy::new().with_max_attempts(3);
-        let retry = RetryDestination::new(setup.faulty.clone(), policy, setup.env.clone());
+        let retry =
+            RetryDestination::new(Arc::clone(&setup.faulty) as _, policy, setup.env.clone());
         let error = retry.stat(&key("config")).await.unwrap_err();
         assert!(error.is(ErrorKind::Unavailable));
         assert_eq!(error.context(), [("attempts", String::from("3"))]);
@@ -148,7 +147,11 @@ fn a_swap_whose_reply_was_lost_has_succeeded() {
     run(async {
         let setup = setup_without_waits();
         setup.plan.add(Fault::lose_reply(ErrorKind::Timeout));
-        let retry = RetryDestination::new(setup.faulty.clone(), RetryPolicy::new(), setup.env);
+        let retry = RetryDestination::new(
+            Arc::clone(&setup.faulty) as _,
+            RetryPolicy::new(),
+            setup.env,
+        );
         let lease = key("locks/lease");
         let mine = Bytes::from_static(b"mine");
         retry.swap(&lease, None, mine.clone()).await.unwrap();
@@ -262,8 +265,9 @@ fn after_the_planned_death_nothing_is_done() {
         plan.die_after(2);
         plan.record();
         for n in 0..4 {
-            let created = faulty.create(&key(&format!("data/{n}")), vec![1].into());
-            assert_eq!(created.await.is_ok(), n < 2);
+            let name = key(&format!("data/{n}"));
+            let created = faulty.create(&name, vec![1].into()).await;
+            assert_eq!(created.is_ok(), n < 2);
         }
         assert_eq!(memory.objects().len(), 2);
         assert_eq!(plan.log().len(), 4);
@@ -354,9 +358,9 @@ fn a_file_that_changes_while_read_says_so_or_gives_nothing() {
     run(async {
         let file = path("file");
         let source = MemorySource::new().with_file(&file, "old bytes");
-        let point = PausePoint::new();
-        source.pause_at(&file, 5, &point);
         for validators in [false, true] {
+            let point = PausePoint::new();
+            source.pause_at(&file, 5, &point);
             source.set(&file, "old bytes");
             let source = if validators {
                 source.clone().with_validators()

@@ -4,13 +4,14 @@
 //! in the macros. A case that does not apply to what the adapter says it can do prints so. Cases are
 //! given a fresh instance each by a fixture, an async closure:
 //!
-//! ```ignore
+//! ```
 //! use backupkit_core::destination::MemoryDestination;
 //! use backupkit_core::testing::conformance::DestinationFixture;
 //!
 //! backupkit_core::destination_conformance!(memory, async || {
 //!     DestinationFixture::new(MemoryDestination::new())
 //! });
+//! # fn main() {}
 //! ```
 #![expect(
     clippy::missing_panics_doc,
