@@ -3,5 +3,6 @@
 
 mod destinations;
 mod faults;
+mod flaws;
 mod sources;
 mod targets;

@@ -10,6 +10,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{KeepAlive, not_applicable};
@@ -364,11 +365,14 @@ pub async fn of_concurrent_creators_exactly_one_wins(fixture: DestinationFixture
         return not_applicable("creation is checked, so creators may race");
     }
     for round in 0..5 {
+        let start = Arc::new(Barrier::new(8));
         let mut creators = JoinSet::new();
         for n in 0..8 {
             let destination = Arc::clone(&fixture.destination);
             let bytes = random_bytes(n, 200_000);
+            let start = Arc::clone(&start);
             creators.spawn(async move {
+                start.wait().await;
                 let created = destination.create(&key(round), bytes.clone().into()).await;
                 (created, bytes)
             });
@@ -392,10 +396,15 @@ pub async fn concurrent_creators_of_the_same_bytes_all_succeed(fixture: Destinat
     }
     let bytes = random_bytes(1, 200_000);
     for round in 0..3 {
+        let start = Arc::new(Barrier::new(8));
         let mut creators = JoinSet::new();
         for _ in 0..8 {
             let (destination, bytes) = (Arc::clone(&fixture.destination), bytes.clone());
-            creators.spawn(async move { create(&*destination, &key(round), &bytes).await });
+            let start = Arc::clone(&start);
+            creators.spawn(async move {
+                start.wait().await;
+                create(&*destination, &key(round), &bytes).await;
+            });
         }
         creators.join_all().await;
         assert_object(&*fixture.destination, &key(round), &bytes).await;
@@ -641,11 +650,14 @@ pub async fn of_concurrent_swaps_exactly_one_wins(fixture: DestinationFixture) {
     }
     let mut expected = None;
     for round in 0..5 {
+        let start = Arc::new(Barrier::new(8));
         let mut swaps = JoinSet::new();
         for n in 0..8 {
             let destination = Arc::clone(&fixture.destination);
             let (expected, bytes) = (expected.clone(), random_bytes(round * 10 + n, 1_000));
+            let start = Arc::clone(&start);
             swaps.spawn(async move {
+                start.wait().await;
                 let swapped = destination.swap(&key(1), expected, bytes.clone()).await;
                 (swapped, bytes)
             });
