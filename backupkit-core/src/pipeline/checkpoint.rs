@@ -84,6 +84,7 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         list: driver.list_token.clone(),
         stage: driver.stage,
         main_listed: driver.main_listed,
+        late_seen: driver.late_seen.iter().cloned().collect(),
         started,
         tally: driver.tally,
         directories,
@@ -146,6 +147,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     driver.list_token = row.list;
     driver.stage = row.stage;
     driver.main_listed = row.main_listed;
+    driver.late_seen = row.late_seen.into_iter().collect();
     driver.tally = row.tally;
     Ok(())
 }

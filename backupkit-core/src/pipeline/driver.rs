@@ -5,7 +5,7 @@
 
 mod listing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +93,8 @@ pub(crate) struct Driver {
     listing: Option<BoxStream<'static, Result<Listed, ListError>>>,
     pub(crate) main_listed: bool,
     pub(crate) late_listed: bool,
+    /// What the late listing gave. Few: an operation log, a manifest.
+    pub(crate) late_seen: BTreeSet<EntryPath>,
     next_number: u64,
     batch: Vec<u64>,
     batch_bytes: u64,
@@ -142,6 +144,7 @@ impl Driver {
             listing: None,
             main_listed: false,
             late_listed: false,
+            late_seen: BTreeSet::new(),
             next_number: 0,
             batch: Vec::new(),
             batch_bytes: 0,

@@ -28,6 +28,7 @@ pub(crate) struct Row {
     pub(crate) list: Option<ListToken>,
     pub(crate) stage: Stage,
     pub(crate) main_listed: bool,
+    pub(crate) late_seen: Vec<EntryPath>,
     /// When the backup started; the snapshot gets this time.
     pub(crate) started: FileTime,
     pub(crate) tally: Tally,

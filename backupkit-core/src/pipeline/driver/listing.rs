@@ -59,6 +59,10 @@ impl Driver {
                 if self.stage == Stage::Main {
                     self.list_token = Some(token);
                 }
+                if self.stage == Stage::Late && !self.late_seen.insert(path_of(&item).clone()) {
+                    // Late listings have no tokens: after a pause they start over.
+                    return Ok(());
+                }
                 match item {
                     ListedItem::Entry(entry) => self.take_entry(*entry).await,
                     ListedItem::DirDone { path, metadata } => {
@@ -132,5 +136,12 @@ impl Driver {
         self.tally.files_failed += 1;
         self.events.entry_failed(path, &error);
         Ok(false)
+    }
+}
+
+fn path_of(item: &ListedItem) -> &EntryPath {
+    match item {
+        ListedItem::Entry(entry) => &entry.path,
+        ListedItem::DirDone { path, .. } => path,
     }
 }
