@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::super::xattr::{self, Holder, Reader};
 use crate::error::{Error, ErrorKind};
-use crate::model::{EntryPath, ExtendedAttribute, FileTime, Metadata};
+use crate::model::{EntryPath, ExtendedAttribute, FileMode, FileTime, Metadata};
 
 /// What is to get metadata.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,7 @@ pub(super) enum Receiver<'a> {
 pub(super) fn apply(receiver: Receiver<'_>, metadata: &Metadata, path: &EntryPath) -> Vec<Error> {
     let mut applying = Applying {
         receiver,
+        is_folder: is_folder(metadata.mode),
         path,
         is_root: rustix::process::geteuid().is_root(),
         warnings: Vec::new(),
@@ -42,6 +43,7 @@ pub(super) fn apply(receiver: Receiver<'_>, metadata: &Metadata, path: &EntryPat
 struct Applying<'a> {
     receiver: Receiver<'a>,
     path: &'a EntryPath,
+    is_folder: bool,
     is_root: bool,
     warnings: Vec<Error>,
 }
@@ -110,7 +112,10 @@ impl Applying<'_> {
 
     fn mode(&mut self, metadata: &Metadata, has_owner: bool) {
         let mut permissions = metadata.mode.unix_permissions();
-        if !has_owner && permissions & 0o6000 != 0 && !matches!(self.receiver, Receiver::Link(..)) {
+        let lends_rights = permissions & 0o6000 != 0
+            && !self.is_folder
+            && !matches!(self.receiver, Receiver::Link(..));
+        if lends_rights && !has_owner {
             // With another owner these bits would lend the rights of the wrong user.
             permissions &= 0o1777;
             self.warnings.push(Error::new(
@@ -153,6 +158,11 @@ impl Applying<'_> {
         let doing = format!("{doing} {}", self.path);
         self.warnings.push(Error::io(doing, error.into()));
     }
+}
+
+/// Whether a recorded mode is that of a folder, for which set-gid lends no rights.
+fn is_folder(mode: FileMode) -> bool {
+    mode.raw() & (1 << 31) != 0
 }
 
 /// The call that changes modes follows links, so it goes through a descriptor of the thing itself.
