@@ -1,0 +1,4 @@
+//! Stub until merged.
+/// Stub.
+#[derive(Debug)]
+pub struct CheckReport {}
