@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backupkit_core::adapters::fs::FsDestination;
 use backupkit_core::destination::Destination;
-use backupkit_core::engine::{Engine, EngineBuilder, Identity};
+use backupkit_core::{Engine, EngineBuilder, Identity};
 use backupkit_core::repo::{KeyOwner, Repository};
 use backupkit_core::{Env, Error, ErrorKind, Result};
 use clap::error::ErrorKind as ClapErrorKind;

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use backupkit_core::engine::Identity;
+use backupkit_core::Identity;
 
 /// The variables that mean something to us.
 const VARIABLES: [&str; 12] = [

@@ -1,6 +1,6 @@
 //! Exit codes: the one place where errors and results become numbers.
 
-use backupkit_core::engine::RunStatus;
+use backupkit_core::RunStatus;
 use backupkit_core::{Error, ErrorKind};
 
 /// The code of errors in the command line or in the variables that belong to it.

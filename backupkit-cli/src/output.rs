@@ -19,7 +19,7 @@ use serde::Serialize;
 pub(crate) use progress::ProgressView;
 
 use self::progress::Bar;
-use self::record::{ErrorRecord, EventRecord, Typed};
+use self::record::{ErrorRecord, Typed, TypedEvent};
 use self::stdout::Stdout;
 use crate::cli::GlobalOptions;
 use crate::environment::Environment;
@@ -156,10 +156,22 @@ impl Output {
         }
     }
 
+    /// Tells that a part of the work failed while the rest goes on.
+    pub(crate) fn failure(&self, error: &Error) {
+        match self.form {
+            Form::Text => {
+                let text = format::one_line(&error.report());
+                self.stderr_line(&format!("{} {text}", self.paint(RED, "error:")));
+            }
+            Form::Json => {}
+            Form::JsonLines => self.record("error", &ErrorRecord::new(error, Exit::of_error(error))),
+        }
+    }
+
     /// Tells what happened in a run.
     pub(crate) fn event(&self, event: &Event) {
         if self.form == Form::JsonLines {
-            self.record(record::event_type(event.level), &EventRecord::new(event));
+            self.stream_line(&TypedEvent::new(event));
             return;
         }
         let text = format::one_line(&event.kind.to_string());
@@ -206,9 +218,12 @@ impl Output {
     }
 
     fn record(&self, kind: &'static str, record: &impl Serialize) {
-        let mut line = json(&Typed::new(kind, &self.env, record));
-        line.push(b'\n');
-        self.print(&line);
+        self.stream_line(&Typed::new(kind, &self.env, record));
+    }
+
+    /// One object that its reader gets at once.
+    fn stream_line(&self, object: &impl Serialize) {
+        self.print_json(object);
         self.stdout.borrow_mut().flush();
     }
 

@@ -1,6 +1,6 @@
 //! Follows a run: prints what happens, and turns signals into pause and cancel.
 
-use backupkit_core::engine::RunHandle;
+use backupkit_core::RunHandle;
 use backupkit_core::{Error, Result};
 use futures::{FutureExt as _, StreamExt as _};
 

@@ -77,12 +77,23 @@ impl<'a> EventRecord<'a> {
     }
 }
 
-/// What a level is called as the type of an object.
-pub(super) fn event_type(level: Level) -> &'static str {
-    match level {
-        Level::Info => "log",
-        Level::Warning => "warning",
-        Level::Error => "error",
+/// An event as an object of a stream.
+#[derive(Serialize)]
+pub(super) struct TypedEvent<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    event: EventRecord<'a>,
+}
+
+impl<'a> TypedEvent<'a> {
+    pub(super) fn new(event: &'a Event) -> Self {
+        let kind = match event.level {
+            Level::Info => "log",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        Self { kind, event: EventRecord::new(event) }
     }
 }
 
