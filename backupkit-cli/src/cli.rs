@@ -1,5 +1,7 @@
 //! The command line.
 
+#![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
+
 mod size;
 mod snapshot_path;
 
@@ -46,6 +48,7 @@ pub(crate) struct Cli {
 
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(crate) struct GlobalOptions {
     /// Print one JSON document
     #[arg(long, global = true, conflicts_with = "ndjson")]

@@ -29,7 +29,6 @@ pub(crate) struct Environment {
     /// The command line, the program's own name first.
     pub(crate) arguments: Vec<OsString>,
     pub(crate) stdin_is_terminal: bool,
-    pub(crate) stdout_is_terminal: bool,
     pub(crate) stderr_is_terminal: bool,
     variables: BTreeMap<&'static str, OsString>,
 }
@@ -40,7 +39,6 @@ impl Environment {
         Self {
             arguments: std::env::args_os().collect(),
             stdin_is_terminal: std::io::stdin().is_terminal(),
-            stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             variables: VARIABLES.into_iter().filter_map(read).collect(),
         }

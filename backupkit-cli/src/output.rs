@@ -195,10 +195,7 @@ impl Output {
             self.stderr_line(&String::from_utf8_lossy(&text));
             return;
         }
-        let mut text = format::one_line(&error.to_string());
-        for (key, value) in error.context() {
-            text.push_str(&format::one_line(&format!(", {key}={value}")));
-        }
+        let text = format::one_line(&record::message(error));
         self.stderr_line(&format!("{} {text}", self.paint(RED, "error:")));
         if let Some(hint) = error.hint() {
             self.stderr_line(&format!("{} {}", self.paint(CYAN, "hint:"), format::one_line(hint)));

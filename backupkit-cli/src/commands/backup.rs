@@ -9,7 +9,7 @@ use std::sync::Arc;
 use backupkit_core::adapters::fs::FsSource;
 use backupkit_core::{BackupRequest, Error, Result};
 
-use self::repositories::{Opened, Place};
+use self::repositories::Opened;
 use crate::app::{App, with_resources};
 use crate::cli::BackupArguments;
 use crate::exit::Exit;

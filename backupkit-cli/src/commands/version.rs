@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::exit::Exit;
 
 #[derive(Serialize)]
-struct Version {
+struct Built {
     version: &'static str,
     /// The version of the repository format that is written.
     repository_format: u32,
@@ -15,14 +15,14 @@ struct Version {
 }
 
 pub(super) fn run(app: &App<'_>) -> Exit {
-    let version = Version {
+    let built = Built {
         version: env!("CARGO_PKG_VERSION"),
         repository_format: 2,
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
     };
-    let Version { version: number, os, arch, .. } = &version;
-    app.output.line(format!("backupkit {number} ({os} {arch}), restic repository format 2"));
-    app.output.document("version", &version);
+    let Built { version, os, arch, .. } = &built;
+    app.output.line(format!("backupkit {version} ({os} {arch}), restic repository format 2"));
+    app.output.document("version", &built);
     Exit::Success
 }

@@ -86,9 +86,7 @@ pub(crate) fn lossy(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(&one_line(chunk.valid()));
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
 }
@@ -104,15 +102,14 @@ pub(crate) fn shell_word(word: &OsStr) -> String {
         Ok(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
         // Any shell can make these from octal numbers.
         _ => {
-            let mut script = String::from("\"$(printf '");
-            for &byte in bytes {
+            let escape = |&byte: &u8| {
                 if is_plain(byte) && byte != b'%' {
-                    script.push(char::from(byte));
+                    char::from(byte).to_string()
                 } else {
-                    script.push_str(&format!("\\{byte:03o}"));
+                    format!("\\{byte:03o}")
                 }
-            }
-            script + "')\""
+            };
+            format!("\"$(printf '{}')\"", bytes.iter().map(escape).collect::<String>())
         }
     }
 }

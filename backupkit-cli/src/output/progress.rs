@@ -141,17 +141,18 @@ fn bar_text(doing: &str, reading: &Reading) -> [String; 2] {
             format::bytes(progress.finished_bytes)
         ),
     };
-    let mut lower = format!("{}  {}", format::clock(reading.elapsed), entries(progress));
-    lower.push_str(&format!("  {}/s", format::bytes(reading.read_rate)));
-    if progress.problems > 0 {
-        lower.push_str(&format!("  {}", format::counted(progress.problems, "problem", "problems")));
-    }
-    [upper, lower]
+    let mut lower = vec![
+        format::clock(reading.elapsed),
+        entries(progress),
+        format!("{}/s", format::bytes(reading.read_rate)),
+    ];
+    lower.extend(problems(progress));
+    [upper, lower.join("  ")]
 }
 
 fn line(doing: &str, reading: &Reading) -> String {
     let progress = &reading.progress;
-    let mut line = match reading.percent {
+    let done = match reading.percent {
         Some(percent) => format!(
             "{doing}: {percent} %, {} of {}",
             format::bytes(progress.finished_bytes),
@@ -159,15 +160,15 @@ fn line(doing: &str, reading: &Reading) -> String {
         ),
         None => format!("{doing}: {} done", format::bytes(progress.finished_bytes)),
     };
-    line.push_str(&format!(", {}", entries(progress)));
-    line.push_str(&format!(", reading {}/s", format::bytes(reading.read_rate)));
-    if let Some(left) = reading.remaining {
-        line.push_str(&format!(", {} left", format::duration(left)));
-    }
-    if progress.problems > 0 {
-        line.push_str(&format!(", {}", format::counted(progress.problems, "problem", "problems")));
-    }
-    line
+    let mut parts =
+        vec![done, entries(progress), format!("reading {}/s", format::bytes(reading.read_rate))];
+    parts.extend(reading.remaining.map(|left| format!("{} left", format::duration(left))));
+    parts.extend(problems(progress));
+    parts.join(", ")
+}
+
+fn problems(progress: &Progress) -> Option<String> {
+    (progress.problems > 0).then(|| format::counted(progress.problems, "problem", "problems"))
 }
 
 fn entries(progress: &Progress) -> String {

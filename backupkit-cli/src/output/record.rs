@@ -50,17 +50,19 @@ pub(crate) struct ErrorRecord {
 
 impl ErrorRecord {
     pub(crate) fn new(error: &Error, exit: Exit) -> Self {
-        let mut message = error.to_string();
-        for (key, value) in error.context() {
-            message.push_str(&format!(", {key}={value}"));
-        }
         Self {
             code: error.code(),
-            message,
+            message: message(error),
             hint: error.hint().map(str::to_owned),
             exit: exit.code(),
         }
     }
+}
+
+/// The sentence of an error, with where it happened but without its hint.
+pub(super) fn message(error: &Error) -> String {
+    let context = error.context().iter().map(|(key, value)| format!("{key}={value}"));
+    std::iter::once(error.to_string()).chain(context).collect::<Vec<_>>().join(", ")
 }
 
 /// An event of a run, with its sentence.

@@ -37,22 +37,21 @@ impl fmt::Display for Table {
             rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max().unwrap_or(0)
         };
         for (index, row) in rows.iter().enumerate() {
-            let mut line = String::new();
+            let mut cells = Vec::with_capacity(self.columns.len());
             for (column, (_, align)) in self.columns.iter().enumerate() {
-                if !shown[column] {
-                    continue;
-                }
-                let cell = row.get(column).map_or("", String::as_str);
-                let padding = " ".repeat(width(column).saturating_sub(width_of(cell)));
-                match align {
-                    Align::Left => line.push_str(&format!("{cell}{padding}  ")),
-                    Align::Right => line.push_str(&format!("{padding}{cell}  ")),
+                if shown[column] {
+                    let cell = row.get(column).map_or("", String::as_str);
+                    let padding = " ".repeat(width(column).saturating_sub(width_of(cell)));
+                    cells.push(match align {
+                        Align::Left => format!("{cell}{padding}"),
+                        Align::Right => format!("{padding}{cell}"),
+                    });
                 }
             }
             if index > 0 {
                 f.write_str("\n")?;
             }
-            f.write_str(line.trim_end())?;
+            f.write_str(cells.join("  ").trim_end())?;
         }
         Ok(())
     }

@@ -87,12 +87,11 @@ pub(super) async fn open(
     let mut first = results.iter().flatten().find_map(|result| result.as_ref().ok()).cloned();
     let mut opened = Vec::with_capacity(places.len());
     for (place, result) in places.iter().zip(results) {
-        let result = match result {
-            Some(result) => result,
-            None => {
-                let shared = first.clone().filter(|_| !arguments.own_polynomial);
-                make(app, place, &password, shared).await
-            }
+        let result = if let Some(result) = result {
+            result
+        } else {
+            let shared = first.clone().filter(|_| !arguments.own_polynomial);
+            make(app, place, &password, shared).await
         };
         if first.is_none() {
             first = result.as_ref().ok().cloned();
