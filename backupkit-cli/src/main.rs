@@ -1,3 +1,18 @@
-//! Placeholder of backupkit-cli.
+//! The `backupkit` program: it parses a command, calls the engine once, and prints what comes back.
 
-fn main() {}
+mod app;
+mod cli;
+mod commands;
+mod environment;
+mod exit;
+mod output;
+mod password;
+mod signals;
+mod uri;
+mod watch;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    app::main(&environment::Environment::read())
+}

@@ -155,6 +155,11 @@ impl Repository {
         })))
     }
 
+    /// Whether there is a repository, so that nobody is asked for a password in vain.
+    pub async fn exists(destination: &dyn Destination) -> Result<bool> {
+        exists(destination, &config_key()?).await
+    }
+
     /// The id that the repository got when it was created.
     pub fn id(&self) -> &str {
         &self.0.config.id

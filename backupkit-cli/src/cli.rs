@@ -1,0 +1,387 @@
+//! The command line.
+
+#![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
+
+mod size;
+mod snapshot_path;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub(crate) use snapshot_path::SnapshotPath;
+
+const AFTER_HELP: &str = "\
+Examples:
+  backupkit backup ~/documents --to /mnt/disk/repo --init
+  backupkit snapshots -r /mnt/disk/repo
+  backupkit restore latest -r /mnt/disk/repo --to ./restored
+
+Password, the first that is set:
+  --password-file, --password-command, BACKUPKIT_PASSWORD,
+  BACKUPKIT_PASSWORD_FILE, BACKUPKIT_PASSWORD_COMMAND, a prompt on a terminal
+
+Exit codes:
+  0 done, 1 failed, 2 wrong usage, 3 done but some entries were unreadable,
+  4 some repositories failed, 10 no such repository, 11 locked,
+  12 wrong password, 13 damaged, 14 permission denied, 130 interrupted";
+
+/// Back up folders into encrypted, deduplicated repositories in restic's format, and put them back,
+/// verified
+#[derive(Parser)]
+#[command(
+    name = "backupkit",
+    version,
+    max_term_width = 80,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = AFTER_HELP
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalOptions,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Global options")]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
+pub(crate) struct GlobalOptions {
+    /// Print one JSON document
+    #[arg(long, global = true, conflicts_with = "ndjson")]
+    pub(crate) json: bool,
+    /// Print one JSON object a line, as things happen
+    #[arg(long, global = true)]
+    pub(crate) ndjson: bool,
+    /// Print only warnings, errors and what was asked for
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print more of what happens
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// Use no colours (also: `NO_COLOR`)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Read the password from this file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "password_command")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Take the password from the output of this shell command
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub(crate) password_command: Option<OsString>,
+    /// Keep copies of indexes here [default: the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+impl GlobalOptions {
+    /// Nothing but `--json`, for when the command line could not be read.
+    pub(crate) fn for_json() -> Self {
+        Self {
+            json: true,
+            ndjson: false,
+            quiet: false,
+            verbose: false,
+            no_progress: false,
+            no_color: true,
+            password_file: None,
+            password_command: None,
+            cache_dir: None,
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Back up folders and files into one or more repositories
+    Backup(BackupArguments),
+    /// Restore a snapshot, or one path of it
+    Restore(RestoreArguments),
+    /// List snapshots
+    Snapshots(SnapshotsArguments),
+    /// List what is in a snapshot
+    Ls(LsArguments),
+    /// Print one file of a snapshot
+    Cat(CatArguments),
+    /// Check that a repository is whole
+    Check(CheckArguments),
+    /// Make, describe and unlock repositories, and manage their passwords
+    #[command(subcommand, arg_required_else_help = true)]
+    Repo(RepoCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// The repository that a command works on.
+#[derive(Args)]
+pub(crate) struct RepositoryOption {
+    /// The repository: a path or file:///path
+    #[arg(
+        long = "repo",
+        short = 'r',
+        value_name = "URI",
+        env = "BACKUPKIT_REPOSITORY",
+        hide_env_values = true
+    )]
+    pub(crate) repository: OsString,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Resources")]
+pub(crate) struct ResourceOptions {
+    /// Hold at most this much data in memory, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) memory: Option<u64>,
+    /// Compute with this many threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(Args)]
+pub(crate) struct BackupArguments {
+    /// Folders and files to back up
+    #[arg(required = true, value_name = "SRC")]
+    pub(crate) sources: Vec<OsString>,
+    /// A repository to back up into; give it again for more
+    #[arg(long, value_name = "URI", required = true)]
+    pub(crate) to: Vec<OsString>,
+    /// Make the repositories that do not exist
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// With --init: let each new repository cut files in its own way. By default they share it, so
+    /// that the work is done once; who sees both can then tell that they hold the same data
+    #[arg(long, requires = "init")]
+    pub(crate) own_polynomial: bool,
+    /// Label the snapshot; give it again for more
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+    /// The host that the data belongs to [default: this one]
+    #[arg(long, value_name = "HOST", env = "BACKUPKIT_HOST")]
+    pub(crate) host: Option<String>,
+    /// Start from the beginning even if an earlier backup was interrupted
+    #[arg(long)]
+    pub(crate) from_start: bool,
+    /// How hard to compress: from -7, fast, to 22, small [default: 3]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        allow_hyphen_values = true,
+        value_parser = clap::value_parser!(i32).range(-7..=22),
+        help_heading = "Resources"
+    )]
+    pub(crate) compression_level: Option<i32>,
+    #[command(flatten)]
+    pub(crate) resources: ResourceOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreArguments {
+    /// A snapshot: an id, the start of one, or `latest`; with :PATH only that path of it
+    #[arg(value_name = "SNAP[:PATH]")]
+    pub(crate) snapshot: OsString,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryOption,
+    /// The folder to restore into: a path or file:///path
+    #[arg(long, value_name = "URI")]
+    pub(crate) to: OsString,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What to do with what is there already
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = Conflict::Overwrite)]
+    pub(crate) conflict: Conflict,
+    /// How to prove what was restored
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Verify::Bytes)]
+    pub(crate) verify: Verify,
+    #[command(flatten)]
+    pub(crate) resources: ResourceOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Conflict {
+    /// Keep what is there
+    Skip,
+    /// Replace only what is older than in the snapshot
+    Newer,
+    /// Replace what differs
+    Overwrite,
+    /// Keep what is there, and restore beside it under a new name
+    Rename,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verify {
+    /// Do not look
+    None,
+    /// Compare existence, type and size
+    Count,
+    /// Read everything back and compare it
+    Bytes,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotsArguments {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryOption,
+    /// Only those with this tag; give it again for those with all of them
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+    /// Only those of this host
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Also what interrupted backups left to go on from
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct LsArguments {
+    /// A snapshot: an id, the start of one, or `latest`; with :PATH only that path of it
+    #[arg(value_name = "SNAP[:PATH]")]
+    pub(crate) snapshot: OsString,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryOption,
+    /// Show mode, owner, size and time
+    #[arg(short, long)]
+    pub(crate) long: bool,
+    /// List everything below, too
+    #[arg(long, short = 'R')]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CatArguments {
+    /// A file of a snapshot
+    #[arg(value_name = "SNAP:PATH")]
+    pub(crate) file: OsString,
+    #[command(flatten)]
+    pub(crate) repository: RepositoryOption,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryOption,
+    /// Read and verify every byte
+    #[arg(long)]
+    pub(crate) read_data: bool,
+    #[command(flatten)]
+    pub(crate) resources: ResourceOptions,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RepoCommand {
+    /// Make a new repository
+    Init {
+        #[command(flatten)]
+        repository: RepositoryOption,
+        /// Cut files as this repository does, so that one backup into both does the work once; who
+        /// sees both can then tell that they hold the same data
+        #[arg(long, value_name = "URI")]
+        polynomial_of: Option<OsString>,
+    },
+    /// Describe a repository
+    Info {
+        #[command(flatten)]
+        repository: RepositoryOption,
+    },
+    /// Remove locks that crashed programs left
+    Unlock {
+        #[command(flatten)]
+        repository: RepositoryOption,
+        /// Remove all locks. Only when no program works on the repository
+        #[arg(long)]
+        all: bool,
+    },
+    /// Manage the passwords of a repository
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Add a password
+    Add {
+        #[command(flatten)]
+        repository: RepositoryOption,
+        #[command(flatten)]
+        new_password: NewPasswordOptions,
+    },
+    /// List the passwords, without telling them
+    List {
+        #[command(flatten)]
+        repository: RepositoryOption,
+    },
+    /// Remove a password
+    Rm {
+        /// The key, or the start of its id
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        repository: RepositoryOption,
+    },
+    /// Change the password that opens the repository now
+    Passwd {
+        #[command(flatten)]
+        repository: RepositoryOption,
+        #[command(flatten)]
+        new_password: NewPasswordOptions,
+    },
+}
+
+/// Where the new password comes from, before `BACKUPKIT_NEW_PASSWORD`, `_FILE` and `_COMMAND`.
+#[derive(Args)]
+pub(crate) struct NewPasswordOptions {
+    /// Read the new password from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "new_password_command")]
+    pub(crate) new_password_file: Option<PathBuf>,
+    /// Take the new password from the output of this shell command
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) new_password_command: Option<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_grammar_of_the_readme_parses() {
+        for line in [
+            "backup a b --to r1 --to r2 --init --tag x --tag y --host h --from-start",
+            "backup ./some-folder --to ./repo --init --own-polynomial --compression-level -7",
+            "restore latest:/srv -r r --to t --dry-run --conflict newer --verify count",
+            "snapshots --repo r --tag a --host h --json",
+            "ls latest -r r -l --recursive",
+            "cat latest:/a -r r",
+            "check -r r --read-data --memory 64MiB --threads 2",
+            "repo init -r r",
+            "repo unlock --all -r r",
+            "repo key rm abc -r r",
+            "repo key passwd -r r --new-password-file f",
+            "--quiet version",
+            "completions bash",
+        ] {
+            let words = std::iter::once("backupkit").chain(line.split(' '));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `backup`.
+
+mod repositories;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backupkit_core::adapters::fs::FsSource;
+use backupkit_core::{BackupRequest, Error, Result};
+
+use self::repositories::Opened;
+use crate::app::{App, with_resources};
+use crate::cli::BackupArguments;
+use crate::exit::Exit;
+use crate::uri;
+use crate::watch::{Run, watch};
+
+pub(super) async fn run(app: &App<'_>, arguments: BackupArguments) -> Result<Exit> {
+    let sources = sources(&arguments)?;
+    let places = repositories::places(app, &arguments.to)?;
+    let source = FsSource::new(sources, app.env.clone(), host(app, &arguments))?
+        .with_excluded_paths(places.iter().map(|place| place.folder.clone()).collect());
+    let opened = repositories::open(app, &arguments, &places).await?;
+    for failed in opened.iter().filter_map(|opened| opened.result.as_ref().err()) {
+        app.output.failure(failed);
+    }
+    let usable: Vec<_> =
+        opened.iter().filter_map(|opened| opened.result.as_ref().ok().cloned()).collect();
+    let mut request =
+        BackupRequest::new(Arc::new(source), usable).with_tags(arguments.tags.iter().cloned());
+    if arguments.from_start {
+        request = request.without_resume();
+    }
+    let engine = app.engine(|builder| {
+        let builder = with_resources(builder, &arguments.resources);
+        match arguments.compression_level {
+            Some(level) => builder.compression_level(level),
+            None => builder,
+        }
+    })?;
+    let report = watch(app, Run::Backup, || engine.backup(request)).await?;
+    Ok(report::print(app, &opened, &report))
+}
+
+/// The folders and files to back up, as they were written: relative ones stay relative in snapshots.
+///
+/// # Errors
+/// If none of them exists. A missing one among others is told by the backup.
+fn sources(arguments: &BackupArguments) -> Result<Vec<PathBuf>> {
+    let addresses = arguments.sources.iter();
+    let folders: Vec<_> = addresses.map(|source| uri::folder(source)).collect::<Result<_>>()?;
+    let mut missing = None;
+    for folder in &folders {
+        match std::fs::symlink_metadata(folder) {
+            Ok(_) => return Ok(folders),
+            Err(error) => {
+                missing.get_or_insert_with(|| {
+                    let doing = format!("back up {}", folder.display());
+                    Error::io(doing, error).with_hint("check the path; nothing was backed up")
+                });
+            }
+        }
+    }
+    missing.map_or(Ok(folders), Err)
+}
+
+fn host(app: &App<'_>, arguments: &BackupArguments) -> String {
+    arguments.host.clone().unwrap_or_else(|| app.identity.hostname.clone())
+}

@@ -1,0 +1,111 @@
+//! `snapshots`.
+
+use backupkit_core::Result;
+use backupkit_core::model::SnapshotId;
+use backupkit_core::repo::{Snapshot, is_checkpoint};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::cli::SnapshotsArguments;
+use crate::exit::Exit;
+use crate::output::table::{Align, Table};
+use crate::output::{Form, format};
+
+#[derive(Serialize)]
+struct SnapshotRecord<'a> {
+    id: String,
+    short_id: String,
+    time: String,
+    paths: &'a [String],
+    hostname: &'a str,
+    username: &'a str,
+    tags: &'a [String],
+    parent: Option<String>,
+    tree: String,
+    program_version: &'a str,
+    /// Whether it only keeps what an interrupted backup stored.
+    checkpoint: bool,
+    total_files: Option<u64>,
+    total_bytes: Option<u64>,
+    added_bytes: Option<u64>,
+    stored_bytes: Option<u64>,
+}
+
+pub(super) async fn run(app: &App<'_>, arguments: SnapshotsArguments) -> Result<Exit> {
+    let repository = app.open(&arguments.repository).await?;
+    let mut snapshots = repository.snapshots().await?;
+    snapshots.retain(|(_, snapshot)| is_wanted(snapshot, &arguments));
+    if app.output.form() != Form::Text {
+        for (id, snapshot) in &snapshots {
+            app.output.item("snapshot", "", &record(*id, snapshot));
+        }
+        app.output.end_items();
+        return Ok(Exit::Success);
+    }
+    if snapshots.is_empty() {
+        app.output.note(format!(
+            "no snapshots in {}; `backupkit backup` makes one",
+            format::one_line(&repository.location())
+        ));
+        return Ok(Exit::Success);
+    }
+    app.output.line(table(app, &snapshots));
+    app.output.summary_line(format::counted(snapshots.len() as u64, "snapshot", "snapshots"));
+    Ok(Exit::Success)
+}
+
+fn is_wanted(snapshot: &Snapshot, arguments: &SnapshotsArguments) -> bool {
+    (arguments.all || !is_checkpoint(snapshot))
+        && arguments.host.as_ref().is_none_or(|host| *host == snapshot.hostname)
+        && arguments.tags.iter().all(|tag| snapshot.tags.contains(tag))
+}
+
+fn table(app: &App<'_>, snapshots: &[(SnapshotId, Snapshot)]) -> Table {
+    let mut table = Table::new([
+        ("ID", Align::Left),
+        ("Time", Align::Left),
+        ("Host", Align::Left),
+        ("Tags", Align::Left),
+        ("Size", Align::Right),
+        ("Paths", Align::Left),
+    ]);
+    for (id, snapshot) in snapshots {
+        let size = snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed);
+        let mut paths = snapshot.paths.iter().map(|path| format::one_line(path));
+        table.row([
+            id.short(),
+            format::time(&snapshot.time, app.env.time_zone()),
+            format::one_line(&snapshot.hostname),
+            format::one_line(&snapshot.tags.join(",")),
+            size.map_or(String::new(), format::bytes),
+            paths.next().unwrap_or_default(),
+        ]);
+        for path in paths {
+            let mut row = vec![String::new(); 5];
+            row.push(path);
+            table.row(row);
+        }
+    }
+    table
+}
+
+fn record(id: SnapshotId, snapshot: &Snapshot) -> SnapshotRecord<'_> {
+    let summary = snapshot.summary.as_ref();
+    SnapshotRecord {
+        id: id.to_string(),
+        short_id: id.short(),
+        time: snapshot.time.to_string(),
+        paths: &snapshot.paths,
+        hostname: &snapshot.hostname,
+        username: &snapshot.username,
+        tags: &snapshot.tags,
+        parent: snapshot.parent.map(|parent| parent.to_string()),
+        tree: snapshot.tree.to_string(),
+        program_version: &snapshot.program_version,
+        checkpoint: is_checkpoint(snapshot),
+        total_files: summary.map(|summary| summary.total_files_processed),
+        total_bytes: summary.map(|summary| summary.total_bytes_processed),
+        added_bytes: summary.map(|summary| summary.data_added_bytes),
+        stored_bytes: summary.map(|summary| summary.data_added_packed_bytes),
+    }
+}

@@ -1,0 +1,99 @@
+//! Exit codes: the one place where errors and results become numbers.
+
+use backupkit_core::RunStatus;
+use backupkit_core::{Error, ErrorKind};
+
+/// The code of errors in the command line or in the variables that belong to it.
+const USAGE: &str = "usage";
+
+/// How the program ends. The numbers are promised in the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Success = 0,
+    Failure = 1,
+    Usage = 2,
+    UnreadableEntries = 3,
+    SomeRepositoriesFailed = 4,
+    NoRepository = 10,
+    Locked = 11,
+    WrongPassword = 12,
+    Damaged = 13,
+    PermissionDenied = 14,
+    Interrupted = 130,
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The code for a run that did not fail.
+    pub(crate) fn of_status(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Succeeded => Self::Success,
+            RunStatus::Warnings => Self::UnreadableEntries,
+            RunStatus::Partial => Self::SomeRepositoriesFailed,
+            RunStatus::Paused => Self::Interrupted,
+        }
+    }
+
+    /// The code for an error that ends the program.
+    pub(crate) fn of_error(error: &Error) -> Self {
+        match (error.code(), error.kind()) {
+            (USAGE | "no-password", _) | (_, ErrorKind::InvalidConfig) => Self::Usage,
+            ("repository-not-found", _) => Self::NoRepository,
+            (_, ErrorKind::Locked) => Self::Locked,
+            (_, ErrorKind::WrongPassword) => Self::WrongPassword,
+            (_, ErrorKind::Corrupt) => Self::Damaged,
+            (_, ErrorKind::PermissionDenied | ErrorKind::Unauthenticated) => Self::PermissionDenied,
+            (_, ErrorKind::Cancelled) => Self::Interrupted,
+            _ => Self::Failure,
+        }
+    }
+}
+
+/// Returns an error in what the user typed or set.
+pub(crate) fn usage(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message.into()).with_code(USAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_promised_code() {
+        for (error, code) in [
+            (usage("x"), 2),
+            (usage("x").with_code("no-password"), 2),
+            (Error::new(ErrorKind::InvalidConfig, "x"), 2),
+            (Error::new(ErrorKind::NotFound, "x").with_code("repository-not-found"), 10),
+            (Error::new(ErrorKind::NotFound, "x").with_code("snapshot-not-found"), 1),
+            (Error::new(ErrorKind::NotFound, "x"), 1),
+            (Error::new(ErrorKind::Locked, "x"), 11),
+            (Error::new(ErrorKind::Locked, "x").with_code("lock-lost"), 11),
+            (Error::new(ErrorKind::WrongPassword, "x"), 12),
+            (Error::corrupt("x", "y"), 13),
+            (Error::new(ErrorKind::PermissionDenied, "x"), 14),
+            (Error::new(ErrorKind::Unauthenticated, "x"), 14),
+            (Error::cancelled(), 130),
+            (Error::new(ErrorKind::StorageFull, "x"), 1),
+            (Error::new(ErrorKind::Internal, "x"), 1),
+        ] {
+            assert_eq!(Exit::of_error(&error).code(), code, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn every_end_of_a_run_has_its_promised_code() {
+        for (status, code) in [
+            (RunStatus::Succeeded, 0),
+            (RunStatus::Warnings, 3),
+            (RunStatus::Partial, 4),
+            (RunStatus::Paused, 130),
+        ] {
+            assert_eq!(Exit::of_status(status).code(), code);
+        }
+    }
+}
