@@ -2,5 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod crash;
+mod entries;
+mod fakes;
+mod lanes;
 mod pause;
 mod scene;
+mod scripted;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{RunContext, recover};
 use crate::error::{ErrorKind, Result};
-use crate::model::{EventKind, Level, SnapshotId};
+use crate::model::{EventKind, Level, LockId, SnapshotId};
 use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::lane::{Lane, LaneParts};
 use crate::pipeline::task::{self, OwnedTask};
@@ -22,6 +22,14 @@ pub(super) struct Prepared {
     pub(super) lock: RepositoryLock,
     /// Renews the lock for as long as this lives.
     _refresher: OwnedTask<()>,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // A run that was dropped writes nothing more, as if it had crashed.
+        self.lane.stop();
+        self.lock.abandon();
+    }
 }
 
 /// Locks a repository and loads what the lane needs. On an error the lock is given up.
@@ -43,7 +51,7 @@ pub(super) async fn prepare(
         journal,
         liveness,
         &lock,
-        takeover.dead_locks,
+        &takeover.dead_locks,
     )
     .await;
     match loaded {
@@ -71,7 +79,7 @@ async fn load(
     journal: &Arc<dyn RunJournal>,
     liveness: &Arc<dyn Liveness>,
     lock: &RepositoryLock,
-    dead_locks: usize,
+    dead_locks: &[LockId],
 ) -> Result<(Arc<Lane>, Vec<(SnapshotId, Snapshot)>)> {
     let parts = run.engine.parts();
     // Snapshots before the index: what a snapshot names is then in the index.
@@ -84,7 +92,7 @@ async fn load(
         journal.recorded_packs(repository.id()).await?,
     )
     .await?;
-    if dead_locks > 0 {
+    if !dead_locks.is_empty() {
         found.extend(recover::find_unindexed(repository, &index).await?);
         found.sort_by_key(|pack| pack.id);
         found.dedup_by_key(|pack| pack.id);
@@ -101,8 +109,10 @@ async fn load(
         let (repository, packs) = (repository.location(), found.len() as u64);
         run.events
             .tell(Level::Info, EventKind::PacksRecovered { repository, packs });
-        lane.adopt(found);
+        lane.adopt(found).await?;
     }
+    // Only now: whoever crashes before this leaves the trace that leads the next run to the packs.
+    lock.remove_dead(dead_locks).await?;
     Ok((lane, snapshots))
 }
 

@@ -18,6 +18,8 @@ pub(crate) const SMALL_BYTES: u64 = MIN_CHUNK_BYTES as u64;
 pub(crate) const BATCH_ENTRIES: usize = 64;
 /// Or with so many bytes.
 pub(crate) const BATCH_BYTES: u64 = 4 << 20;
+/// The least memory that is set apart for an entry.
+const MIN_ROOM_BYTES: u64 = 16 << 10;
 /// Bodies of one batch that are read at the same time.
 const CONCURRENCY: usize = 4;
 
@@ -28,7 +30,7 @@ pub(crate) async fn read_batch(
 ) -> Result<Vec<ReadOutcome>> {
     let bytes: u64 = entries
         .iter()
-        .map(|entry| entry.size_bytes.min(SMALL_BYTES))
+        .map(room_bytes)
         .sum();
     let permit = reading.budget.take(bytes).await?;
     if reading.control.is_pausing() {
@@ -89,6 +91,12 @@ pub(crate) async fn read_batch(
     Ok(outcomes)
 }
 
+/// Memory that is set apart for an entry. A source may not know sizes beforehand, so there is some for
+/// an entry that is listed as empty too; one that needs more is read as a large one.
+pub(crate) fn room_bytes(entry: &Entry) -> u64 {
+    entry.size_bytes.clamp(MIN_ROOM_BYTES, SMALL_BYTES)
+}
+
 enum Small {
     Whole {
         entry: Entry,
@@ -115,11 +123,12 @@ async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
 }
 
 async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
+    let room = room_bytes(entry);
     let Body { refreshed, content } = reading.view.body(entry, None).await?;
     let entry = refreshed.map_or_else(|| entry.clone(), |entry| *entry);
     match content {
         BodyContent::Ranged(body) => {
-            if body.len_bytes() > SMALL_BYTES {
+            if body.len_bytes() > room {
                 return Ok(Small::Grown);
             }
             let bytes = body.read_at(0..body.len_bytes()).await?;
@@ -135,7 +144,7 @@ async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
             let mut all = Vec::new();
             while let Some(piece) = pieces.next().await {
                 all.extend_from_slice(&piece?.bytes);
-                if all.len() as u64 > SMALL_BYTES {
+                if all.len() as u64 > room {
                     return Ok(Small::Grown);
                 }
             }
