@@ -158,7 +158,7 @@ async fn an_entry_whose_listed_version_is_gone_for_good_is_left_out_and_named() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_entry_began_to_store_gets_there_though_that_entry_fails() {
     let scene = Scene::new().await;
-    for round in 0..10 {
+    for round in 0..5 {
         let rig = scene.rig().await;
         let bytes = random(round, 12 * MIB);
         let mut source = MemorySource::new();
@@ -291,7 +291,7 @@ async fn the_smallest_memory_is_enough_and_kept_to() {
                 });
                 let (first, second) = (scene.rig().await, scene.foreign_rig().await);
                 let mut source = Scripted::default();
-                for number in 0..4 {
+                for number in 0..3 {
                     source = source.file(&format!("a/{number}"), random(number, 9 * MIB + 5));
                     source = source.file(&format!("b/{number}"), random(number, 500_000));
                     // Listed as empty, as where sizes are not known beforehand.
@@ -299,7 +299,7 @@ async fn the_smallest_memory_is_enough_and_kept_to() {
                     source = source.file_listed_with(&format!("c/{number}"), 0, unknown);
                 }
                 // More than fits into the memory, while all readers are busy.
-                for number in 0..80 {
+                for number in 0..70 {
                     source = source.file(&format!("d/{number}"), random(99, 250_000));
                 }
                 if streams {

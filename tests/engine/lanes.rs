@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backupkit::model::EventKind;
+use backupkit::model::{BlobId, EventKind};
 use backupkit::testing::{Fault, ManualClock, MemorySource, Operation, PausePoint};
 use backupkit::{BackupReport, Env, ErrorKind, RunStatus};
 
 use crate::scene::{
-    Rig, Scene, assert_whole, back_up, checkpoints, latest_tree, path, random, start, watched,
+    Rig, Scene, assert_whole, back_up, checkpoints, latest_tree, path, random, watched,
 };
 
 const MIB: u64 = 1 << 20;
@@ -113,37 +113,70 @@ async fn a_parent_that_was_forgotten_and_pruned_in_one_repository_is_read_again_
     }
 }
 
-/// One of two fails or hangs: the other has all, the run is partial, and what the failed one has is
-/// whole. Afterwards both go on.
-async fn assert_partial(fault: Fault, failing: usize, same_cuts: bool, code: Option<&str>) {
-    let (mut scene, source) = (Scene::new().await, source());
-    let context = format!("{fault:?} in {failing}, same cuts: {same_cuts}");
-    let rigs = [scene.rig().await, second(&scene, same_cuts).await];
-    let both = [rigs[0].repository.clone(), rigs[1].repository.clone()];
-    change(&source, 0);
-    scene.back_up(&source, &both).await;
-    change(&source, 1);
-    source.set(&path("data/big"), random(41, 30 << 20));
-    // A hang is noticed soon. Longer than any call in memory takes.
-    scene.engine = scene.engine_with(|engine| engine.stall_after(Duration::from_millis(700)));
-    rigs[failing].plan.add(fault);
-    let report = start(&scene.engine, &source, &both).wait().await;
-    let report = report.unwrap_or_else(|error| panic!("{context}: {error:?}"));
-    assert_eq!(report.status, RunStatus::Partial, "{context}: {report:#?}");
-    assert_failed_alone(&report, failing, code, &context);
-    rigs[failing].plan.clear();
-    for rig in &rigs {
-        assert_whole(&rig.repository, &context).await;
+/// Two repositories, and the trees that backups of their own make in them.
+struct Pair {
+    scene: Scene,
+    rigs: [Rig; 2],
+    expected: [BlobId; 2],
+    same_cuts: bool,
+    big_bytes: usize,
+}
+
+impl Pair {
+    async fn new(same_cuts: bool, big_bytes: usize) -> Self {
+        let mut scene = Scene::new().await;
+        // A hang is noticed soon. Longer than any call in memory takes.
+        scene.engine = scene.engine_with(|engine| engine.stall_after(Duration::from_millis(700)));
+        let rigs = [scene.rig().await, second(&scene, same_cuts).await];
+        let after = source();
+        Self::move_on(&after, big_bytes);
+        let mut expected = Vec::new();
+        for rig in &rigs {
+            scene.back_up(&after, std::slice::from_ref(&rig.repository)).await;
+            expected.push(latest_tree(&rig.repository).await);
+        }
+        Self {
+            scene,
+            rigs,
+            expected: expected.try_into().unwrap(),
+            same_cuts,
+            big_bytes,
+        }
     }
-    let healthy = &rigs[1 - failing];
-    healthy.assert_tidy(&context).await;
-    assert_tree_as_alone(&scene, &source, healthy, &context).await;
-    scene.back_up(&source, &both).await;
-    for rig in &rigs {
-        assert_whole(&rig.repository, &context).await;
-        assert_eq!(rig.count("locks"), 0, "{context}");
+
+    fn move_on(source: &MemorySource, big_bytes: usize) {
+        change(source, 1);
+        source.set(&path("data/big"), random(41, big_bytes));
     }
-    assert_tree_as_alone(&scene, &source, &rigs[failing], &context).await;
+
+    /// One of two fails or hangs: the other has all, the run is partial, and what the failed one has
+    /// is whole. Afterwards both go on.
+    async fn assert_partial(&self, fault: Fault, failing: usize, code: Option<&str>) {
+        let context = format!("{fault:?} in {failing}, same cuts: {}", self.same_cuts);
+        let (scene, rigs) = (&self.scene, &self.rigs);
+        let both = [rigs[0].repository.clone(), rigs[1].repository.clone()];
+        rigs.iter().for_each(Rig::reset);
+        let source = source();
+        scene.back_up(&source, &both).await;
+        Self::move_on(&source, self.big_bytes);
+        rigs[failing].plan.add(fault);
+        let report = scene.start(&source, &both).wait().await;
+        let report = report.unwrap_or_else(|error| panic!("{context}: {error:?}"));
+        assert_eq!(report.status, RunStatus::Partial, "{context}: {report:#?}");
+        assert_failed_alone(&report, failing, code, &context);
+        rigs[failing].plan.clear();
+        assert_whole(&rigs[failing].repository, &context).await;
+        let healthy = 1 - failing;
+        rigs[healthy].assert_tidy(&context).await;
+        let tree = latest_tree(&rigs[healthy].repository).await;
+        assert_eq!(tree, self.expected[healthy], "{context}");
+        scene.back_up(&source, &both).await;
+        for (rig, expected) in rigs.iter().zip(self.expected) {
+            assert_whole(&rig.repository, &context).await;
+            assert_eq!(rig.count("locks"), 0, "{context}");
+            assert_eq!(latest_tree(&rig.repository).await, expected, "{context}");
+        }
+    }
 }
 
 fn assert_failed_alone(report: &BackupReport, failing: usize, code: Option<&str>, context: &str) {
@@ -162,9 +195,10 @@ async fn one_repository_that_fails_half_way_leaves_the_other_whole() {
     let fail = || Fault::fail(ErrorKind::StorageFull).forever();
     let create = |folder: &str| fail().on(Operation::Create).with_prefix(folder);
     for (failing, same_cuts) in [(0, true), (1, false)] {
+        let pair = Pair::new(same_cuts, 6 << 20).await;
         for fault in [
             create("data/"),
-            create("data/").at_call(3),
+            create("data/").at_call(2),
             create("index/"),
             create("snapshots/"),
             // Its parent cannot be read.
@@ -172,7 +206,7 @@ async fn one_repository_that_fails_half_way_leaves_the_other_whole() {
             create("locks/"),
             fail().on(Operation::List).with_prefix("index"),
         ] {
-            assert_partial(fault, failing, same_cuts, None).await;
+            pair.assert_partial(fault, failing, None).await;
         }
     }
 }
@@ -183,17 +217,21 @@ async fn one_repository_that_hangs_is_set_aside() {
         let fault = Fault::hang().on(operation).with_prefix(folder);
         fault.forever()
     };
-    for (fault, failing, same_cuts) in [
-        // More than fits into the packs of a lane: whoever stores has to wait.
-        (hang(Operation::Create, "data/"), 1, true),
-        (hang(Operation::Create, "data/"), 0, false),
-        // Only at the very end.
-        (hang(Operation::Create, "data/").at_call(6), 0, true),
-        (hang(Operation::Create, "index/"), 0, true),
-        (hang(Operation::Create, "snapshots/"), 1, true),
-        (hang(Operation::Get, "data/"), 1, false),
-    ] {
-        assert_partial(fault, failing, same_cuts, Some("repository-stalled")).await;
+    let stalled = Some("repository-stalled");
+    // More than fits into the packs of a lane: whoever stores has to wait.
+    let pair = Pair::new(true, 22 << 20).await;
+    for number in [0, 1] {
+        let upload = hang(Operation::Create, "data/");
+        pair.assert_partial(upload, number, stalled).await;
+    }
+    // At the very end.
+    for folder in ["index/", "snapshots/"] {
+        let publish = hang(Operation::Create, folder);
+        pair.assert_partial(publish, 0, stalled).await;
+    }
+    let pair = Pair::new(false, 6 << 20).await;
+    for (operation, number) in [(Operation::Create, 0), (Operation::Get, 1)] {
+        pair.assert_partial(hang(operation, "data/"), number, stalled).await;
     }
 }
 

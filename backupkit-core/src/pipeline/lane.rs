@@ -260,9 +260,14 @@ impl Lane {
     /// After a run that failed: what is durable stays of use, so it is indexed if that is still
     /// possible. What is not durable yet is stored if the lane is well.
     pub(crate) async fn salvage(self: &Arc<Self>) -> Result<()> {
-        if self.is_live() {
-            self.packers.close_all(self).await?;
-            self.finish_uploads().await;
+        match self.failure() {
+            None => {
+                self.packers.close_all(self).await?;
+                self.finish_uploads().await;
+            }
+            // It does not answer.
+            Some(failure) if failure.is(ErrorKind::Timeout) => return Ok(()),
+            Some(_) => {}
         }
         upload::save_index_now(self).await
     }
