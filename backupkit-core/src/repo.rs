@@ -36,10 +36,13 @@ mod fuzz_text;
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub use check::{CheckOptions, CheckReport, Finding, ReadData};
+pub use check::{CheckOptions, CheckReport, ReadData};
 pub use checkpoint_tags::is_checkpoint;
 #[cfg(any(test, feature = "testing"))]
-pub use fuzz_bodies::{fuzz_config, fuzz_index, fuzz_key, fuzz_pack_header};
+pub use fuzz_bodies::{
+    config as fuzz_config, decompress as fuzz_decompress, index_file as fuzz_index,
+    key_file as fuzz_key, pack_header as fuzz_pack_header,
+};
 #[cfg(any(test, feature = "testing"))]
 pub use fuzz_text::{fuzz_name, fuzz_snapshot, fuzz_tree};
 pub use lock_file::{

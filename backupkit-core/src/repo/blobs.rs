@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::BlobId;
 
 use super::compress::Decompressor;
+use super::crypto::OVERHEAD;
 use super::index::BlobLocation;
 use super::layout::pack_key;
 use super::pack_header::BlobKind;
@@ -11,6 +12,9 @@ use super::repository::Repository;
 
 /// The largest plain blob that is taken: readers hold it in memory.
 pub(crate) const MAX_BLOB_BYTES: usize = 1 << 30;
+
+const SEALED_OVERHEAD: u32 = 32;
+const _: () = assert!(SEALED_OVERHEAD as usize == OVERHEAD);
 
 /// Reads one blob and proves that it is what its id says.
 ///
@@ -47,17 +51,20 @@ pub(crate) fn open_blob(
     let plain = match location.plain_bytes {
         None => opened,
         Some(length) => {
-            let length = length as usize;
-            if length > MAX_BLOB_BYTES {
-                return Err(damaged(&format!("{length} bytes are more than a blob may have")));
-            }
-            decompressor.decompress(&opened, length).map_err(|error| damaged(&error))?
+            let opened = decompressor.decompress(&opened, length as usize, MAX_BLOB_BYTES);
+            opened.map_err(|error| damaged(&error))?
         }
     };
     if BlobId::of(&plain) != *id {
         return Err(damaged(&"its bytes do not fit its id"));
     }
     Ok(plain)
+}
+
+/// The length of the plaintext of a blob.
+pub(crate) fn content_bytes(location: &BlobLocation) -> u64 {
+    let plain = location.sealed_bytes.saturating_sub(SEALED_OVERHEAD);
+    u64::from(location.plain_bytes.unwrap_or(plain))
 }
 
 /// What people call a blob.

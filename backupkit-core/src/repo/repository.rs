@@ -9,10 +9,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::compress::{Compressor, Decompressor};
 use super::config::Config;
-use super::crypto::MasterKey;
+use super::crypto::{Iv, MasterKey};
 use super::key_file::{KdfParams, KeyFile};
 use super::layout::{FileKind, config_key, id_of_name, no_repository};
-use super::polynomial::Polynomial;
 use super::snapshot_file::Snapshot;
 use crate::destination::{Destination, ObjectKey};
 use crate::env::Env;
@@ -97,21 +96,19 @@ impl Repository {
                 .with_hint("restore the config, or choose an empty location"));
             }
         }
-        let polynomial = match &options.polynomial_of {
-            Some(other) => other.0.config.chunker_polynomial(),
-            None => Polynomial::random(env)?,
-        };
+        let other = options.polynomial_of.as_ref();
+        let polynomial = other.map(|other| other.0.config.chunker_polynomial);
         let config = Config::generate(env, polynomial)?;
         let key = MasterKey::generate(env)?;
         let key_id = save_key(&destination, &key, password, &options.owner, env).await?;
-        let sealed = key.seal(env.random()?, &config.encode()?);
+        let sealed = key.seal(Iv::random(env)?, &config.encode()?);
         destination
             .create(&config_key()?, sealed.into())
             .await
             .map_err(|error| error.while_doing(format!("create the repository at {location}")))?;
         // What is there now counts: another writer may have been first.
         let kept = read_config(&*destination, &key).await?;
-        if kept.id() != config.id() {
+        if kept.id != config.id {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!("another repository was created at {location} at the same time"),
@@ -142,12 +139,12 @@ impl Repository {
 
     /// The id that the repository got when it was created.
     pub fn id(&self) -> &str {
-        self.0.config.id()
+        &self.0.config.id
     }
 
     /// The version of the format: 1 or 2.
     pub fn version(&self) -> u32 {
-        self.0.config.version()
+        self.0.config.version
     }
 
     /// Where the repository is. No secrets.
@@ -187,10 +184,10 @@ impl Repository {
             keys.push(KeyInfo {
                 id,
                 owner: KeyOwner {
-                    username: file.username().to_owned(),
-                    hostname: file.hostname().to_owned(),
+                    username: file.username,
+                    hostname: file.hostname,
                 },
-                created: file.created(),
+                created: file.created,
                 current: id == self.0.key_id,
             });
         }
@@ -303,7 +300,7 @@ impl Repository {
             plain.extend(Compressor::new(UNPACKED_LEVEL)?.compress_always(json)?);
             plain
         };
-        Ok(self.0.key.seal(self.0.env.random()?, &plain))
+        Ok(self.0.key.seal(Iv::random(&self.0.env)?, &plain))
     }
 
     /// Creates a file under the SHA-256 of its sealed bytes, which it returns.
@@ -320,12 +317,22 @@ impl Repository {
 
     /// Reads a file and checks it against its name.
     pub(crate) async fn load(&self, kind: FileKind, id: &[u8; 32]) -> Result<Vec<u8>> {
-        let name = || format!("{} {}", kind.noun(), hex::encode(id));
         let sealed = read_capped(&*self.0.destination, &kind.key(id)?, kind.max_bytes()).await?;
-        if sha256(&sealed) != *id {
+        self.open_sealed(kind, id, &sealed)
+    }
+
+    /// Checks the bytes of a file against its name, and opens them.
+    pub(crate) fn open_sealed(
+        &self,
+        kind: FileKind,
+        id: &[u8; 32],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>> {
+        let name = || format!("{} {}", kind.noun(), hex::encode(id));
+        if sha256(sealed) != *id {
             return Err(Error::corrupt(name(), "its bytes do not fit its name"));
         }
-        self.open_file(&sealed).map_err(|error| error.while_doing(format!("read {}", name())))
+        self.open_file(sealed).map_err(|error| error.while_doing(format!("read {}", name())))
     }
 
     /// Deletes a file.
