@@ -1,7 +1,10 @@
 //! The trait to implement for keeping repositories in a new kind of place.
 
 mod key;
+mod limit;
+mod memory;
 mod payload;
+mod retry;
 
 use std::fmt;
 use std::ops::Range;
@@ -14,7 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
 
 pub use key::ObjectKey;
+pub use limit::{LimitDestination, Limits};
+pub use memory::MemoryDestination;
 pub use payload::Payload;
+pub use retry::{RetryDestination, RetryPolicy};
 
 /// A place that keeps the files of a repository.
 ///
@@ -63,11 +69,10 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Conflict` if it has other bytes, `Unsupported` without the capability.
-    async fn swap(&self, key: &ObjectKey, _expected: Option<Bytes>, _bytes: Bytes) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            "this destination cannot replace objects",
-        ))
+    async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {
+        drop((expected, bytes));
+        let message = format!("cannot replace {key}: this destination has no atomic swap");
+        Err(Error::new(ErrorKind::Unsupported, message))
     }
 }
 

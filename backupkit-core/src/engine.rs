@@ -7,8 +7,8 @@ mod commit;
 mod handle;
 mod origin;
 mod recover;
-mod resume;
 mod restore;
+mod resume;
 
 use std::fmt;
 use std::sync::Arc;
@@ -116,6 +116,8 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("settings", &self.0.settings).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
     }
 }

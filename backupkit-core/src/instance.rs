@@ -29,13 +29,19 @@ impl Instance {
         let path = folder.join(format!("{id}.lock"));
         let open = || -> std::io::Result<File> {
             std::fs::create_dir_all(folder)?;
-            let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
             file.lock()?;
             Ok(file)
         };
         let file = open().map_err(|error| Error::io(format!("lock {}", path.display()), error))?;
         remove_dead_files(folder);
-        Ok(Self(Arc::new(Inner { id, folder: Some((folder.to_owned(), file)) })))
+        Ok(Self(Arc::new(Inner {
+            id,
+            folder: Some((folder.to_owned(), file)),
+        })))
     }
 
     /// Returns an instance that nobody can see. Its locks are removed only by age.
@@ -57,8 +63,12 @@ impl Instance {
     /// Whether a lock with this host name is of an instance of ours, on this machine, that is dead
     /// for certain.
     pub(crate) fn is_dead(&self, lock_hostname: &str) -> bool {
-        let Some((_, id)) = lock_hostname.rsplit_once(MARK) else { return false };
-        let Some((folder, _)) = &self.0.folder else { return false };
+        let Some((_, id)) = lock_hostname.rsplit_once(MARK) else {
+            return false;
+        };
+        let Some((folder, _)) = &self.0.folder else {
+            return false;
+        };
         if id == self.0.id || id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return false;
         }
@@ -71,7 +81,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // A clean end leaves nothing; after a crash the file stays and tells so.
         if let Some((folder, _)) = &self.folder {
-            drop(std::fs::remove_file(folder.join(format!("{}.lock", self.id))));
+            drop(std::fs::remove_file(
+                folder.join(format!("{}.lock", self.id)),
+            ));
         }
     }
 }
@@ -82,7 +94,9 @@ const MARK: &str = "/backupkit-";
 const KEEP_DEAD_FILES: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
 
 fn is_unlocked(path: &Path) -> bool {
-    let Ok(file) = OpenOptions::new().write(true).open(path) else { return false };
+    let Ok(file) = OpenOptions::new().write(true).open(path) else {
+        return false;
+    };
     match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
@@ -91,9 +105,15 @@ fn is_unlocked(path: &Path) -> bool {
 
 /// Best effort: a folder that cannot be cleaned is no reason not to back up.
 fn remove_dead_files(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
-        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        let age = entry
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .ok()
+            .and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age > KEEP_DEAD_FILES) && is_unlocked(&entry.path()) {
             drop(std::fs::remove_file(entry.path()));
         }
@@ -123,7 +143,12 @@ mod tests {
     fn foreign_locks_are_never_called_dead() {
         let folder = tempfile::tempdir().unwrap();
         let ours = Instance::register(folder.path(), &Env::system()).unwrap();
-        for name in ["host", "host/backupkit-../../etc", "host/backupkit-", &ours.lock_hostname("h")] {
+        for name in [
+            "host",
+            "host/backupkit-../../etc",
+            "host/backupkit-",
+            &ours.lock_hostname("h"),
+        ] {
             assert!(!ours.is_dead(name), "{name}");
         }
         assert!(!ours.is_dead(&format!("host/backupkit-{}", "0".repeat(32))));

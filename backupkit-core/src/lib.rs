@@ -1,8 +1,12 @@
 //! An embeddable backup engine: sources are copied into encrypted, deduplicated repositories in the
 //! restic format, and put back, verified.
 
+mod engine;
 mod env;
 mod error;
+mod events;
+mod instance;
+mod pipeline;
 mod probe;
 mod token;
 
@@ -12,12 +16,19 @@ pub mod model;
 pub mod repo;
 pub mod snapshot;
 pub mod source;
+pub mod state;
 pub mod store;
 pub mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use engine::{
+    BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, Identity, OutputReport,
+    RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus, Summary, VerifyCounts,
+};
 pub use env::{Clock, Entropy, Env};
 pub use error::{Error, ErrorKind, Result, Retry};
+pub use instance::Instance;
+pub use pipeline::guard::{AlwaysAlive, Liveness};
 pub use probe::{Probe, ProbeOutcome, ProbeStep};
 pub use token::{CancelToken, ListToken, ReadToken, ViewToken, WriteToken};

@@ -9,6 +9,20 @@
 //! input stopped.
 
 pub(crate) mod budget;
+pub(crate) mod checkpoint;
+pub(crate) mod chunk;
 pub(crate) mod control;
+pub(crate) mod counters;
+pub(crate) mod directories;
+pub(crate) mod driver;
+pub(crate) mod guard;
+pub(crate) mod lane;
+pub(crate) mod node;
+pub(crate) mod parent;
 pub(crate) mod per_lane;
 pub(crate) mod pool;
+pub(crate) mod progress;
+pub(crate) mod read;
+pub(crate) mod sequence;
+pub(crate) mod store;
+pub(crate) mod task;

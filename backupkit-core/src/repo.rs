@@ -3,23 +3,23 @@
 pub(crate) mod blobs;
 pub(crate) mod check;
 pub(crate) mod checkpoint_tags;
-pub(crate) mod chunker;
-pub(crate) mod compress;
-pub(crate) mod config;
-pub(crate) mod crypto;
+pub mod chunker;
+pub mod compress;
+pub mod config;
+pub mod crypto;
 pub(crate) mod fetch;
-pub(crate) mod index;
+pub mod index;
 pub(crate) mod index_cache;
-pub(crate) mod index_file;
+pub mod index_file;
 mod json;
-pub(crate) mod key_file;
+pub mod key_file;
 pub(crate) mod layout;
 pub(crate) mod load_index;
-pub(crate) mod lock_file;
+mod lock_file;
 pub(crate) mod locks;
 pub(crate) mod node;
-pub(crate) mod pack_header;
-pub(crate) mod polynomial;
+pub mod pack_header;
+pub mod polynomial;
 mod quote;
 pub(crate) mod reader;
 pub(crate) mod recent_blobs;
@@ -30,19 +30,16 @@ pub(crate) mod tree;
 #[cfg(test)]
 mod fixtures;
 #[cfg(any(test, feature = "testing"))]
-mod fuzz_bodies;
+pub mod fuzz_bodies;
 #[cfg(any(test, feature = "testing"))]
 mod fuzz_text;
+#[cfg(test)]
+mod interop_tests;
 #[cfg(test)]
 pub(crate) mod sample;
 
 pub use check::{CheckOptions, CheckReport, ReadData};
 pub use checkpoint_tags::is_checkpoint;
-#[cfg(any(test, feature = "testing"))]
-pub use fuzz_bodies::{
-    config as fuzz_config, decompress as fuzz_decompress, index_file as fuzz_index,
-    key_file as fuzz_key, pack_header as fuzz_pack_header,
-};
 #[cfg(any(test, feature = "testing"))]
 pub use fuzz_text::{fuzz_name, fuzz_snapshot, fuzz_tree};
 pub use lock_file::{

@@ -78,13 +78,23 @@ impl RunJournal for InMemoryJournal {
     }
 
     async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()> {
-        self.kept().packs.entry(repository_id.to_owned()).or_default().extend(packs);
+        self.kept()
+            .packs
+            .entry(repository_id.to_owned())
+            .or_default()
+            .extend(packs);
         Ok(())
     }
 
     async fn recorded_packs(&self, repository_id: &str) -> Result<Vec<PackId>> {
         let kept = self.kept();
-        Ok(kept.packs.get(repository_id).into_iter().flatten().copied().collect())
+        Ok(kept
+            .packs
+            .get(repository_id)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect())
     }
 
     async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {

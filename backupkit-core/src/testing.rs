@@ -1,1 +1,47 @@
 //! For implementers of adapters: conformance suites, fault wrappers and fakes.
+//!
+//! - [`conformance`]: every line of a trait's contract as a test, one macro call for an adapter.
+//! - [`FaultDestination`], [`FaultSource`]: fail, lose replies, hang, flip bits, die at a call.
+//! - [`ManualClock`], [`SeededEntropy`]: time and randomness that tests own.
+//! - [`MemorySource`], [`MemorySnapshot`], [`MemoryTarget`]: the traits in memory, with hooks.
+//! - [`fakes`]: systems with the habits of real ones, in memory.
+
+mod clock;
+mod entropy;
+mod faults;
+mod listing;
+mod memory_snapshot;
+mod memory_source;
+mod memory_target;
+mod pause;
+mod source_faults;
+
+pub mod conformance;
+pub mod fakes;
+
+pub use clock::ManualClock;
+pub use entropy::{SeededEntropy, random_bytes};
+pub use faults::{Call, Fault, FaultDestination, FaultPlan, Operation};
+pub use memory_snapshot::MemorySnapshot;
+pub use memory_source::MemorySource;
+pub use memory_target::{MemoryNode, MemoryTarget};
+pub use pause::PausePoint;
+pub use source_faults::{FaultSource, SourceFaults};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A panicking test says more than a poisoned lock does.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn healthy(step: &str) -> crate::Probe {
+    crate::Probe {
+        steps: vec![crate::ProbeStep {
+            name: step.to_owned(),
+            outcome: crate::ProbeOutcome::Ok,
+            took: std::time::Duration::ZERO,
+            hint: None,
+        }],
+    }
+}

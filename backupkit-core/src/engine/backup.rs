@@ -1,11 +1,13 @@
 //! A backup from request to report.
 
+mod prepare;
+mod run;
+
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::RunContext;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::model::{Event, SnapshotId};
 use crate::pipeline::guard::{AlwaysAlive, Liveness};
 use crate::repo::repository::Repository;
@@ -13,12 +15,15 @@ use crate::source::Source;
 use crate::state::{InMemoryJournal, RunJournal};
 use crate::store::{AdapterStore, InMemoryAdapterStore};
 
+pub(super) use run::run;
+
 /// What to back up, and into what.
 #[derive(Debug)]
 pub struct BackupRequest {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) repositories: Vec<Repository>,
     pub(crate) tags: Vec<String>,
+    pub(crate) excludes: Vec<String>,
     pub(crate) journal: Arc<dyn RunJournal>,
     pub(crate) liveness: Arc<dyn Liveness>,
     pub(crate) store: Arc<dyn AdapterStore>,
@@ -32,6 +37,7 @@ impl BackupRequest {
             source,
             repositories: repositories.into(),
             tags: Vec::new(),
+            excludes: Vec::new(),
             journal: Arc::new(InMemoryJournal::default()),
             liveness: Arc::new(AlwaysAlive),
             store: Arc::new(InMemoryAdapterStore::default()),
@@ -43,6 +49,13 @@ impl BackupRequest {
     #[must_use]
     pub fn with_tags(mut self, tags: impl IntoIterator<Item = String>) -> Self {
         self.tags.extend(tags);
+        self
+    }
+
+    /// Names in the snapshots what the source leaves out. The source itself does the leaving out.
+    #[must_use]
+    pub fn with_excludes(mut self, excludes: impl IntoIterator<Item = String>) -> Self {
+        self.excludes.extend(excludes);
         self
     }
 
@@ -130,7 +143,7 @@ pub struct OutputReport {
 }
 
 /// What a backup counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
     /// Files that no parent had.

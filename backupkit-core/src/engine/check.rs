@@ -16,7 +16,10 @@ impl CheckRequest {
     /// Returns a request to check the structure: every index, snapshot and tree, and the presence and
     /// size of every pack.
     pub fn new(repository: Repository) -> Self {
-        Self { repository, read_data: false }
+        Self {
+            repository,
+            read_data: false,
+        }
     }
 
     /// Reads and verifies every byte as well.

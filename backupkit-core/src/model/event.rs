@@ -153,19 +153,30 @@ pub enum EventKind {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ParentFound { snapshot, .. } => write!(f, "follows snapshot {}", snapshot.short()),
+            Self::ParentFound { snapshot, .. } => {
+                write!(f, "follows snapshot {}", snapshot.short())
+            }
             Self::Resumed { entries, bytes } => {
-                write!(f, "goes on after a pause: {entries} entries, {bytes} bytes are stored")
+                write!(
+                    f,
+                    "goes on after a pause: {entries} entries, {bytes} bytes are stored"
+                )
             }
             Self::CheckpointDropped { reason } => {
                 write!(f, "starts from the beginning: {reason}")
             }
             Self::PacksRecovered { repository, packs } => {
-                write!(f, "{packs} packs of a crashed run are used again in {repository}")
+                write!(
+                    f,
+                    "{packs} packs of a crashed run are used again in {repository}"
+                )
             }
             Self::EntryFailed { path, reason, .. } => write!(f, "not backed up: {path}: {reason}"),
             Self::EntryChanged { path } => {
-                write!(f, "changed while it was read, stored as one look gave it: {path}")
+                write!(
+                    f,
+                    "changed while it was read, stored as one look gave it: {path}"
+                )
             }
             Self::EntryIncomplete { path, reason } => write!(f, "{path}: {reason}"),
             Self::EntryNotRestored { path, reason, .. } => {
@@ -177,12 +188,20 @@ impl fmt::Display for EventKind {
             }
             Self::Finding(finding) => write!(f, "{finding}"),
             Self::RepositorySetAside { repository, reason } => {
-                write!(f, "{repository} is left out of the rest of the run: {reason}")
+                write!(
+                    f,
+                    "{repository} is left out of the rest of the run: {reason}"
+                )
             }
-            Self::SnapshotCreated { repository, snapshot } => {
+            Self::SnapshotCreated {
+                repository,
+                snapshot,
+            } => {
                 write!(f, "snapshot {} created in {repository}", snapshot.short())
             }
-            Self::Paused { repository, .. } => write!(f, "paused; {repository} keeps what is stored"),
+            Self::Paused { repository, .. } => {
+                write!(f, "paused; {repository} keeps what is stored")
+            }
             Self::Note { text } => f.write_str(text),
             Self::Missed { events } => write!(f, "{events} messages were not shown"),
         }
@@ -223,7 +242,10 @@ fn serialize_path_if_any<S: serde::Serializer>(
 }
 
 /// `path`, and `path_b64` where the names are not UTF-8.
-fn serialize_path<S: serde::Serializer>(path: &EntryPath, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_path<S: serde::Serializer>(
+    path: &EntryPath,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     use base64::Engine as _;
     use serde::ser::SerializeMap as _;
     let mut map = serializer.serialize_map(None)?;

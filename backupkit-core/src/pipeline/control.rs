@@ -14,7 +14,10 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new() -> Self {
-        Self { pause: watch::Sender::new(false), cancel: CancelToken::new() }
+        Self {
+            pause: watch::Sender::new(false),
+            cancel: CancelToken::new(),
+        }
     }
 
     /// Asks the reading side to stop; what was read is stored.

@@ -5,7 +5,7 @@
 
 mod listing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::task::JoinSet;
 
+use super::checkpoint::store_trees;
 use super::directories::{Closing, Directories, encode_tree};
 use super::lane;
 use super::node::{LaneContent, finish_directory, finish_entry};
@@ -23,11 +24,9 @@ use super::read::{
     BATCH_BYTES, BATCH_ENTRIES, ReadEntry, ReadOutcome, Reading, SharedProgress, read_batch,
     read_large,
 };
-use super::store::Chunk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{BlobId, Entry, EntryPath, EventKind, Level, Metadata};
-use crate::repo::pack_header::BlobKind;
 use crate::source::{ListError, Listed};
 use crate::token::ListToken;
 
@@ -94,6 +93,8 @@ pub(crate) struct Driver {
     listing: Option<BoxStream<'static, Result<Listed, ListError>>>,
     pub(crate) main_listed: bool,
     pub(crate) late_listed: bool,
+    /// What the late listing gave. Few: an operation log, a manifest.
+    pub(crate) late_seen: BTreeSet<EntryPath>,
     next_number: u64,
     batch: Vec<u64>,
     batch_bytes: u64,
@@ -110,7 +111,11 @@ pub(crate) struct Driver {
 enum Message {
     Batch(Vec<(u64, ReadOutcome)>),
     Large(u64, ReadOutcome),
-    Tree { path: EntryPath, metadata: Metadata, tree: PerLane<BlobId> },
+    Tree {
+        path: EntryPath,
+        metadata: Metadata,
+        tree: PerLane<BlobId>,
+    },
 }
 
 /// How many of each may run.
@@ -139,6 +144,7 @@ impl Driver {
             listing: None,
             main_listed: false,
             late_listed: false,
+            late_seen: BTreeSet::new(),
             next_number: 0,
             batch: Vec::new(),
             batch_bytes: 0,
@@ -227,12 +233,22 @@ impl Driver {
         } else {
             self.large.push_back(number);
         }
-        self.unfinished.insert(number, Unfinished { entry, progress, changed });
+        self.unfinished.insert(
+            number,
+            Unfinished {
+                entry,
+                progress,
+                changed,
+            },
+        );
     }
 
     fn limits(&self) -> Limits {
         let threads = self.reading.store.pool().threads();
-        Limits { batches: threads + 2, large: threads.max(2) }
+        Limits {
+            batches: threads + 2,
+            large: threads.max(2),
+        }
     }
 
     fn start_readers(&mut self, limits: Limits) {
@@ -243,13 +259,20 @@ impl Driver {
             self.start_batches();
         }
         while self.running_large < limits.large {
-            let Some(number) = self.large.pop_front() else { break };
-            let Some(unfinished) = self.unfinished.get(&number) else { continue };
+            let Some(number) = self.large.pop_front() else {
+                break;
+            };
+            let Some(unfinished) = self.unfinished.get(&number) else {
+                continue;
+            };
             let (reading, entry) = (Arc::clone(&self.reading), unfinished.entry.clone());
             let progress = unfinished.progress.clone();
             self.running_large += 1;
             self.tasks.spawn(async move {
-                Ok(Message::Large(number, read_large(reading, entry, progress).await?))
+                Ok(Message::Large(
+                    number,
+                    read_large(reading, entry, progress).await?,
+                ))
             });
         }
     }
@@ -281,7 +304,11 @@ impl Driver {
                 self.running_large -= 1;
                 self.receive_outcome(number, outcome)?;
             }
-            Message::Tree { path, metadata, tree } => {
+            Message::Tree {
+                path,
+                metadata,
+                tree,
+            } => {
                 self.running_trees -= 1;
                 self.receive_tree(&path, &metadata, tree)?;
             }
@@ -298,11 +325,15 @@ impl Driver {
                 Ok(())
             }
             ReadOutcome::Failed(error) => {
-                let Some(unfinished) = self.unfinished.remove(&number) else { return Ok(()) };
+                let Some(unfinished) = self.unfinished.remove(&number) else {
+                    return Ok(());
+                };
                 self.fail_entry(&unfinished.entry.path, &error)
             }
             ReadOutcome::Done(read) => {
-                let Some(unfinished) = self.unfinished.remove(&number) else { return Ok(()) };
+                let Some(unfinished) = self.unfinished.remove(&number) else {
+                    return Ok(());
+                };
                 if unfinished.changed {
                     self.tally.files_changed += 1;
                 } else {
@@ -314,11 +345,20 @@ impl Driver {
     }
 
     fn finish_read(&mut self, path: &EntryPath, read: ReadEntry) -> Result<()> {
-        let ReadEntry { mut entry, content, size_bytes, changed_while_read } = read;
+        let ReadEntry {
+            mut entry,
+            content,
+            size_bytes,
+            changed_while_read,
+        } = read;
         entry.path = path.clone();
         if changed_while_read {
-            self.events
-                .tell(Level::Warning, EventKind::EntryChanged { path: entry.path.clone() });
+            self.events.tell(
+                Level::Warning,
+                EventKind::EntryChanged {
+                    path: entry.path.clone(),
+                },
+            );
         }
         let lanes = self.reading.store.lanes().len();
         let mut per_lane: Vec<Arc<[BlobId]>> = vec![Arc::default(); lanes];
@@ -357,26 +397,26 @@ impl Driver {
 
     /// Starts storing the tree of a complete directory.
     fn store_tree(&mut self, closing: Closing) {
-        let Closing { path, metadata, nodes } = closing;
+        let Closing {
+            path,
+            metadata,
+            nodes,
+        } = closing;
         self.parents.forget(&path);
         let store = self.reading.store.clone();
         self.running_trees += 1;
         self.tasks.spawn(async move {
             let lanes = store.lanes().len();
-            let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
-            let mut ids = Vec::new();
-            for (tree, targets) in trees.distinct(lanes) {
-                let chunk = Chunk::from(bytes::Bytes::from(tree.clone()));
-                let stored = store.put(BlobKind::Tree, vec![chunk], targets.into()).await?;
-                ids.extend(stored);
-            }
-            let tree = match trees {
-                PerLane::Same(_) => ids.pop().map(PerLane::Same),
-                PerLane::Each(_) => Some(PerLane::collect(ids)),
-            };
-            let tree = tree
-                .ok_or_else(|| Error::new(ErrorKind::Internal, "a tree was stored without an id"))?;
-            Ok(Message::Tree { path, metadata, tree })
+            let trees = store
+                .pool()
+                .run(move |_| encode_tree(&nodes, lanes))
+                .await?;
+            let tree = store_trees(&store, trees).await?;
+            Ok(Message::Tree {
+                path,
+                metadata,
+                tree,
+            })
         });
     }
 
@@ -407,7 +447,10 @@ impl Driver {
         if lanes.iter().any(|lane| lane.is_live()) {
             return Ok(());
         }
-        Err(lanes.iter().find_map(|lane| lane.failure()).unwrap_or_else(Error::cancelled))
+        Err(lanes
+            .iter()
+            .find_map(|lane| lane.failure())
+            .unwrap_or_else(Error::cancelled))
     }
 
     /// Closes packs that wait for long, and sets a lane aside that stores nothing while others do.
@@ -415,9 +458,9 @@ impl Driver {
         let live: Vec<_> = self.reading.store.live_lanes().cloned().collect();
         for lane in &live {
             let stuck = lane.is_stuck(self.stall_after);
-            let others_move = live.iter().any(|other| {
-                other.number() != lane.number() && !other.is_stuck(self.stall_after)
-            });
+            let others_move = live
+                .iter()
+                .any(|other| other.number() != lane.number() && !other.is_stuck(self.stall_after));
             if stuck && others_move {
                 lane.set_aside(lane::stalled(lane.repository()));
             } else if let Err(error) = lane.close_old_packs().await {

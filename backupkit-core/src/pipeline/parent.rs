@@ -61,7 +61,10 @@ impl Parents {
             start,
             directories: HashMap::new(),
         });
-        Self { lanes: lanes.collect(), trees: HashMap::new() }
+        Self {
+            lanes: lanes.collect(),
+            trees: HashMap::new(),
+        }
     }
 
     /// Says what the parents know of an entry.
@@ -85,8 +88,11 @@ impl Parents {
             found = true;
             let lane = &self.lanes[number];
             let content = node.content.clone().filter(|content| {
-                lane.start.is_some_and(|start| is_same(entry, node, start.time))
-                    && content.iter().all(|id| lane.lane.locate(BlobKind::Data, id).is_some())
+                lane.start
+                    .is_some_and(|start| is_same(entry, node, start.time))
+                    && content
+                        .iter()
+                        .all(|id| lane.lane.locate(BlobKind::Data, id).is_some())
             });
             match content {
                 Some(content) => {
@@ -108,7 +114,11 @@ impl Parents {
                     }
                 }
                 let content = PerLane::collect(contents);
-                Known::Unchanged { content, extended_attributes, size_bytes }
+                Known::Unchanged {
+                    content,
+                    extended_attributes,
+                    size_bytes,
+                }
             }
             _ if found => Known::Changed,
             _ => Known::New,
@@ -144,7 +154,9 @@ impl Parents {
 
     /// The tree that holds `path` in the parent of a lane.
     async fn directory(&mut self, lane: usize, path: &EntryPath) -> Result<Option<Arc<Tree>>> {
-        let Some(start) = self.lanes[lane].start else { return Ok(None) };
+        let Some(start) = self.lanes[lane].start else {
+            return Ok(None);
+        };
         let parent = path.parent().unwrap_or_default();
         if let Some(known) = self.lanes[lane].directories.get(&parent) {
             return Ok(known.clone());
@@ -179,14 +191,18 @@ impl Parents {
         if let (Some(id), Some(tree)) = (id, &tree) {
             self.trees.insert(id, Arc::downgrade(tree));
         }
-        self.lanes[lane].directories.insert(path.clone(), tree.clone());
+        self.lanes[lane]
+            .directories
+            .insert(path.clone(), tree.clone());
         Ok(tree)
     }
 
     /// A tree that is missing or damaged only means that everything in it is read again.
     async fn read(&self, lane: usize, id: BlobId) -> Result<Option<Arc<Tree>>> {
         let lane = &self.lanes[lane].lane;
-        let Some(location) = lane.locate(BlobKind::Tree, &id) else { return Ok(None) };
+        let Some(location) = lane.locate(BlobKind::Tree, &id) else {
+            return Ok(None);
+        };
         match read_blob(lane.repository(), BlobKind::Tree, &id, &location).await {
             Ok(json) => Ok(decode_tree(&json).ok().map(|nodes| Arc::new(Tree(nodes)))),
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
@@ -199,7 +215,10 @@ impl Parents {
 
 impl Tree {
     fn find(&self, name: &[u8]) -> Option<&Node> {
-        let at = self.0.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?;
+        let at = self
+            .0
+            .binary_search_by(|node| node.name.as_slice().cmp(name))
+            .ok()?;
         self.0.get(at)
     }
 }
@@ -224,7 +243,9 @@ fn is_same(entry: &Entry, node: &Node, parent_start: FileTime) -> bool {
             let fields = node.metadata.attributes.get(attribute).and_then(|json| {
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json.get()).ok()
             });
-            let kept = fields.as_ref().and_then(|fields| fields.get("fingerprint")?.as_str());
+            let kept = fields
+                .as_ref()
+                .and_then(|fields| fields.get("fingerprint")?.as_str());
             kept == Some(value) && entry.size_bytes == node.size_bytes
         }
     }

@@ -40,10 +40,16 @@ impl Pool {
             .thread_name(|index| format!("backupkit-cpu-{index}"))
             .build()
             .map_err(|error| {
-                Error::new(ErrorKind::Unavailable, "cannot start the threads of the engine")
-                    .with_source(error)
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "cannot start the threads of the engine",
+                )
+                .with_source(error)
             })?;
-        Ok(Self { threads: Arc::new(threads), compression_level })
+        Ok(Self {
+            threads: Arc::new(threads),
+            compression_level,
+        })
     }
 
     /// Number of threads.
@@ -60,18 +66,23 @@ impl Pool {
         let (reply, result) = oneshot::channel();
         let level = self.compression_level;
         self.threads.spawn(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                with_worker(level, work)
-            }));
+            let outcome =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| with_worker(level, work)));
             let outcome = outcome.unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::Internal, "a thread of the engine panicked"))
+                Err(Error::new(
+                    ErrorKind::Internal,
+                    "a thread of the engine panicked",
+                ))
             });
             // The asker may be gone: its run was cancelled.
             drop(reply.send(outcome));
         });
-        result
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a thread of the engine ended")))
+        result.await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Internal,
+                "a thread of the engine ended",
+            ))
+        })
     }
 }
 
@@ -80,7 +91,10 @@ fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Re
         // Taken out while it works: a panic leaves an empty slot instead of a broken context.
         let mut worker = match slot.borrow_mut().take() {
             Some((kept_level, worker)) if kept_level == level => worker,
-            _ => Worker { compressor: Compressor::new(level)?, decompressor: Decompressor::new()? },
+            _ => Worker {
+                compressor: Compressor::new(level)?,
+                decompressor: Decompressor::new()?,
+            },
         };
         let result = work(&mut worker);
         slot.borrow_mut().replace((level, worker));
@@ -90,6 +104,8 @@ fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Re
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("threads", &self.threads()).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("threads", &self.threads())
+            .finish_non_exhaustive()
     }
 }

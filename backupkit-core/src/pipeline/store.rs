@@ -8,6 +8,7 @@ use super::lane::{Claim, Lane, SealedBlob, Ticket};
 use super::pool::{Pool, Worker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
+use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
 /// The end of the pipeline that all lanes share.
@@ -132,7 +133,9 @@ fn prepare(
         BlobKind::Tree => Some(worker.compressor.compress_always(&plain)?),
     };
     if let Some(packed) = &packed {
-        let back = worker.decompressor.decompress(packed, plain.len())?;
+        let back = worker
+            .decompressor
+            .decompress(packed, plain.len(), plain.len())?;
         if BlobId::of(&back) != id {
             return Err(broken(&id, "it does not decompress to what was compressed"));
         }
@@ -143,7 +146,9 @@ fn prepare(
         .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
     for (slot, lane, ticket) in needed {
         let repository = lanes[lane].repository();
-        let bytes = repository.key().seal(repository.env().random()?, content);
+        let bytes = repository
+            .key()
+            .seal(Iv::random(repository.env())?, content);
         let opened = repository.key().open(&bytes);
         if !opened.is_ok_and(|opened| opened == content) {
             return Err(broken(&id, "it does not decrypt to what was encrypted"));
@@ -162,6 +167,9 @@ fn prepare(
 
 /// Memory or processor faults: the only way to get here.
 fn broken(id: &BlobId, why: &str) -> Error {
-    Error::new(ErrorKind::Internal, format!("blob {id} was not stored: {why}"))
-        .with_hint("test the memory of this machine")
+    Error::new(
+        ErrorKind::Internal,
+        format!("blob {id} was not stored: {why}"),
+    )
+    .with_hint("test the memory of this machine")
 }

@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::model::BlobId;
 
 use super::compress::Decompressor;
-use super::crypto::OVERHEAD;
 use super::index::BlobLocation;
 use super::layout::pack_key;
 use super::pack_header::BlobKind;
@@ -12,9 +11,6 @@ use super::repository::Repository;
 
 /// The largest plain blob that is taken: readers hold it in memory.
 pub(crate) const MAX_BLOB_BYTES: usize = 1 << 30;
-
-const SEALED_OVERHEAD: u32 = 32;
-const _: () = assert!(SEALED_OVERHEAD as usize == OVERHEAD);
 
 /// Reads one blob and proves that it is what its id says.
 ///
@@ -29,10 +25,25 @@ pub(crate) async fn read_blob(
     let start = u64::from(location.offset);
     let range = start..start + u64::from(location.sealed_bytes);
     let key = pack_key(&location.pack)?;
-    let sealed = repository.destination().get(&key, Some(range)).await.map_err(|error| {
-        error.while_doing(format!("read {} {id} in pack {}", noun(kind), location.pack))
-    })?;
-    open_blob(repository, &mut Decompressor::new()?, kind, id, location, &sealed)
+    let sealed = repository
+        .destination()
+        .get(&key, Some(range))
+        .await
+        .map_err(|error| {
+            error.while_doing(format!(
+                "read {} {id} in pack {}",
+                noun(kind),
+                location.pack
+            ))
+        })?;
+    open_blob(
+        repository,
+        &mut Decompressor::new()?,
+        kind,
+        id,
+        location,
+        &sealed,
+    )
 }
 
 /// Opens the sealed bytes of a blob and proves that they are what its id says.
@@ -45,26 +56,28 @@ pub(crate) fn open_blob(
     sealed: &[u8],
 ) -> Result<Vec<u8>> {
     let damaged = |why: &dyn std::fmt::Display| {
-        Error::corrupt(format!("{} {id} in pack {}", noun(kind), location.pack), why)
+        Error::corrupt(
+            format!("{} {id} in pack {}", noun(kind), location.pack),
+            why,
+        )
     };
-    let opened = repository.key().open(sealed).map_err(|error| damaged(&error))?;
+    let opened = repository
+        .key()
+        .open(sealed)
+        .map_err(|error| damaged(&error))?;
     let plain = match location.plain_bytes {
         None => opened,
         Some(length) => {
-            let opened = decompressor.decompress(&opened, length as usize, MAX_BLOB_BYTES);
-            opened.map_err(|error| damaged(&error))?
+            let length = length as usize;
+            decompressor
+                .decompress(&opened, length, MAX_BLOB_BYTES)
+                .map_err(|error| damaged(&error))?
         }
     };
     if BlobId::of(&plain) != *id {
         return Err(damaged(&"its bytes do not fit its id"));
     }
     Ok(plain)
-}
-
-/// The length of the plaintext of a blob.
-pub(crate) fn content_bytes(location: &BlobLocation) -> u64 {
-    let plain = location.sealed_bytes.saturating_sub(SEALED_OVERHEAD);
-    u64::from(location.plain_bytes.unwrap_or(plain))
 }
 
 /// What people call a blob.

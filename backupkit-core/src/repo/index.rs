@@ -14,6 +14,7 @@ pub use builder::{IndexBuilder, Pushed};
 
 use super::pack_header::{BlobKind, PackedBlob};
 use crate::model::{BlobId, PackId};
+use super::crypto::OVERHEAD;
 use table::{PackNumber, Slot, Table};
 
 /// The hash map is merged when it holds more than this many blobs, and more than an eighth of the
@@ -31,6 +32,17 @@ pub struct BlobLocation {
     pub sealed_bytes: u32,
     /// Length of the plaintext if it is compressed; nothing if it is stored plain.
     pub plain_bytes: Option<u32>,
+}
+
+/// [`OVERHEAD`] as lengths in packs are.
+#[expect(clippy::cast_possible_truncation, reason = "32")]
+const OVERHEAD_BYTES: u32 = OVERHEAD as u32;
+
+impl BlobLocation {
+    /// The length of the plaintext.
+    pub fn content_bytes(&self) -> u32 {
+        self.plain_bytes.unwrap_or(self.sealed_bytes.saturating_sub(OVERHEAD_BYTES))
+    }
 }
 
 /// Where every blob of a repository lies. A blob in several packs is known in one of them.
@@ -146,6 +158,28 @@ impl Index {
         all.map(|(id, slot)| (id, self.location(slot)))
     }
 
+    /// Numbers all blobs, so that [`Self::position`] finds them. Needed after [`Self::insert_pack`].
+    pub fn number_blobs(&mut self) {
+        for blobs in [&mut self.data, &mut self.trees] {
+            blobs.merge();
+        }
+    }
+
+    /// Returns the number of a blob among those of its kind, below [`Self::count`]: its place in a
+    /// bitmap over all blobs, which takes far less memory than a set of ids.
+    ///
+    /// Numbers are in the order of ids and hold until the next [`Self::insert_pack`]. Blobs added
+    /// since [`Self::number_blobs`] have none.
+    pub fn position(&self, kind: BlobKind, id: &BlobId) -> Option<usize> {
+        self.blobs(kind).table.position(id)
+    }
+
+    /// Returns the blob with a number.
+    pub fn at(&self, kind: BlobKind, position: usize) -> Option<(BlobId, BlobLocation)> {
+        let (id, slot) = self.blobs(kind).table.at(position)?;
+        Some((id, self.location(slot)))
+    }
+
     /// Memory in use, allocated but unused room included. What a hash map takes is estimated.
     pub fn memory_bytes(&self) -> usize {
         // One byte of control per bucket, and buckets filled to seven eighths at most.
@@ -183,9 +217,13 @@ impl Blobs {
 
     fn merge_if_large(&mut self) {
         if self.new.len() > MERGE_BLOBS.max(self.table.len() / 8) {
-            // Taken whole, so that its memory goes as well.
-            self.table.merge(mem::take(&mut self.new));
+            self.merge();
         }
+    }
+
+    fn merge(&mut self) {
+        // Taken whole, so that its memory goes as well.
+        self.table.merge(mem::take(&mut self.new));
     }
 }
 

@@ -4,18 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::layout::FileKind;
-use super::lock_file::Lock;
+use super::lock_file::{Lock, RECHECK_DELAY};
 use super::repository::{Repository, exists};
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance::Instance;
 use crate::model::{FileTime, LockId};
 
-/// How often a lock is renewed.
-pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
 pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(20 * 60);
-/// Between writing a lock and looking again whether another writer did the same.
-const SETTLE: Duration = Duration::from_millis(200);
 
 /// Who takes a lock.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +66,9 @@ impl RepositoryLock {
         instance: &Instance,
         exclusive: bool,
     ) -> Result<(Self, Takeover)> {
-        let takeover = Takeover { dead_locks: remove_dead(repository, instance).await? };
+        let takeover = Takeover {
+            dead_locks: remove_dead(repository, instance).await?,
+        };
         refuse_conflict(repository, exclusive, None).await?;
         let id = create(repository, owner, instance, exclusive).await?;
         let lock = Self(Arc::new(Inner {
@@ -83,7 +81,7 @@ impl RepositoryLock {
                 refreshed_at: repository.env().clock().elapsed_since_boot(),
             }),
         }));
-        repository.env().clock().sleep(SETTLE).await;
+        repository.env().clock().sleep(RECHECK_DELAY).await;
         if let Err(conflict) = refuse_conflict(repository, exclusive, Some(id)).await {
             lock.release().await?;
             return Err(conflict);
@@ -99,24 +97,43 @@ impl RepositoryLock {
     pub(crate) async fn refresh(&self) -> Result<()> {
         self.check_alive().await?;
         let inner = &self.0;
-        let id = create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
+        let id = create(
+            &inner.repository,
+            &inner.owner,
+            &inner.instance,
+            inner.exclusive,
+        )
+        .await?;
         let refreshed_at = inner.repository.env().clock().elapsed_since_boot();
         let old = std::mem::replace(&mut *self.state(), State { id, refreshed_at });
-        inner.repository.delete(FileKind::Lock, old.id.as_bytes()).await
+        inner
+            .repository
+            .delete(FileKind::Lock, old.id.as_bytes())
+            .await
     }
 
     /// Proves that the lock is still ours. Called right before anything is published.
     pub(crate) async fn check_alive(&self) -> Result<()> {
         let State { id, refreshed_at } = *self.state();
         let repository = &self.0.repository;
-        let age = repository.env().clock().elapsed_since_boot().saturating_sub(refreshed_at);
+        let age = repository
+            .env()
+            .clock()
+            .elapsed_since_boot()
+            .saturating_sub(refreshed_at);
         let lost = |why: String| {
-            Error::new(ErrorKind::Locked, format!("the lock on {} is lost: {why}", repository.location()))
-                .with_code("lock-lost")
-                .with_hint("run it again; what was stored is kept")
+            Error::new(
+                ErrorKind::Locked,
+                format!("the lock on {} is lost: {why}", repository.location()),
+            )
+            .with_code("lock-lost")
+            .with_hint("run it again; what was stored is kept")
         };
         if age >= FREEZE_AFTER {
-            return Err(lost(format!("it was not renewed for {} min", age.as_secs() / 60)));
+            return Err(lost(format!(
+                "it was not renewed for {} min",
+                age.as_secs() / 60
+            )));
         }
         let key = FileKind::Lock.key(id.as_bytes())?;
         if !exists(&**repository.destination(), &key).await? {
@@ -128,7 +145,10 @@ impl RepositoryLock {
     /// Gives the lock up.
     pub(crate) async fn release(&self) -> Result<()> {
         let id = self.state().id;
-        self.0.repository.delete(FileKind::Lock, id.as_bytes()).await
+        self.0
+            .repository
+            .delete(FileKind::Lock, id.as_bytes())
+            .await
     }
 
     /// The id of the lock file as of now.
@@ -165,7 +185,7 @@ impl Repository {
             locks.push(match lock {
                 Some(lock) => LockInfo {
                     id,
-                    holder: lock.describe_holder(),
+                    holder: describe_holder(&lock),
                     time: lock.time,
                     exclusive: lock.exclusive,
                     stale: lock.is_stale(now) || instance.is_dead(&lock.hostname),
@@ -210,7 +230,7 @@ async fn create(
         uid: owner.uid,
         gid: owner.gid,
     };
-    let id = repository.save(FileKind::Lock, &lock.encode()?).await?;
+    let id = repository.save(FileKind::Lock, &lock.encode()).await?;
     Ok(LockId::from_bytes(id))
 }
 
@@ -224,14 +244,17 @@ async fn refuse_conflict(
             continue;
         }
         let (conflicts, holder) = match &lock {
-            Some(lock) => (exclusive || lock.exclusive, lock.describe_holder()),
+            Some(lock) => (exclusive || lock.exclusive, describe_holder(lock)),
             // Unreadable: it may be exclusive.
             None => (true, "unknown".to_owned()),
         };
         if conflicts {
             return Err(Error::new(
                 ErrorKind::Locked,
-                format!("the repository at {} is locked by {holder}", repository.location()),
+                format!(
+                    "the repository at {} is locked by {holder}",
+                    repository.location()
+                ),
             )
             .with_hint("wait until it is done; if it died, run `backupkit repo unlock`"));
         }
@@ -272,4 +295,16 @@ async fn load_all(repository: &Repository) -> Result<Vec<(LockId, Option<Lock>)>
         locks.push((LockId::from_bytes(id), lock));
     }
     Ok(locks)
+}
+
+fn describe_holder(lock: &Lock) -> String {
+    let host = lock
+        .hostname
+        .split("/backupkit-")
+        .next()
+        .unwrap_or(&lock.hostname);
+    format!(
+        "{}@{host}, process {}, since {}",
+        lock.username, lock.pid, lock.time
+    )
 }

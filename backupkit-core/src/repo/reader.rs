@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::blobs::content_bytes;
 use super::fetch::{BlobFetcher, is_of_stored_bytes};
 use super::load_index::load_index;
 use super::node::Node;
@@ -128,7 +127,7 @@ impl RepositoryReader {
                 }
                 // What is missing is an error only where it is really read.
                 let Ok(location) = fetcher.locate(BlobKind::Tree, &next) else { continue };
-                ahead_bytes += content_bytes(&location);
+                ahead_bytes += u64::from(location.content_bytes());
                 if ids.len() > AHEAD_TREES || ahead_bytes > AHEAD_BYTES {
                     break;
                 }

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use super::Tools;
 use super::outcome::{Outcome, Outcomes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repo::blobs::content_bytes;
 use crate::repo::fetch::{BlobFetcher, Fetched, is_of_stored_bytes};
 use crate::repo::pack_header::BlobKind;
 use crate::repo::reader::RepositoryReader;
@@ -221,7 +220,7 @@ impl Gatherer {
         let mut bytes = 0_u64;
         for id in item.blob_ids() {
             let location = self.fetcher.locate(BlobKind::Data, &id)?;
-            bytes = bytes.saturating_add(content_bytes(&location));
+            bytes = bytes.saturating_add(u64::from(location.content_bytes()));
         }
         let expected = if item.needs_bytes() { item.step.entry.size_bytes } else { 0 };
         if bytes == expected {
@@ -240,7 +239,7 @@ impl Gatherer {
                 break;
             }
             let location = self.fetcher.index().get(BlobKind::Data, &id);
-            bytes += location.map_or(0, |location| content_bytes(&location));
+            bytes += location.map_or(0, |location| u64::from(location.content_bytes()));
             count += 1;
         }
         *room = room.saturating_sub(bytes);

@@ -59,6 +59,10 @@ impl Driver {
                 if self.stage == Stage::Main {
                     self.list_token = Some(token);
                 }
+                if self.stage == Stage::Late && !self.late_seen.insert(path_of(&item).clone()) {
+                    // Late listings have no tokens: after a pause they start over.
+                    return Ok(());
+                }
                 match item {
                     ListedItem::Entry(entry) => self.take_entry(*entry).await,
                     ListedItem::DirDone { path, metadata } => {
@@ -66,14 +70,15 @@ impl Driver {
                     }
                 }
             }
-            Some(Err(ListError { path: Some(path), error })) => {
+            Some(Err(ListError {
+                path: Some(path),
+                error,
+            })) => {
                 self.tally.files_failed += 1;
                 self.events.entry_failed(&path, &error);
                 Ok(())
             }
-            Some(Err(ListError { path: None, error })) => {
-                Err(error.while_doing("list the source"))
-            }
+            Some(Err(ListError { path: None, error })) => Err(error.while_doing("list the source")),
         }
     }
 
@@ -92,7 +97,11 @@ impl Driver {
         }
         self.reading.counters.add_listed_bytes(entry.size_bytes);
         match self.parents.look_up(&entry).await? {
-            Known::Unchanged { content, extended_attributes, size_bytes } => {
+            Known::Unchanged {
+                content,
+                extended_attributes,
+                size_bytes,
+            } => {
                 self.tally.files_unmodified += 1;
                 if entry.metadata.extended_attributes.is_none() {
                     entry.metadata.extended_attributes = extended_attributes;
@@ -127,5 +136,12 @@ impl Driver {
         self.tally.files_failed += 1;
         self.events.entry_failed(path, &error);
         Ok(false)
+    }
+}
+
+fn path_of(item: &ListedItem) -> &EntryPath {
+    match item {
+        ListedItem::Entry(entry) => &entry.path,
+        ListedItem::DirDone { path, .. } => path,
     }
 }

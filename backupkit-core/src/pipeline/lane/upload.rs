@@ -11,6 +11,7 @@ use super::packer::ClosedPack;
 use crate::destination::Payload;
 use crate::error::{Error, Result};
 use crate::model::{IndexId, PackId};
+use crate::repo::crypto::Iv;
 use crate::repo::index_file;
 use crate::repo::layout::{FileKind, pack_key};
 use crate::repo::pack_header::encode_header;
@@ -44,13 +45,15 @@ pub(super) async fn start(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
 }
 
 async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
-    let key = lane.repository.key().clone();
-    let iv = lane.repository.env().random()?;
+    let repository = lane.repository.clone();
+    let iv = Iv::random(lane.repository.env())?;
     let (id, pack, payload) = lane
         .pool
         .run(move |_| {
-            let header = key.seal(iv, &encode_header(&pack.blobs));
-            let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
+            let header = repository.key().seal(iv, &encode_header(&pack.blobs)?);
+            let length = u32::try_from(header.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes();
             let mut parts = std::mem::take(&mut pack.parts);
             parts.push(Bytes::from(header));
             parts.push(Bytes::copy_from_slice(&length));
@@ -62,9 +65,14 @@ async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
             Ok((id, pack, Payload::from_parts(parts)))
         })
         .await?;
-    lane.repository.destination().create(&pack_key(&id)?, payload).await?;
+    lane.repository
+        .destination()
+        .create(&pack_key(&id)?, payload)
+        .await?;
     // Durable: noted at once, so that a resume finds it before any index names it.
-    lane.journal.record_packs(lane.repository.id(), &[id]).await?;
+    lane.journal
+        .record_packs(lane.repository.id(), &[id])
+        .await?;
     lane.pack_is_durable(id, pack);
     let due = {
         let state = lane.state();
@@ -86,9 +94,15 @@ pub(super) async fn save_index(lane: &Arc<Lane>) -> Result<()> {
         return Ok(());
     }
     let repository = lane.repository.clone();
-    let sealed = lane.pool.run(move |_| repository.seal_file(&index_file::encode(&packs))).await?;
+    let sealed = lane
+        .pool
+        .run(move |_| repository.seal_file(&index_file::encode(&packs)?))
+        .await?;
     lane.guard.check().await?;
-    let id = lane.repository.create_sealed(FileKind::Index, sealed.into()).await?;
+    let id = lane
+        .repository
+        .create_sealed(FileKind::Index, sealed.into())
+        .await?;
     lane.state().index_files.push(IndexId::from_bytes(id));
     Ok(())
 }

@@ -32,11 +32,21 @@ pub(crate) async fn read_large(
     let mut retried = false;
     loop {
         match read_parts(&reading, &entry, &progress).await {
-            Ok(Attempt::Done { entry, changed: false }) => {
-                return Ok(ReadOutcome::Done(Box::new(join(&reading, entry, &progress, false))));
+            Ok(Attempt::Done {
+                entry,
+                changed: false,
+            }) => {
+                return Ok(ReadOutcome::Done(Box::new(join(
+                    &reading, entry, &progress, false,
+                ))));
             }
-            Ok(Attempt::Done { entry, changed: true }) if retried => {
-                return Ok(ReadOutcome::Done(Box::new(join(&reading, entry, &progress, true))));
+            Ok(Attempt::Done {
+                entry,
+                changed: true,
+            }) if retried => {
+                return Ok(ReadOutcome::Done(Box::new(join(
+                    &reading, entry, &progress, true,
+                ))));
             }
             Ok(Attempt::Paused) => return Ok(ReadOutcome::Paused),
             Ok(Attempt::Done { .. }) => {}
@@ -67,7 +77,9 @@ async fn read_parts(
     entry: &Entry,
     progress: &SharedProgress,
 ) -> Result<Attempt, Failure> {
-    plan(reading, entry, progress).await.map_err(Failure::Entry)?;
+    plan(reading, entry, progress)
+        .await
+        .map_err(Failure::Entry)?;
     let parts = progress.with(|progress| progress.parts.len());
     let ends: Vec<(PartEnd, Option<Entry>, bool)> = futures::stream::iter(0..parts)
         .map(|part| read_part(reading, entry, progress, part))
@@ -79,7 +91,10 @@ async fn read_parts(
     }
     let changed = ends.iter().any(|(_, _, changed)| *changed);
     let refreshed = ends.into_iter().find_map(|(_, refreshed, _)| refreshed);
-    Ok(Attempt::Done { entry: refreshed.unwrap_or_else(|| entry.clone()), changed })
+    Ok(Attempt::Done {
+        entry: refreshed.unwrap_or_else(|| entry.clone()),
+        changed,
+    })
 }
 
 /// Asks for the segments, once a run.
@@ -94,7 +109,10 @@ async fn plan(reading: &Reading, entry: &Entry, progress: &SharedProgress) -> Re
         progress.parts = if segments.is_empty() {
             vec![PartProgress::fresh(None, groups)]
         } else {
-            segments.into_iter().map(|part| PartProgress::fresh(Some(part), groups)).collect()
+            segments
+                .into_iter()
+                .map(|part| PartProgress::fresh(Some(part), groups))
+                .collect()
         };
     });
     Ok(())
@@ -117,10 +135,17 @@ async fn read_part(
         return Ok((PartEnd::Paused, None, false));
     }
     let _room = reading.budget.reserve_chunk().await.map_err(Failure::Run)?;
-    let Body { refreshed, content } =
-        reading.view.body(entry, segment.as_ref()).await.map_err(Failure::Entry)?;
+    let Body { refreshed, content } = reading
+        .view
+        .body(entry, segment.as_ref())
+        .await
+        .map_err(Failure::Entry)?;
     let refreshed = refreshed.map(|refreshed| *refreshed);
-    if stored > 0 && refreshed.as_ref().is_some_and(|now| !same_version(entry, now)) {
+    if stored > 0
+        && refreshed
+            .as_ref()
+            .is_some_and(|now| !same_version(entry, now))
+    {
         return Err(Failure::Entry(crate::Error::new(
             ErrorKind::SourceChanged,
             format!("{} changed since it was read in part", entry.path),
@@ -145,7 +170,12 @@ pub(crate) fn same_version(before: &Entry, now: &Entry) -> bool {
     let stamp = |entry: &Entry| {
         let meta = &entry.metadata;
         let time = |time: crate::model::FileTime| (time.unix_seconds(), time.nanoseconds());
-        (entry.size_bytes, time(meta.mtime), time(meta.ctime), meta.inode)
+        (
+            entry.size_bytes,
+            time(meta.mtime),
+            time(meta.ctime),
+            meta.inode,
+        )
     };
     stamp(before) == stamp(now) && before.fingerprint == now.fingerprint
 }
@@ -155,8 +185,9 @@ fn join(reading: &Reading, entry: Entry, progress: &SharedProgress, changed: boo
         let content = (0..reading.groups.len())
             .map(|group| {
                 let parts = progress.parts.iter();
-                let ids: Vec<BlobId> =
-                    parts.flat_map(|part| part.groups[group].content.iter().copied()).collect();
+                let ids: Vec<BlobId> = parts
+                    .flat_map(|part| part.groups[group].content.iter().copied())
+                    .collect();
                 Arc::from(ids)
             })
             .collect();

@@ -27,7 +27,10 @@ pub(super) async fn read(
     if let Resume::BehindToken { token, tail } = resume {
         // The chunker gets back what followed the last cut, so cuts are the same with and without
         // the pause.
-        sequence.feed(tail, Permit::none()).await.map_err(Failure::Run)?;
+        sequence
+            .feed(tail, Permit::none())
+            .await
+            .map_err(Failure::Run)?;
         sequence.mark(Mark::Token(token.clone()));
         from = Some(token);
     } else {
@@ -105,15 +108,15 @@ impl Gathered {
     }
 }
 
-async fn feed(
-    reading: &Reading,
-    sequence: &mut Sequence<'_>,
-    bytes: Bytes,
-) -> Result<(), Failure> {
+async fn feed(reading: &Reading, sequence: &mut Sequence<'_>, bytes: Bytes) -> Result<(), Failure> {
     if bytes.is_empty() {
         return Ok(());
     }
     // Taken here and not per piece: nobody waits for the budget while holding a part of it.
-    let permit = reading.budget.take(bytes.len() as u64).await.map_err(Failure::Run)?;
+    let permit = reading
+        .budget
+        .take(bytes.len() as u64)
+        .await
+        .map_err(Failure::Run)?;
     sequence.feed(bytes, permit).await.map_err(Failure::Run)
 }

@@ -9,7 +9,6 @@ use super::CheckRun;
 use super::findings::Findings;
 use crate::error::Result;
 use crate::model::{BlobId, EntryKind, EntryPath, SnapshotId};
-use crate::repo::blobs::content_bytes;
 use crate::repo::fetch::BlobFetcher;
 use crate::repo::index::Index;
 use crate::repo::node::Node;
@@ -88,7 +87,7 @@ fn take_batch(fetcher: &BlobFetcher, pending: &mut Vec<Pending>) -> Vec<Pending>
         && let Some(tree) = pending.pop()
     {
         let location = fetcher.index().get(BlobKind::Tree, &tree.id);
-        bytes += location.map_or(0, |location| content_bytes(&location));
+        bytes += location.map_or(0, |location| u64::from(location.content_bytes()));
         batch.push(tree);
     }
     batch
@@ -152,7 +151,7 @@ fn check_content(node: &Node, index: &Index, report: &mut dyn FnMut(&str)) {
     let (mut bytes, mut missing, mut first_missing) = (0_u64, 0_usize, None);
     for id in content.iter() {
         match index.get(BlobKind::Data, id) {
-            Some(location) => bytes = bytes.saturating_add(content_bytes(&location)),
+            Some(location) => bytes = bytes.saturating_add(u64::from(location.content_bytes())),
             None => {
                 missing += 1;
                 first_missing.get_or_insert(id);

@@ -104,9 +104,19 @@ impl Table {
     }
 
     pub(super) fn get(&self, id: &BlobId) -> Option<Slot> {
-        let rows = self.rows.get(self.bucket(id))?;
+        self.at(self.position(id)?).map(|(_, slot)| slot)
+    }
+
+    pub(super) fn position(&self, id: &BlobId) -> Option<usize> {
+        let bucket = self.bucket(id);
+        let start = bucket.start;
+        let rows = self.rows.get(bucket)?;
         let at = rows.binary_search_by(|row| row.id.cmp(id)).ok()?;
-        rows.get(at).map(|row| row.slot)
+        Some(start + at)
+    }
+
+    pub(super) fn at(&self, position: usize) -> Option<(BlobId, Slot)> {
+        self.rows.get(position).map(|row| (row.id, row.slot))
     }
 
     pub(super) fn len(&self) -> usize {

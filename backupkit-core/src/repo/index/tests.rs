@@ -132,6 +132,25 @@ fn a_first_backup_ends_up_in_the_table() {
 }
 
 #[test]
+fn every_blob_has_a_number_of_its_own() {
+    let mut index = build(&[pack(1, (0..100).map(|n| blob(BlobKind::Data, n)).collect())]);
+    let new: Vec<_> = (100..200).map(|n| blob(BlobKind::Data, n)).collect();
+    index.insert_pack(pack_id(2), &new);
+    assert_eq!(index.position(BlobKind::Data, &new[0].id), None);
+    index.number_blobs();
+    let mut seen = vec![false; index.count(BlobKind::Data)];
+    for (id, location) in index.iter_kind(BlobKind::Data) {
+        let position = index.position(BlobKind::Data, &id).unwrap();
+        assert!(!seen[position]);
+        seen[position] = true;
+        assert_eq!(index.at(BlobKind::Data, position), Some((id, location)));
+    }
+    assert!(seen.iter().all(|seen| *seen));
+    assert_eq!(index.at(BlobKind::Data, seen.len()), None);
+    assert_eq!(index.at(BlobKind::Tree, 0), None);
+}
+
+#[test]
 fn a_million_blobs_take_at_most_56_bytes_each() {
     const BLOBS: u32 = 1_000_000;
     const BLOBS_PER_PACK: u32 = 16; // 16 MiB packs of 1 MiB blobs

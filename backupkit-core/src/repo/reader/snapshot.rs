@@ -12,7 +12,6 @@ use super::RepositoryReader;
 use super::walk::{Depth, walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, EntryKind, EntryPath, FileMode, FileTime, Metadata};
-use crate::repo::blobs::content_bytes;
 use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
 use crate::repo::snapshot_file::Snapshot;
@@ -85,7 +84,7 @@ impl OpenSnapshot {
 
     fn blob_bytes(&self, id: &BlobId) -> Result<u64> {
         let location = self.reader.fetcher().locate(BlobKind::Data, id)?;
-        Ok(content_bytes(&location))
+        Ok(u64::from(location.content_bytes()))
     }
 
     async fn read_blobs(&self, entry: &SnapshotEntry, range: Range<u64>) -> Result<Bytes> {

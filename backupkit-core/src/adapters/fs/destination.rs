@@ -1,0 +1,145 @@
+//! A folder that keeps repositories.
+
+mod create;
+mod list;
+mod read;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use self::create::{Abandoned, create_object};
+use self::list::ObjectWalk;
+use super::blocking::{blocking, stream_batches};
+use super::folder_probe::probe_writable;
+use crate::destination::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::probe::Probe;
+
+/// A destination in a local folder: the object `a/b` is the file `b` in the folder `a`, which is how
+/// restic lays out its repositories.
+///
+/// Objects have mode 0600, folders 0700. An object is written beside its place, synchronised, and put
+/// there by a rename that does not replace, so a crash leaves nothing or a whole object. On file
+/// systems that can neither rename without replacing nor link, two writers of one key could replace
+/// each other's object between look and rename.
+///
+/// What a crash leaves of unfinished objects has `-tmp-` in its name and is never listed;
+/// [`Self::remove_abandoned`] clears it. Keys with `-tmp-` are therefore refused.
+///
+/// A deletion is not synchronised: after a power cut the object may be there again.
+#[derive(Clone)]
+pub struct FsDestination {
+    root: Arc<Path>,
+    env: Env,
+}
+
+/// Marks names of objects that are still being written.
+const TEMPORARY_MARK: &str = "-tmp-";
+
+/// Local disks rarely gain from more writers, and network mounts not much.
+const CONCURRENCY: usize = 4;
+
+impl FsDestination {
+    /// Returns a destination in the folder `path`, which is made with the first object.
+    pub fn new(path: impl Into<PathBuf>, env: Env) -> Self {
+        Self {
+            root: path.into().into(),
+            env,
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Removes what crashed writers left behind and has not been written to for `unchanged_for`.
+    /// Returns how many files that were. Choose an age that no write takes, such as a day.
+    ///
+    /// # Errors
+    /// Those of listing and deleting.
+    pub async fn remove_abandoned(&self, unchanged_for: Duration) -> Result<u64> {
+        let root = Arc::clone(&self.root);
+        let now = self.env.now();
+        blocking(move || list::remove_abandoned(&root, now, unchanged_for)).await
+    }
+
+    fn path_of(&self, key: &ObjectKey) -> PathBuf {
+        self.root.join(key.as_str())
+    }
+}
+
+impl fmt::Debug for FsDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FsDestination")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Destination for FsDestination {
+    fn capabilities(&self) -> DestinationCapabilities {
+        DestinationCapabilities::new(CONCURRENCY)
+    }
+
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    async fn check(&self) -> Result<Probe> {
+        let (root, env) = (Arc::clone(&self.root), self.env.clone());
+        blocking(move || Ok(probe_writable(&root, &env))).await
+    }
+
+    async fn create(&self, key: &ObjectKey, payload: Payload) -> Result<()> {
+        if key.as_str().contains(TEMPORARY_MARK) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "cannot create {key}: names with {TEMPORARY_MARK} are for unfinished files"
+                ),
+            ));
+        }
+        let (root, env, key) = (Arc::clone(&self.root), self.env.clone(), key.clone());
+        let abandoned = Abandoned::default();
+        let seen_by_work = abandoned.watch();
+        blocking(move || create_object(&root, &env, &key, &payload, &seen_by_work)).await
+    }
+
+    async fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {
+        let (path, key) = (self.path_of(key), key.clone());
+        blocking(move || read::read_object(&path, &key, range)).await
+    }
+
+    async fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta> {
+        let (path, key) = (self.path_of(key), key.clone());
+        blocking(move || read::stat_object(&path, key)).await
+    }
+
+    fn list(&self, prefix: &ObjectKey) -> BoxStream<'static, Result<ObjectMeta>> {
+        stream_batches(ObjectWalk::new(Arc::clone(&self.root), prefix.clone()))
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let path = self.path_of(key);
+        blocking(move || match std::fs::remove_file(&path) {
+            Err(error) if !read::is_missing(&error) => {
+                Err(Error::io(format!("delete {}", path.display()), error))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+}

@@ -1,0 +1,439 @@
+//! The course of a backup.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::prepare::{Prepared, prepare};
+use super::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
+use crate::engine::commit::{Commit, commit};
+use crate::engine::{RunContext, origin, resume};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EventKind, FileTime, Level, SnapshotId};
+use crate::pipeline::budget::Budget;
+use crate::pipeline::checkpoint::{self, Row};
+use crate::pipeline::chunk::ChunkGroup;
+use crate::pipeline::driver::{Driver, DriverEnd};
+use crate::pipeline::lane::Lane;
+use crate::pipeline::parent::{ParentStart, Parents};
+use crate::pipeline::read::Reading;
+use crate::pipeline::store::Store;
+use crate::repo::chunker::ChunkerTables;
+use crate::source::{OpenContext, Outcome, SourceView};
+
+/// Runs a backup. Locks are given up however it ends, except by a crash.
+pub(in crate::engine) async fn run(
+    run: RunContext,
+    request: BackupRequest,
+) -> Result<BackupReport> {
+    let started = run.engine.env().clock().elapsed_since_boot();
+    refuse_nonsense(&request)?;
+    let mut outputs: Vec<OutputReport> =
+        request.repositories.iter().map(OutputReport::of).collect();
+    let mut prepared = Vec::new();
+    // One after the other: a lock that is refused must not leave others behind.
+    for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
+        let number = prepared.len();
+        let ready = prepare(
+            &run,
+            number,
+            repository,
+            &request.journal,
+            &request.liveness,
+        )
+        .await;
+        match ready {
+            Ok(ready) => prepared.push(ready),
+            Err(error) => {
+                run.events.tell(
+                    Level::Error,
+                    EventKind::RepositorySetAside {
+                        repository: repository.location(),
+                        reason: error.report(),
+                    },
+                );
+                output.error = Some(error);
+            }
+        }
+    }
+    if prepared.is_empty() {
+        let first = outputs.into_iter().find_map(|output| output.error);
+        return Err(first.unwrap_or_else(|| Error::new(ErrorKind::Internal, "nothing to do")));
+    }
+    let result = back_up(&run, &request, &prepared).await;
+    let lanes: Vec<Arc<Lane>> = prepared
+        .iter()
+        .map(|ready| Arc::clone(&ready.lane))
+        .collect();
+    // A release that fails costs others a wait, not this run its result.
+    let released = join_all(prepared.iter().map(|ready| ready.lock.release())).await;
+    for error in released.into_iter().filter_map(Result::err) {
+        run.events.note(
+            Level::Warning,
+            format!("a lock stays behind: {}", error.report()),
+        );
+    }
+    let ended = result?;
+    let seconds = run
+        .engine
+        .env()
+        .clock()
+        .elapsed_since_boot()
+        .saturating_sub(started);
+    Ok(report(&run, outputs, &lanes, ended, seconds))
+}
+
+/// What came of the part between locking and unlocking.
+struct Ended {
+    paused: bool,
+    snapshots: Vec<Option<SnapshotId>>,
+    parents: Vec<Option<SnapshotId>>,
+    summary: Summary,
+}
+
+async fn back_up(
+    run: &RunContext,
+    request: &BackupRequest,
+    prepared: &[Prepared],
+) -> Result<Ended> {
+    let env = run.engine.env();
+    let origin = request.source.origin();
+    let lanes: Vec<Arc<Lane>> = prepared
+        .iter()
+        .map(|ready| Arc::clone(&ready.lane))
+        .collect();
+    let snapshots: Vec<_> = prepared
+        .iter()
+        .map(|ready| ready.snapshots.clone())
+        .collect();
+    let parents: Vec<_> = snapshots
+        .iter()
+        .map(|known| origin::find_parent(known, &origin).cloned())
+        .collect();
+    for (lane, parent) in lanes.iter().zip(&parents) {
+        if let Some((snapshot, _)) = parent {
+            let (repository, snapshot) = (lane.repository().location(), *snapshot);
+            run.events.tell(
+                Level::Info,
+                EventKind::ParentFound {
+                    repository,
+                    snapshot,
+                },
+            );
+        }
+    }
+    let checkpoints: Vec<Vec<SnapshotId>> = snapshots
+        .iter()
+        .map(|known| {
+            origin::find_checkpoints(known, &origin)
+                .iter()
+                .map(|(id, _)| *id)
+                .collect()
+        })
+        .collect();
+    let mut row = find_row(run, request, &lanes, &snapshots).await?;
+    let starts: Vec<Option<ParentStart>> = parents
+        .iter()
+        .map(|parent| {
+            parent.as_ref().map(|(_, snapshot)| ParentStart {
+                tree: snapshot.tree,
+                time: snapshot.time,
+            })
+        })
+        .collect();
+    let mut now = FileTime::from_timestamp(env.now(), env.time_zone());
+    let budget = Budget::new(run.engine.parts().settings.memory_bytes, 2)?;
+    let store = Store::new(lanes.clone().into(), run.engine.parts().pool.clone());
+    let groups = chunk_groups(&lanes);
+    let (mut driver, resumed) = loop {
+        let cx = OpenContext {
+            resume: row.as_ref().map(|row| row.view.clone()),
+            parent: None,
+            store: Arc::clone(&request.store),
+            cancel: run.control.cancel_token().child(),
+        };
+        let view = match request.source.open(cx).await {
+            Err(error) if error.is(ErrorKind::SourceChanged) && row.is_some() => {
+                drop_row(run, &mut row, &error);
+                continue;
+            }
+            opened => opened.map_err(|error| error.while_doing("open the source"))?,
+        };
+        let reading = Arc::new(Reading {
+            view,
+            budget: budget.clone(),
+            store: store.clone(),
+            groups: groups.clone(),
+            control: run.control.clone(),
+            counters: Arc::clone(&run.counters),
+        });
+        let known = Parents::new(&lanes, starts.clone());
+        let stall = run.engine.parts().settings.stall_after;
+        let mut driver = Driver::new(reading, known, run.events.clone(), stall);
+        let Some(saved) = row.take() else {
+            break (driver, false);
+        };
+        let started = saved.started;
+        match checkpoint::restore(&mut driver, saved).await {
+            Ok(()) => {
+                now = started;
+                break (driver, true);
+            }
+            Err(error) => {
+                close(&driver.reading.view, Outcome::Abandoned, run).await;
+                drop_row(run, &mut row, &error);
+            }
+        }
+    };
+    if resumed {
+        let tally = driver.tally;
+        let entries = tally.files_new + tally.files_changed + tally.files_unmodified;
+        run.counters.add_finished(entries);
+        run.counters.add_listed(entries);
+        run.counters.add_finished_bytes(tally.bytes_processed);
+        run.counters.add_listed_bytes(tally.bytes_processed);
+        let bytes = tally.bytes_processed;
+        run.events
+            .tell(Level::Info, EventKind::Resumed { entries, bytes });
+    }
+    let view = Arc::clone(&driver.reading.view);
+    let end = driver.run().await;
+    let parents: Vec<_> = parents
+        .iter()
+        .map(|parent| parent.as_ref().map(|(id, _)| *id))
+        .collect();
+    let ended = match end {
+        Ok(DriverEnd::Complete(root)) => {
+            close(&view, Outcome::Completed, run).await;
+            let plan = Commit {
+                root,
+                origin,
+                tags: request.tags.clone(),
+                excludes: request.excludes.clone(),
+                parents: parents.clone(),
+                started: now,
+                tally: driver.tally,
+            };
+            commit(run, &lanes, &request.journal, &plan)
+                .await
+                .map(|snapshots| (false, snapshots))
+        }
+        Ok(DriverEnd::Paused) => pause(run, &mut driver, &store, &origin, now).await,
+        Err(error) => {
+            close(&view, Outcome::Abandoned, run).await;
+            // What was stored stays of use: the next run finds it in the index.
+            for lane in lanes.iter().filter(|lane| lane.is_live()) {
+                drop(lane.flush().await);
+            }
+            Err(error)
+        }
+    };
+    let (paused, snapshots) = ended?;
+    for lane in &lanes {
+        // Only once something newer is durable in that repository.
+        if snapshots[lane.number()].is_some()
+            && let Err(error) = resume::remove(lane, &checkpoints[lane.number()]).await
+        {
+            run.events.note(
+                Level::Warning,
+                format!("an old checkpoint stays: {}", error.report()),
+            );
+        }
+    }
+    Ok(Ended {
+        paused,
+        snapshots,
+        parents,
+        summary: summary(run, &driver),
+    })
+}
+
+async fn pause(
+    run: &RunContext,
+    driver: &mut Driver,
+    store: &Store,
+    origin: &crate::model::Origin,
+    started: FileTime,
+) -> Result<(bool, Vec<Option<SnapshotId>>)> {
+    let row = checkpoint::collect(driver, started).await?;
+    let saved = resume::save(run, store, &row, origin).await?;
+    close(&driver.reading.view, Outcome::Paused, run).await;
+    for (lane, snapshot) in store.lanes().iter().zip(&saved) {
+        if let Some(snapshot) = *snapshot {
+            let repository = lane.repository().location();
+            run.events.tell(
+                Level::Info,
+                EventKind::Paused {
+                    repository,
+                    snapshot,
+                },
+            );
+        }
+    }
+    Ok((true, saved))
+}
+
+async fn find_row(
+    run: &RunContext,
+    request: &BackupRequest,
+    lanes: &[Arc<Lane>],
+    snapshots: &[Vec<(SnapshotId, crate::repo::snapshot_file::Snapshot)>],
+) -> Result<Option<Row>> {
+    if request.skip_checkpoint {
+        return Ok(None);
+    }
+    match resume::find(lanes, snapshots, &request.source.origin()).await {
+        Ok(row) => Ok(row),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Conflict | ErrorKind::Corrupt | ErrorKind::NotFound
+            ) =>
+        {
+            drop_row(run, &mut None, &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn drop_row(run: &RunContext, row: &mut Option<Row>, error: &Error) {
+    *row = None;
+    run.events.tell(
+        Level::Warning,
+        EventKind::CheckpointDropped {
+            reason: error.report(),
+        },
+    );
+}
+
+/// Lanes that cut at the same places share one chunking.
+fn chunk_groups(lanes: &[Arc<Lane>]) -> Vec<ChunkGroup> {
+    let mut groups: Vec<(crate::repo::polynomial::Polynomial, Vec<usize>)> = Vec::new();
+    for lane in lanes {
+        let polynomial = lane.repository().config().chunker_polynomial;
+        match groups.iter_mut().find(|(known, _)| *known == polynomial) {
+            Some((_, members)) => members.push(lane.number()),
+            None => groups.push((polynomial, vec![lane.number()])),
+        }
+    }
+    groups
+        .into_iter()
+        .map(|(polynomial, lanes)| ChunkGroup {
+            tables: Arc::new(ChunkerTables::new(polynomial)),
+            lanes: lanes.into(),
+        })
+        .collect()
+}
+
+/// Closes a view and tells what it has to say. An error here changes nothing that is stored.
+async fn close(view: &Arc<dyn SourceView>, outcome: Outcome, run: &RunContext) {
+    match view.close(outcome).await {
+        Ok(notes) => {
+            for text in notes.warnings {
+                run.events.note(Level::Warning, text);
+            }
+        }
+        Err(error) => run.events.note(
+            Level::Warning,
+            format!("close the source: {}", error.report()),
+        ),
+    }
+}
+
+fn refuse_nonsense(request: &BackupRequest) -> Result<()> {
+    let invalid = |text: &str| Err(Error::new(ErrorKind::InvalidInput, text.to_owned()));
+    if request.repositories.is_empty() {
+        return invalid("a backup needs a repository");
+    }
+    for (number, repository) in request.repositories.iter().enumerate() {
+        if request.repositories[..number]
+            .iter()
+            .any(|other| other.id() == repository.id())
+        {
+            return invalid("the same repository is named twice");
+        }
+    }
+    Ok(())
+}
+
+fn summary(run: &RunContext, driver: &Driver) -> Summary {
+    let tally = driver.tally;
+    Summary {
+        files_new: tally.files_new,
+        files_changed: tally.files_changed,
+        files_unmodified: tally.files_unmodified,
+        files_failed: tally.files_failed,
+        dirs_new: tally.dirs_new,
+        dirs_changed: tally.dirs_changed,
+        dirs_unmodified: tally.dirs_unmodified,
+        total_bytes: tally.bytes_processed,
+        read_bytes: run.counters.read_bytes(),
+        seconds: 0.0,
+    }
+}
+
+fn report(
+    run: &RunContext,
+    mut outputs: Vec<OutputReport>,
+    lanes: &[Arc<Lane>],
+    ended: Ended,
+    took: Duration,
+) -> BackupReport {
+    for lane in lanes {
+        let id = lane.repository().id();
+        let Some(output) = outputs.iter_mut().find(|output| output.repository_id == id) else {
+            continue;
+        };
+        let counters = lane.counters();
+        output.snapshot = ended.snapshots[lane.number()];
+        output.parent = ended.parents[lane.number()];
+        output.added_bytes = counters.plain_bytes;
+        output.stored_bytes = counters.packed_bytes;
+        output.data_blobs = counters.data_blobs;
+        output.tree_blobs = counters.tree_blobs;
+        output.error = lane.failure();
+        if let Some(error) = &output.error {
+            let (repository, reason) = (output.repository.clone(), error.report());
+            run.events.tell(
+                Level::Error,
+                EventKind::RepositorySetAside { repository, reason },
+            );
+        }
+    }
+    let partial = outputs.iter().any(|output| output.snapshot.is_none());
+    let problem_count = run.events.problem_count();
+    let status = match (ended.paused, partial, problem_count) {
+        (true, ..) => RunStatus::Paused,
+        (_, true, _) => RunStatus::Partial,
+        (.., 0) => RunStatus::Succeeded,
+        _ => RunStatus::Warnings,
+    };
+    BackupReport {
+        status,
+        outputs,
+        summary: Summary {
+            seconds: took.as_secs_f64(),
+            ..ended.summary
+        },
+        problems: run.events.problems(),
+        problem_count,
+    }
+}
+
+impl OutputReport {
+    fn of(repository: &crate::repo::repository::Repository) -> Self {
+        Self {
+            repository: repository.location(),
+            repository_id: repository.id().to_owned(),
+            snapshot: None,
+            parent: None,
+            error: None,
+            added_bytes: 0,
+            stored_bytes: 0,
+            data_blobs: 0,
+            tree_blobs: 0,
+        }
+    }
+}

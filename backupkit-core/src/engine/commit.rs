@@ -1,0 +1,122 @@
+//! The end of a backup: everything durable, then one snapshot per repository.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::RunContext;
+use crate::error::Result;
+use crate::model::{BlobId, EventKind, FileTime, Level, Origin, SnapshotId};
+use crate::pipeline::driver::Tally;
+use crate::pipeline::lane::Lane;
+use crate::pipeline::per_lane::PerLane;
+use crate::repo::layout::FileKind;
+use crate::repo::repository::sha256;
+use crate::repo::snapshot_file::{Snapshot, SnapshotSummary};
+use crate::state::{RunJournal, SealedOutput};
+
+/// What goes into the snapshots.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) root: PerLane<BlobId>,
+    pub(super) origin: Origin,
+    pub(super) tags: Vec<String>,
+    pub(super) excludes: Vec<String>,
+    pub(super) parents: Vec<Option<SnapshotId>>,
+    pub(super) started: FileTime,
+    pub(super) tally: Tally,
+}
+
+/// Makes all live lanes durable and creates their snapshots. A lane that fails is set aside. Returns
+/// the snapshot of each lane that has one.
+pub(super) async fn commit(
+    run: &RunContext,
+    lanes: &[Arc<Lane>],
+    journal: &Arc<dyn RunJournal>,
+    commit: &Commit,
+) -> Result<Vec<Option<SnapshotId>>> {
+    for lane in lanes.iter().filter(|lane| lane.is_live()) {
+        if let Err(error) = lane.flush().await {
+            lane.set_aside(error);
+        }
+    }
+    run.control.cancel_token().check()?;
+    let mut outputs = Vec::new();
+    for lane in lanes.iter().filter(|lane| lane.is_live()) {
+        let json = snapshot(run, lane, commit).encode();
+        let sealed = lane.repository().seal_file(&json)?;
+        outputs.push(SealedOutput {
+            repository_id: lane.repository().id().to_owned(),
+            snapshot: SnapshotId::from_bytes(sha256(&sealed)),
+            sealed: Bytes::from(sealed),
+        });
+    }
+    // From here on, whoever finishes this run creates these bytes and no others.
+    journal.begin_commit(&outputs).await?;
+    let mut created = vec![None; lanes.len()];
+    for lane in lanes.iter().filter(|lane| lane.is_live()) {
+        let id = lane.repository().id();
+        let Some(output) = outputs.iter().find(|output| output.repository_id == id) else {
+            continue;
+        };
+        match publish(lane, output).await {
+            Ok(()) => {
+                created[lane.number()] = Some(output.snapshot);
+                let (repository, snapshot) = (lane.repository().location(), output.snapshot);
+                run.events.tell(
+                    Level::Info,
+                    EventKind::SnapshotCreated {
+                        repository,
+                        snapshot,
+                    },
+                );
+            }
+            Err(error) => lane.set_aside(error),
+        }
+    }
+    Ok(created)
+}
+
+/// Creates a sealed snapshot. The very last write of an output.
+pub(super) async fn publish(lane: &Lane, output: &SealedOutput) -> Result<()> {
+    lane.guard().check().await?;
+    lane.repository()
+        .create_sealed(FileKind::Snapshot, output.sealed.clone())
+        .await?;
+    Ok(())
+}
+
+fn snapshot(run: &RunContext, lane: &Lane, commit: &Commit) -> Snapshot {
+    let engine = run.engine.parts();
+    let counters = lane.counters();
+    let tally = commit.tally;
+    let mut snapshot = Snapshot::new(commit.started, *commit.root.get(lane.number()));
+    snapshot.parent = commit.parents[lane.number()];
+    snapshot.paths.clone_from(&commit.origin.paths);
+    snapshot.hostname.clone_from(&commit.origin.host);
+    snapshot.username.clone_from(&engine.identity.username);
+    snapshot.uid = engine.identity.uid;
+    snapshot.gid = engine.identity.gid;
+    snapshot.tags.clone_from(&commit.tags);
+    snapshot.excludes.clone_from(&commit.excludes);
+    snapshot
+        .program_version
+        .clone_from(&engine.settings.program_version);
+    snapshot.summary = Some(SnapshotSummary {
+        backup_start: commit.started,
+        backup_end: FileTime::from_timestamp(engine.env.now(), engine.env.time_zone()),
+        files_new: tally.files_new,
+        files_changed: tally.files_changed,
+        files_unmodified: tally.files_unmodified,
+        dirs_new: tally.dirs_new,
+        dirs_changed: tally.dirs_changed,
+        dirs_unmodified: tally.dirs_unmodified,
+        data_blobs: counters.data_blobs,
+        tree_blobs: counters.tree_blobs,
+        data_added_bytes: counters.plain_bytes,
+        data_added_packed_bytes: counters.packed_bytes,
+        total_files_processed: tally.files_new + tally.files_changed + tally.files_unmodified,
+        total_bytes_processed: tally.bytes_processed,
+    });
+    snapshot
+}

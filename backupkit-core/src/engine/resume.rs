@@ -1,0 +1,258 @@
+//! A pause survives as a checkpoint snapshot: the next backup of the origin goes on from it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::RunContext;
+use super::origin::find_checkpoints;
+use crate::error::{Error, Result};
+use crate::model::{BlobId, EntryKind, FileMode, FileTime, Metadata, Origin, SnapshotId};
+use crate::pipeline::checkpoint::{Row, VERSION, unusable};
+use crate::pipeline::lane::Lane;
+use crate::pipeline::store::{Chunk, Store};
+use crate::repo::blobs::read_blob;
+use crate::repo::checkpoint_tags::{CHECKPOINT, NOTICE_NAME, ROW_NAME, origin_tag};
+use crate::repo::layout::FileKind;
+use crate::repo::node::Node;
+use crate::repo::pack_header::BlobKind;
+use crate::repo::snapshot_file::Snapshot;
+use crate::repo::tree::{TreeEncoder, decode_tree};
+
+/// Content ids in one node, at most: readers hold a node in memory.
+const NODE_IDS: usize = 16_384;
+/// The row is stored in blobs of this size.
+const ROW_BLOB_BYTES: usize = 4 << 20;
+
+const NOTICE: &str = "This is not a backup. It keeps what a paused backup has stored, so that\n\
+     the next run of the same backup goes on from here. It goes away when that run\n\
+     is finished.\n";
+
+/// Reads the newest checkpoint of an origin that all lanes share; `None` if there is none.
+///
+/// # Errors
+/// `Conflict` if there is one that cannot be used.
+pub(super) async fn find(
+    lanes: &[Arc<Lane>],
+    snapshots: &[Vec<(SnapshotId, Snapshot)>],
+    origin: &Origin,
+) -> Result<Option<Row>> {
+    let Some(first) = snapshots.first() else {
+        return Ok(None);
+    };
+    let mut newest: Option<Row> = None;
+    for (_, snapshot) in find_checkpoints(first, origin) {
+        let row = read_row(&lanes[0], snapshot).await?;
+        if newest
+            .as_ref()
+            .is_none_or(|kept| row.started.timestamp() > kept.started.timestamp())
+        {
+            newest = Some(row);
+        }
+    }
+    let Some(row) = newest else { return Ok(None) };
+    if row.version != VERSION {
+        return Err(unusable("another version of this program wrote it"));
+    }
+    let repositories = lanes.iter().map(|lane| lane.repository().id());
+    if !row.repositories.iter().map(String::as_str).eq(repositories) {
+        return Err(unusable("it belongs to another set of repositories"));
+    }
+    Ok(Some(row))
+}
+
+async fn read_row(lane: &Lane, snapshot: &Snapshot) -> Result<Row> {
+    let damaged = || unusable("its row is damaged");
+    let root = load(lane, BlobKind::Tree, &snapshot.tree).await?;
+    let nodes = decode_tree(&root).map_err(|_| damaged())?;
+    let node = nodes
+        .iter()
+        .find(|node| node.name == ROW_NAME.as_bytes())
+        .ok_or_else(damaged)?;
+    let mut json = Vec::new();
+    for id in node.content.iter().flat_map(|content| content.iter()) {
+        json.extend(load(lane, BlobKind::Data, id).await?);
+    }
+    serde_json::from_slice(&json).map_err(|_| damaged())
+}
+
+async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
+    let location = lane
+        .locate(kind, id)
+        .ok_or_else(|| unusable("a blob of it is gone"))?;
+    read_blob(lane.repository(), kind, id, &location).await
+}
+
+/// Writes the checkpoint snapshot of each live lane. All blobs become durable first.
+pub(super) async fn save(
+    run: &RunContext,
+    store: &Store,
+    row: &Row,
+    origin: &Origin,
+) -> Result<Vec<Option<SnapshotId>>> {
+    let json = serde_json::to_vec(row).map_err(|error| {
+        Error::new(crate::ErrorKind::Internal, "cannot write the checkpoint").with_source(error)
+    })?;
+    let mut saved = vec![None; store.lanes().len()];
+    for lane in store.lanes() {
+        if !lane.is_live() {
+            continue;
+        }
+        match save_lane(run, store, lane, row, &json, origin).await {
+            Ok(id) => saved[lane.number()] = Some(id),
+            Err(error) => lane.set_aside(error),
+        }
+    }
+    Ok(saved)
+}
+
+async fn save_lane(
+    run: &RunContext,
+    store: &Store,
+    lane: &Arc<Lane>,
+    row: &Row,
+    json: &[u8],
+    origin: &Origin,
+) -> Result<SnapshotId> {
+    // What the row names must be durable before its sizes can be told.
+    lane.flush().await?;
+    let writer = TreeWriter {
+        store,
+        lane: lane.number(),
+    };
+    let mut row_ids = Vec::new();
+    for blob in json.chunks(ROW_BLOB_BYTES) {
+        row_ids.push(writer.put(BlobKind::Data, blob.to_vec()).await?);
+    }
+    let notice = writer
+        .put(BlobKind::Data, NOTICE.as_bytes().to_vec())
+        .await?;
+    let parts = writer.parts(row).await?;
+    let unfinished = writer.unfinished(lane, row).await?;
+    let mut root = vec![
+        file(NOTICE_NAME, NOTICE.len() as u64, vec![notice]),
+        file(ROW_NAME, json.len() as u64, row_ids),
+        directory("parts", parts),
+        directory("unfinished", unfinished),
+    ];
+    let tree = writer.tree(&mut root).await?;
+    lane.flush().await?;
+    let engine = run.engine.parts();
+    let mut snapshot = Snapshot::new(FileTime::EPOCH, tree);
+    let tag = origin_tag(origin);
+    snapshot.paths = vec![format!("/{CHECKPOINT}/{}", &tag["origin=".len()..][..16])];
+    snapshot.hostname = CHECKPOINT.to_owned();
+    snapshot.username.clone_from(&engine.identity.username);
+    snapshot.tags = vec![
+        CHECKPOINT.to_owned(),
+        format!("instance={}", engine.instance.id()),
+        tag,
+    ];
+    snapshot
+        .program_version
+        .clone_from(&engine.settings.program_version);
+    let sealed = lane.repository().seal_file(&snapshot.encode())?;
+    lane.guard().check().await?;
+    let id = lane
+        .repository()
+        .create_sealed(FileKind::Snapshot, sealed.into())
+        .await?;
+    Ok(SnapshotId::from_bytes(id))
+}
+
+/// Removes checkpoints that a newer one or the final snapshot replaces.
+pub(super) async fn remove(lane: &Lane, checkpoints: &[SnapshotId]) -> Result<()> {
+    for id in checkpoints {
+        lane.guard().check().await?;
+        lane.repository()
+            .delete(FileKind::Snapshot, id.as_bytes())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Writes small trees into one lane.
+struct TreeWriter<'a> {
+    store: &'a Store,
+    lane: usize,
+}
+
+impl TreeWriter<'_> {
+    async fn put(&self, kind: BlobKind, bytes: Vec<u8>) -> Result<BlobId> {
+        let chunk = Chunk::from(Bytes::from(bytes));
+        let mut ids = self
+            .store
+            .put(kind, vec![chunk], [self.lane].into())
+            .await?;
+        let lost = || {
+            Error::new(
+                crate::ErrorKind::Internal,
+                "a blob was stored without an id",
+            )
+        };
+        ids.pop().ok_or_else(lost)
+    }
+
+    async fn tree(&self, nodes: &mut [Node]) -> Result<BlobId> {
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut tree = TreeEncoder::new();
+        for node in nodes {
+            tree.push(node)?;
+        }
+        self.put(BlobKind::Tree, tree.finish()).await
+    }
+
+    /// The parts of the open directories, so that their blobs are referred to.
+    async fn parts(&self, row: &Row) -> Result<BlobId> {
+        let mut nodes = Vec::new();
+        for ids in row
+            .directories
+            .iter()
+            .flat_map(|directory| &directory.parts)
+        {
+            let id = ids.get(self.lane).or(ids.first());
+            let name = format!("{:08}", nodes.len());
+            nodes.extend(id.map(|id| directory(&name, *id)));
+        }
+        self.tree(&mut nodes).await
+    }
+
+    /// What is stored of unfinished entries, likewise.
+    async fn unfinished(&self, lane: &Lane, row: &Row) -> Result<BlobId> {
+        let mut nodes = Vec::new();
+        for part in row.unfinished.iter().flat_map(|entry| &entry.parts) {
+            let groups = part.groups.iter().flat_map(|group| &group.content);
+            // A group of another lane has blobs that this one does not know.
+            let ids: Vec<BlobId> = groups
+                .chain(&part.tail)
+                .filter(|id| lane.locate(BlobKind::Data, id).is_some())
+                .copied()
+                .collect();
+            for ids in ids.chunks(NODE_IDS) {
+                let size = ids.iter().filter_map(|id| lane.locate(BlobKind::Data, id));
+                let size = size
+                    .map(|location| u64::from(location.content_bytes()))
+                    .sum();
+                nodes.push(file(&format!("{:08}", nodes.len()), size, ids.to_vec()));
+            }
+        }
+        self.tree(&mut nodes).await
+    }
+}
+
+fn file(name: &str, size_bytes: u64, content: Vec<BlobId>) -> Node {
+    Node {
+        name: name.as_bytes().to_vec(),
+        kind: EntryKind::File,
+        metadata: Metadata::new(FileMode::from_raw(0o600), FileTime::EPOCH),
+        size_bytes,
+        content: Some(content.into()),
+        subtree: None,
+        error: String::new(),
+    }
+}
+
+fn directory(name: &str, subtree: BlobId) -> Node {
+    let metadata = Metadata::new(FileMode::from_unix(0o040_700), FileTime::EPOCH);
+    Node::directory(name.as_bytes().to_vec(), metadata, subtree)
+}

@@ -1,0 +1,284 @@
+//! What a paused or crashed backup needs to go on: the checkpoint row, and the parts it names.
+//!
+//! The row is small. What grows lies in the repository: the nodes of open directories as trees of at
+//! most [`PART_NODES`] nodes, written once and only added to, and the unfinished ends of streams as
+//! data blobs.
+
+mod row;
+
+use std::sync::Arc;
+
+use super::directories::{OpenDirectory, encode_tree};
+use super::driver::Driver;
+use super::lane::Lane;
+use super::node::{FinishedNode, encode};
+use super::per_lane::PerLane;
+use super::progress::Resume;
+use super::store::{Chunk, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BlobId, FileTime};
+use crate::repo::blobs::read_blob;
+use crate::repo::node::Node;
+use crate::repo::pack_header::BlobKind;
+use crate::repo::tree::decode_tree;
+
+pub(crate) use row::{Row, SavedDirectory, SavedEntry, SavedPart, VERSION};
+
+/// The most nodes in one part.
+pub(crate) const PART_NODES: usize = 4096;
+
+/// Collects the row of a driver at rest and stores the parts that are new. They are durable after the
+/// next flush.
+pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Row> {
+    let store = driver.reading.store.clone();
+    let mut directories = Vec::new();
+    for (path, directory) in driver.directories.iter_mut() {
+        save_new_nodes(&store, directory).await?;
+        directories.push(SavedDirectory {
+            path: path.clone(),
+            parts: directory.parts.iter().map(SavedPart::ids).collect(),
+            done: directory
+                .done
+                .as_ref()
+                .map(row::metadata_to_json)
+                .transpose()?,
+        });
+    }
+    directories.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut unfinished = Vec::new();
+    for waiting in driver.unfinished.values() {
+        let progress = waiting.progress.with(|progress| progress.clone());
+        let mut parts = Vec::with_capacity(progress.parts.len());
+        for part in progress.parts {
+            let (token, tail) = match part.resume {
+                Resume::AtCut => (None, None),
+                Resume::BehindToken { token, tail } => {
+                    (Some(token), save_tail(&store, tail).await?)
+                }
+            };
+            parts.push(SavedPart {
+                segment: part.segment,
+                groups: part.groups,
+                token,
+                tail,
+                done: part.done,
+                stored_bytes: part.stored_bytes,
+            });
+        }
+        let changed = waiting.changed;
+        unfinished.push(SavedEntry::new(
+            &waiting.entry,
+            changed,
+            progress.planned,
+            parts,
+        )?);
+    }
+    let lanes = store.lanes();
+    Ok(Row {
+        version: VERSION,
+        repositories: lanes
+            .iter()
+            .map(|lane| lane.repository().id().to_owned())
+            .collect(),
+        view: driver.reading.view.token(),
+        list: driver.list_token.clone(),
+        stage: driver.stage,
+        main_listed: driver.main_listed,
+        late_seen: driver.late_seen.iter().cloned().collect(),
+        started,
+        tally: driver.tally,
+        directories,
+        unfinished,
+    })
+}
+
+/// Puts a row back into a fresh driver.
+///
+/// # Errors
+/// `Conflict` if something that the row names is no longer in a repository: the backup then starts
+/// from the beginning.
+pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
+    let lanes: Vec<Arc<Lane>> = driver.reading.store.lanes().to_vec();
+    let groups = driver.reading.groups.len();
+    for saved in row.directories {
+        let parts: Vec<PerLane<BlobId>> = saved
+            .parts
+            .into_iter()
+            .map(|ids| per_lane(ids, lanes.len()))
+            .collect::<Result<_>>()?;
+        let mut nodes = Vec::new();
+        for part in &parts {
+            nodes.extend(load_part(&lanes, part).await?);
+        }
+        let mut directory = OpenDirectory::default();
+        directory.saved = nodes.len();
+        directory.nodes = Arc::new(nodes);
+        directory.parts = parts;
+        directory.done = saved
+            .done
+            .map(|json| row::metadata_from_json(&json))
+            .transpose()?;
+        driver.directories.restore(&saved.path, directory);
+    }
+    for saved in row.unfinished {
+        let (entry, mut progress, tails) = saved.into_progress()?;
+        for part in &progress.parts {
+            if part.groups.len() != groups {
+                return Err(unusable("its repositories cut chunks in other places"));
+            }
+            for (group, content) in driver.reading.groups.iter().zip(&part.groups) {
+                let mut ids = content.content.iter();
+                for &lane in &*group.lanes {
+                    if let Some(id) = ids.find(|id| !lanes[lane].knows(BlobKind::Data, id)) {
+                        return Err(missing(&lanes[lane], id));
+                    }
+                }
+            }
+        }
+        for (part, token, id) in tails {
+            let tail = match id {
+                Some(id) => load(&lanes[0], BlobKind::Data, &id).await?.into(),
+                None => bytes::Bytes::new(),
+            };
+            progress.parts[part].resume = Resume::BehindToken { token, tail };
+        }
+        driver.restore_unfinished(entry, progress);
+    }
+    driver.list_token = row.list;
+    driver.stage = row.stage;
+    driver.main_listed = row.main_listed;
+    driver.late_seen = row.late_seen.into_iter().collect();
+    driver.tally = row.tally;
+    Ok(())
+}
+
+async fn save_new_nodes(store: &Store, directory: &mut OpenDirectory) -> Result<()> {
+    let lanes = store.lanes().len();
+    while directory.saved < directory.nodes.len() {
+        let end = directory.nodes.len().min(directory.saved + PART_NODES);
+        let nodes: Vec<FinishedNode> = directory.nodes[directory.saved..end].to_vec();
+        let trees = store
+            .pool()
+            .run(move |_| encode_tree(&nodes, lanes))
+            .await?;
+        let part = store_trees(store, trees).await?;
+        directory.parts.push(part);
+        directory.saved = end;
+    }
+    Ok(())
+}
+
+/// Stores a tree that may differ between lanes.
+pub(crate) async fn store_trees(store: &Store, trees: PerLane<Vec<u8>>) -> Result<PerLane<BlobId>> {
+    let lanes = store.lanes().len();
+    let mut ids = Vec::new();
+    for (tree, targets) in trees.distinct(lanes) {
+        let chunk = Chunk::from(bytes::Bytes::from(tree.clone()));
+        ids.extend(
+            store
+                .put(BlobKind::Tree, vec![chunk], targets.into())
+                .await?,
+        );
+    }
+    let lost = || Error::new(ErrorKind::Internal, "a tree was stored without an id");
+    match trees {
+        PerLane::Same(_) => ids.pop().map(PerLane::Same).ok_or_else(lost),
+        PerLane::Each(_) => Ok(PerLane::collect(ids)),
+    }
+}
+
+async fn save_tail(store: &Store, tail: bytes::Bytes) -> Result<Option<BlobId>> {
+    if tail.is_empty() {
+        return Ok(None);
+    }
+    let all: Vec<usize> = (0..store.lanes().len()).collect();
+    Ok(store
+        .put(BlobKind::Data, vec![tail.into()], all.into())
+        .await?
+        .pop())
+}
+
+fn per_lane(mut ids: Vec<BlobId>, lanes: usize) -> Result<PerLane<BlobId>> {
+    match ids.len() {
+        1 => Ok(PerLane::Same(ids.swap_remove(0))),
+        count if count == lanes => Ok(PerLane::Each(ids)),
+        _ => Err(unusable("its parts do not fit its repositories")),
+    }
+}
+
+/// Loads the nodes of a part, and proves that each lane has what they name.
+async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<FinishedNode>> {
+    let mut per_lane_nodes: Vec<Vec<Node>> = Vec::new();
+    for (id, targets) in part.distinct(lanes.len()) {
+        let json = load(&lanes[targets[0]], BlobKind::Tree, id).await?;
+        let nodes = decode_tree(&json).map_err(|_| unusable("a part of it is damaged"))?;
+        for lane in targets {
+            require(&lanes[lane], id, &nodes)?;
+        }
+        per_lane_nodes.push(nodes);
+    }
+    let Some(first) = per_lane_nodes.first() else {
+        return Ok(Vec::new());
+    };
+    if per_lane_nodes
+        .iter()
+        .any(|nodes| nodes.len() != first.len())
+    {
+        return Err(unusable("its parts do not fit each other"));
+    }
+    let node = |at: usize| {
+        let json = match &per_lane_nodes[..] {
+            [only] => PerLane::Same(encode(&only[at])),
+            all => PerLane::collect(all.iter().map(|nodes| encode(&nodes[at])).collect()),
+        };
+        FinishedNode {
+            name: first[at].name.clone().into(),
+            json,
+        }
+    };
+    Ok((0..first.len()).map(node).collect())
+}
+
+fn require(lane: &Lane, part: &BlobId, nodes: &[Node]) -> Result<()> {
+    if !lane.knows(BlobKind::Tree, part) {
+        return Err(missing(lane, part));
+    }
+    for node in nodes {
+        let content = node.content.iter().flat_map(|content| content.iter());
+        if let Some(id) = content
+            .into_iter()
+            .find(|id| !lane.knows(BlobKind::Data, id))
+        {
+            return Err(missing(lane, id));
+        }
+        if let Some(id) = node
+            .subtree
+            .as_ref()
+            .filter(|id| !lane.knows(BlobKind::Tree, id))
+        {
+            return Err(missing(lane, id));
+        }
+    }
+    Ok(())
+}
+
+async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
+    let location = lane.locate(kind, id).ok_or_else(|| missing(lane, id))?;
+    read_blob(lane.repository(), kind, id, &location).await
+}
+
+fn missing(lane: &Lane, id: &BlobId) -> Error {
+    unusable(&format!(
+        "blob {} is no longer in {}",
+        id.short(),
+        lane.repository().location()
+    ))
+}
+
+/// The error of a checkpoint that does not fit any more.
+pub(crate) fn unusable(why: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("the checkpoint cannot be used: {why}"),
+    )
+}

@@ -1,0 +1,194 @@
+//! The checkpoint row: its fields and how entries and metadata go into JSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::unusable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BlobId, Entry, EntryKind, EntryPath, FileTime, Fingerprint, Metadata};
+use crate::pipeline::driver::{Stage, Tally};
+use crate::pipeline::node::encode;
+use crate::pipeline::per_lane::PerLane;
+use crate::pipeline::progress::{EntryProgress, GroupProgress, PartProgress};
+use crate::repo::node::Node;
+use crate::repo::tree::decode_tree;
+use crate::source::Segment;
+use crate::token::{ListToken, ReadToken, ViewToken};
+
+/// Rows of another version are not used.
+pub(crate) const VERSION: u32 = 1;
+
+/// All that a backup needs to go on, besides what lies in the repositories.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) version: u32,
+    /// Ids, in the order of the lanes.
+    pub(crate) repositories: Vec<String>,
+    pub(crate) view: ViewToken,
+    pub(crate) list: Option<ListToken>,
+    pub(crate) stage: Stage,
+    pub(crate) main_listed: bool,
+    pub(crate) late_seen: Vec<EntryPath>,
+    /// When the backup started; the snapshot gets this time.
+    pub(crate) started: FileTime,
+    pub(crate) tally: Tally,
+    pub(crate) directories: Vec<SavedDirectory>,
+    pub(crate) unfinished: Vec<SavedEntry>,
+}
+
+/// A directory that was open.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedDirectory {
+    pub(crate) path: EntryPath,
+    /// Trees with its finished nodes: one id for all lanes, or one a lane.
+    pub(crate) parts: Vec<Vec<BlobId>>,
+    /// Its metadata as a node, if it was listed completely.
+    pub(crate) done: Option<Box<RawValue>>,
+}
+
+/// An entry that was listed and not finished.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedEntry {
+    path: EntryPath,
+    handle: Option<String>,
+    size_bytes: u64,
+    fingerprint: SavedFingerprint,
+    /// Its metadata as a node.
+    node: Box<RawValue>,
+    /// Extended attributes were not read at listing.
+    attributes_deferred: bool,
+    changed: bool,
+    planned: bool,
+    pub(crate) parts: Vec<SavedPart>,
+}
+
+/// How far a part of an entry was.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedPart {
+    pub(crate) segment: Option<Segment>,
+    pub(crate) groups: Vec<GroupProgress>,
+    pub(crate) token: Option<ReadToken>,
+    /// The blob with the bytes between the last cut and the token.
+    pub(crate) tail: Option<BlobId>,
+    pub(crate) done: bool,
+    pub(crate) stored_bytes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SavedFingerprint {
+    None,
+    Stat,
+    Attribute { attribute: String, value: String },
+}
+
+/// A part whose stream goes on behind a token: its number, the token and the blob of its tail.
+pub(crate) type Tail = (usize, ReadToken, Option<BlobId>);
+
+impl SavedPart {
+    /// The ids of a part of a directory, as the row keeps them.
+    pub(crate) fn ids(part: &PerLane<BlobId>) -> Vec<BlobId> {
+        match part {
+            PerLane::Same(id) => vec![*id],
+            PerLane::Each(ids) => ids.clone(),
+        }
+    }
+}
+
+impl SavedEntry {
+    pub(crate) fn new(
+        entry: &Entry,
+        changed: bool,
+        planned: bool,
+        parts: Vec<SavedPart>,
+    ) -> Result<Self> {
+        let fingerprint = match &entry.fingerprint {
+            Fingerprint::None => SavedFingerprint::None,
+            Fingerprint::Stat => SavedFingerprint::Stat,
+            Fingerprint::Attribute { attribute, value } => SavedFingerprint::Attribute {
+                attribute: attribute.clone(),
+                value: value.clone(),
+            },
+        };
+        Ok(Self {
+            path: entry.path.clone(),
+            handle: entry.handle.clone(),
+            size_bytes: entry.size_bytes,
+            fingerprint,
+            node: node_to_json(EntryKind::File, &entry.metadata)?,
+            attributes_deferred: entry.metadata.extended_attributes.is_none(),
+            changed,
+            planned,
+            parts,
+        })
+    }
+
+    /// The entry, how far it was, and the parts whose streams go on behind a token.
+    pub(crate) fn into_progress(self) -> Result<(Entry, EntryProgress, Vec<Tail>)> {
+        let mut metadata = metadata_from_json(&self.node)?;
+        if self.attributes_deferred {
+            metadata.extended_attributes = None;
+        }
+        let mut entry = Entry::file(self.path, metadata, self.size_bytes);
+        entry.handle = self.handle;
+        entry.fingerprint = match self.fingerprint {
+            SavedFingerprint::None => Fingerprint::None,
+            SavedFingerprint::Stat => Fingerprint::Stat,
+            SavedFingerprint::Attribute { attribute, value } => {
+                Fingerprint::Attribute { attribute, value }
+            }
+        };
+        let mut tails = Vec::new();
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (number, part) in self.parts.into_iter().enumerate() {
+            if let Some(token) = part.token {
+                tails.push((number, token, part.tail));
+            }
+            parts.push(PartProgress {
+                segment: part.segment,
+                groups: part.groups,
+                done: part.done,
+                stored_bytes: part.stored_bytes,
+                ..PartProgress::default()
+            });
+        }
+        Ok((
+            entry,
+            EntryProgress {
+                planned: self.planned,
+                parts,
+            },
+            tails,
+        ))
+    }
+}
+
+/// Metadata as the JSON of a node without a name of its own.
+pub(crate) fn metadata_to_json(metadata: &Metadata) -> Result<Box<RawValue>> {
+    node_to_json(EntryKind::Directory, metadata)
+}
+
+fn node_to_json(kind: EntryKind, metadata: &Metadata) -> Result<Box<RawValue>> {
+    let node = Node {
+        name: b"-".to_vec(),
+        kind,
+        metadata: metadata.clone(),
+        size_bytes: 0,
+        content: None,
+        subtree: None,
+        error: String::new(),
+    };
+    let failed = || Error::new(ErrorKind::Internal, "metadata cannot be written as JSON");
+    let json = String::from_utf8(encode(&node).into_vec()).map_err(|_| failed())?;
+    RawValue::from_string(json).map_err(|_| failed())
+}
+
+/// Reads metadata back from the JSON of a node.
+pub(crate) fn metadata_from_json(json: &RawValue) -> Result<Metadata> {
+    let tree = format!("{{\"nodes\":[{}]}}", json.get());
+    let mut nodes = decode_tree(tree.as_bytes()).map_err(|_| unusable("its row is damaged"))?;
+    nodes
+        .pop()
+        .map(|node| node.metadata)
+        .ok_or_else(|| unusable("its row is damaged"))
+}

@@ -1,0 +1,101 @@
+//! Targets and fakes. An adapter gets one macro call.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backupkit::model::{EntryKind, EntryPath, FileTime};
+use backupkit::store::InMemoryAdapterStore;
+use backupkit::target::{
+    BodyPiece, BodyReader, Phase, RestoreContext, RestoreOptions, RestoreTarget as _,
+    TargetCapabilities, Verdict, VerifyLevel,
+};
+use backupkit::testing::conformance::{Found, TargetFixture, TargetProbe};
+use backupkit::testing::fakes::{FakeMongoDb, FakeMongoDbTarget};
+use backupkit::testing::{MemoryNode, MemorySnapshot, MemoryTarget};
+use backupkit::{CancelToken, target_conformance};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+#[derive(Debug)]
+struct MemoryProbe(MemoryTarget);
+
+#[async_trait]
+impl TargetProbe for MemoryProbe {
+    async fn read(&self, path: &EntryPath) -> Option<Found> {
+        let node = self.0.nodes().remove(path)?;
+        Some(match node.kind {
+            EntryKind::File => Found::File(node.bytes),
+            EntryKind::Directory => Found::Directory,
+            EntryKind::Symlink { target } => Found::Symlink(target),
+            _ => Found::Other,
+        })
+    }
+
+    async fn put(&self, path: &EntryPath, bytes: Bytes, mtime: FileTime) {
+        self.0.put(path, MemoryNode::file(bytes, mtime));
+    }
+
+    async fn files(&self) -> Vec<EntryPath> {
+        let nodes = self.0.nodes().into_iter();
+        let files = nodes.filter(|(_, node)| node.kind == EntryKind::File);
+        files.map(|(path, _)| path).collect()
+    }
+}
+
+target_conformance!(memory_target, async || {
+    let target = MemoryTarget::new();
+    TargetFixture::new(target.clone(), MemoryProbe(target))
+});
+
+target_conformance!(memory_target_in_order, async || {
+    let target = MemoryTarget::new().with_capabilities(TargetCapabilities::new(1));
+    TargetFixture::new(target.clone(), MemoryProbe(target))
+});
+
+#[test]
+fn a_dump_is_restored_in_phases_and_published_at_the_end() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = FakeMongoDb::new(2);
+        for id in 0..5 {
+            server.insert("shop", "orders", id, b"document");
+        }
+        let mut dump = server.dump();
+        dump.extend(server.late_dump(3));
+        let mut snapshot = MemorySnapshot::new();
+        for (path, bytes) in &dump {
+            snapshot = snapshot.with_file(path, bytes.clone());
+        }
+        let target = FakeMongoDbTarget::new();
+        let snapshot = snapshot.into_reader();
+        let cx = RestoreContext {
+            snapshot: Arc::clone(&snapshot),
+            options: RestoreOptions::default(),
+            store: Arc::new(InMemoryAdapterStore::default()),
+            cancel: CancelToken::new(),
+        };
+        let session = target.open(cx).await.unwrap();
+        let steps: Vec<_> = session.plan().try_collect().await.unwrap();
+        let phases: Vec<_> = steps.iter().map(|step| step.phase).collect();
+        assert_eq!(phases, [Phase(1), Phase(2), Phase(3)]);
+        for step in &steps {
+            let bytes = snapshot.read(&step.entry, 0..step.bytes).await.unwrap();
+            let piece = stream::iter([Ok(BodyPiece { offset: 0, bytes })]);
+            let body = BodyReader::new(piece.boxed());
+            session.write(step, body, None).await.unwrap();
+            session.end_phase(step.phase).await.unwrap();
+            let verdict = session.verify(step, VerifyLevel::Bytes).await.unwrap();
+            assert_eq!(verdict, Verdict::Same(VerifyLevel::Bytes));
+            assert!(target.published().is_empty());
+        }
+        session.finish().await.unwrap();
+        dump.retain(|path, _| path.name() != Some(b"manifest.json"));
+        assert_eq!(target.published(), dump);
+        assert_eq!(target.ended_phases(), phases);
+    });
+}
+
+// Adapters: add one macro call each.
+// fs: target_conformance!(fs_target, async || { temporary folder, `.keeping(folder)` });
