@@ -273,6 +273,8 @@ async fn an_unreadable_directory_is_told_and_still_ends() {
     fs::write(tree.join("f"), b"").unwrap();
     fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
     let items = list(&view(&source(folder.path(), &["t"])).await, None).await;
+    // So that the folder can be removed.
+    fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(
         lines(&items),
         ["!/t/closed permission-denied", "/t/closed/", "/t/f", "/t/"]
