@@ -73,7 +73,8 @@ impl Gatherer {
         preview: Option<mpsc::Sender<Step>>,
     ) -> Self {
         Self {
-            plan,
+            // Asked again after its end, a plan need not answer.
+            plan: plan.fuse().boxed(),
             fetcher: reader.fetcher().clone(),
             tools: tools.clone(),
             outcomes: Arc::clone(outcomes),
