@@ -6,6 +6,7 @@ mod check;
 mod commit;
 mod handle;
 mod origin;
+mod reading;
 mod recover;
 mod restore;
 mod resume;
