@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod fixtures;
+mod large;
+
 #[path = "../support/lib.rs"]
 mod support;
 
