@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use backupkit::adapters::fs::FsDestination;
 use backupkit::model::{BlobId, EntryKind, EntryPath};
-use backupkit::repo::{CheckOptions, ReadData, Repository};
+use backupkit::repo::{CheckOptions, ReadData, ReaderOptions, Repository};
 use backupkit::testing::MemoryTarget;
 use backupkit::{CheckRequest, Engine, Env, RestoreRequest};
 use futures::TryStreamExt as _;
@@ -70,7 +70,7 @@ async fn what_restic_and_rustic_wrote_is_whole_and_comes_back() {
         }
 
         // Walking gives as many entries as the restore made.
-        let reader = repository.reader(Default::default()).await.unwrap();
+        let reader = repository.reader(ReaderOptions::default()).await.unwrap();
         let walk = reader.snapshot(id).await.unwrap().walk(&EntryPath::root());
         let entries: Vec<_> = walk.try_collect().await.unwrap();
         assert_eq!(entries.len(), target.nodes().len(), "{name}");

@@ -187,9 +187,7 @@ async fn we_add_no_blob_to_restics_backup_of_the_same_folder() {
 async fn we_check_and_restore_what_restic_wrote() {
     for zone in TIME_ZONES {
         let scene = Scene::new(zone);
-        let Some(restic) = scene.restic("theirs") else {
-            return;
-        };
+        let Some(restic) = scene.restic("theirs") else { return };
         data::create(&scene.path("data"), 5, &Plan::everything());
         restic.init();
         restic.backup(&[Path::new("data")]);
