@@ -167,7 +167,7 @@ impl App<'_> {
 
     /// The destination of an address.
     pub(crate) fn destination(&self, address: &OsStr) -> Result<Arc<dyn Destination>> {
-        Ok(Arc::new(FsDestination::new(uri::folder(address)?, self.env.clone())))
+        Ok(Arc::new(FsDestination::new(uri::absolute_folder(address)?, self.env.clone())))
     }
 
     pub(crate) fn key_owner(&self) -> KeyOwner {

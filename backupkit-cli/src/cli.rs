@@ -65,7 +65,7 @@ pub(crate) struct GlobalOptions {
     /// Show no progress
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
-    /// Use no colours (also: `NO_COLOR`)
+    /// Use no colours (also: NO_COLOR)
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
     /// Read the password from this file

@@ -239,8 +239,12 @@ impl Output {
     }
 
     fn stderr_line(&self, text: &str) {
-        // There is nowhere left to complain if this fails.
-        let print = || drop(writeln!(std::io::stderr(), "{text}"));
+        let print = || {
+            // In the order in which things happened, where both end on one terminal.
+            self.stdout.borrow_mut().flush();
+            // There is nowhere left to complain if this fails.
+            drop(writeln!(std::io::stderr(), "{text}"));
+        };
         match &*self.bar.borrow() {
             Some(bar) => bar.suspend(print),
             None => print(),
