@@ -11,6 +11,7 @@
 pub(crate) mod budget;
 pub(crate) mod checkpoint;
 pub(crate) mod chunk;
+pub(crate) mod closure;
 pub(crate) mod control;
 pub(crate) mod counters;
 pub(crate) mod directories;

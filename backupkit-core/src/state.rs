@@ -3,17 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::model::{PackId, SnapshotId};
+use crate::model::{BlobId, IndexId, LockId, PackId, SnapshotId};
 
 /// The memory of one run. The engine calls it in this order: packs and checkpoints while it reads,
 /// then the commit. A run that is started again with the same journal goes on from there.
 #[async_trait]
 pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
+    /// How often checkpoints are worth taking while the run reads; `None`: only when it rests, since
+    /// the journal does not outlive the process.
+    fn checkpoint_interval(&self) -> Option<CheckpointInterval>;
+
     /// Replaces the checkpoint. All that it names is durable.
     async fn save_checkpoint(&self, checkpoint: Bytes) -> Result<()>;
 
@@ -38,6 +43,25 @@ pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
     async fn commit(&self) -> Result<Vec<SealedOutput>>;
 }
 
+/// How often a checkpoint is taken: whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointInterval {
+    /// So long after the last one.
+    pub time: Duration,
+    /// Or once so many bytes were read since.
+    pub bytes: u64,
+}
+
+impl Default for CheckpointInterval {
+    /// 60 s or 1 GiB.
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            bytes: 1 << 30,
+        }
+    }
+}
+
 /// A snapshot of one repository, ready to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedOutput {
@@ -47,11 +71,20 @@ pub struct SealedOutput {
     pub snapshot: SnapshotId,
     /// Its bytes.
     pub sealed: Bytes,
+    /// Its tree.
+    pub tree: BlobId,
+    /// The lock under which it was sealed. Under another one, what it names is looked for first.
+    pub lock: LockId,
+    /// The index files that the run wrote. If all are still there, so is what the snapshot names.
+    pub index_files: Vec<IndexId>,
 }
 
 /// A journal that is gone with the process. A pause then survives as a checkpoint snapshot.
 #[derive(Debug, Default)]
-pub struct InMemoryJournal(Mutex<Kept>);
+pub struct InMemoryJournal {
+    interval: Option<CheckpointInterval>,
+    kept: Mutex<Kept>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -61,13 +94,26 @@ struct Kept {
 }
 
 impl InMemoryJournal {
+    /// Returns a journal that also takes checkpoints while the run reads, for hosts that start a
+    /// failed run again with the same journal.
+    pub fn with_interval(interval: CheckpointInterval) -> Self {
+        Self {
+            interval: Some(interval),
+            ..Self::default()
+        }
+    }
+
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl RunJournal for InMemoryJournal {
+    fn checkpoint_interval(&self) -> Option<CheckpointInterval> {
+        self.interval
+    }
+
     async fn save_checkpoint(&self, checkpoint: Bytes) -> Result<()> {
         self.kept().checkpoint = Some(checkpoint);
         Ok(())

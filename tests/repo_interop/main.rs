@@ -32,7 +32,12 @@ impl Scene {
         let env = Env::system().with_time_zone(time_zone);
         let engine = Engine::builder().env(env.clone()).build().unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        Self { scratch, env, engine, zone }
+        Self {
+            scratch,
+            env,
+            engine,
+            zone,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -41,7 +46,11 @@ impl Scene {
 
     fn restic(&self, repository: &str) -> Option<Restic> {
         let restic = Restic::find(&self.path("home"), &self.path(repository), PASSWORD)?;
-        Some(restic.in_time_zone(self.zone).in_folder(self.scratch.path()))
+        Some(
+            restic
+                .in_time_zone(self.zone)
+                .in_folder(self.scratch.path()),
+        )
     }
 
     fn destination(&self, name: &str) -> Arc<FsDestination> {
@@ -50,11 +59,15 @@ impl Scene {
 
     async fn init(&self, name: &str) -> Repository {
         let options = InitOptions::default();
-        Repository::init(self.destination(name), &PASSWORD.into(), options, &self.env).await.unwrap()
+        Repository::init(self.destination(name), &PASSWORD.into(), options, &self.env)
+            .await
+            .unwrap()
     }
 
     async fn open(&self, name: &str) -> Repository {
-        Repository::open(self.destination(name), &PASSWORD.into(), &self.env).await.unwrap()
+        Repository::open(self.destination(name), &PASSWORD.into(), &self.env)
+            .await
+            .unwrap()
     }
 
     /// Backs the folder up as `restic backup NAME` in the scratch folder would.
@@ -80,14 +93,20 @@ fn restored(target: &Path, folder: &str) -> PathBuf {
 async fn restic_checks_restores_and_prunes_what_we_write() {
     for zone in TIME_ZONES {
         let scene = Scene::new(zone);
-        let Some(restic) = scene.restic("ours") else { return };
+        let Some(restic) = scene.restic("ours") else {
+            return;
+        };
         data::create(&scene.path("data"), 1, &Plan::everything());
         let repository = scene.init("ours").await;
         assert_succeeded(&scene.back_up("data", &[&repository]).await);
         restic.check_read_data();
         let target = scene.path("restored");
         restic.restore("latest", &target);
-        assert_same(&scene.path("data"), &restored(&target, "data"), Aspects::ALL);
+        assert_same(
+            &scene.path("data"),
+            &restored(&target, "data"),
+            Aspects::ALL,
+        );
         assert_eq!(restic.snapshots_json().len(), 1);
         data::change(&scene.path("data"), 2);
         assert_succeeded(&scene.back_up("data", &[&repository]).await);
@@ -104,7 +123,9 @@ async fn restic_checks_restores_and_prunes_what_we_write() {
 async fn restic_adds_no_blob_to_our_backup_of_the_same_folder() {
     for zone in TIME_ZONES {
         let scene = Scene::new(zone);
-        let Some(restic) = scene.restic("ours") else { return };
+        let Some(restic) = scene.restic("ours") else {
+            return;
+        };
         data::create(&scene.path("data"), 3, &Plan::everything());
         let repository = scene.init("ours").await;
         assert_succeeded(&scene.back_up("data", &[&repository]).await);
@@ -123,7 +144,9 @@ async fn restic_adds_no_blob_to_our_backup_of_the_same_folder() {
 async fn we_add_no_blob_to_restics_backup_of_the_same_folder() {
     for zone in TIME_ZONES {
         let scene = Scene::new(zone);
-        let Some(restic) = scene.restic("theirs") else { return };
+        let Some(restic) = scene.restic("theirs") else {
+            return;
+        };
         data::create(&scene.path("data"), 4, &Plan::everything());
         restic.init();
         restic.backup(&[Path::new("data")]);
@@ -131,7 +154,11 @@ async fn we_add_no_blob_to_restics_backup_of_the_same_folder() {
         let report = scene.back_up("data", &[&repository]).await;
         assert_succeeded(&report);
         let output = &report.outputs[0];
-        assert_eq!((output.data_blobs, output.tree_blobs), (0, 0), "{report:#?}");
+        assert_eq!(
+            (output.data_blobs, output.tree_blobs),
+            (0, 0),
+            "{report:#?}"
+        );
         restic.check_read_data();
     }
 }

@@ -18,6 +18,7 @@ mod lexical;
 mod read;
 mod source;
 mod stat;
+mod target;
 #[cfg(test)]
 mod test_support;
 mod users;
@@ -27,3 +28,4 @@ use read::read_fully;
 
 pub use destination::FsDestination;
 pub use source::FsSource;
+pub use target::FsTarget;

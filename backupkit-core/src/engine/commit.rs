@@ -7,11 +7,13 @@ use bytes::Bytes;
 use super::RunContext;
 use crate::error::Result;
 use crate::model::{BlobId, EventKind, FileTime, Level, Origin, SnapshotId};
+use crate::pipeline::closure::is_closed;
 use crate::pipeline::driver::Tally;
 use crate::pipeline::lane::Lane;
 use crate::pipeline::per_lane::PerLane;
 use crate::repo::layout::FileKind;
-use crate::repo::repository::sha256;
+use crate::repo::pack_header::BlobKind;
+use crate::repo::repository::{exists, sha256};
 use crate::repo::snapshot_file::{Snapshot, SnapshotSummary};
 use crate::state::{RunJournal, SealedOutput};
 
@@ -49,6 +51,9 @@ pub(super) async fn commit(
             repository_id: lane.repository().id().to_owned(),
             snapshot: SnapshotId::from_bytes(sha256(&sealed)),
             sealed: Bytes::from(sealed),
+            tree: *commit.root.get(lane.number()),
+            lock: lane.guard().lock().id(),
+            index_files: lane.index_files(),
         });
     }
     // From here on, whoever finishes this run creates these bytes and no others.
@@ -77,8 +82,27 @@ pub(super) async fn commit(
     Ok(created)
 }
 
+/// Finishes the commit of an output that an earlier attempt of the run began. Returns its snapshot, or
+/// `None` if something that it names is gone: then its bytes are of no use any more.
+pub(super) async fn finish(lane: &Lane, output: &SealedOutput) -> Result<Option<SnapshotId>> {
+    let key = FileKind::Snapshot.key(output.snapshot.as_bytes())?;
+    if exists(&**lane.repository().destination(), &key).await? {
+        return Ok(Some(output.snapshot));
+    }
+    // Under another lock, a prune may have come between.
+    let whole = lane.guard().lock().id() == output.lock
+        || lane.has_index_files(&output.index_files).await?
+            && lane.locate(BlobKind::Tree, &output.tree).is_some()
+        || is_closed(lane, &[output.tree]).await?;
+    if !whole {
+        return Ok(None);
+    }
+    publish(lane, output).await?;
+    Ok(Some(output.snapshot))
+}
+
 /// Creates a sealed snapshot. The very last write of an output.
-pub(super) async fn publish(lane: &Lane, output: &SealedOutput) -> Result<()> {
+async fn publish(lane: &Lane, output: &SealedOutput) -> Result<()> {
     lane.guard().check().await?;
     lane.repository()
         .create_sealed(FileKind::Snapshot, output.sealed.clone())

@@ -8,7 +8,7 @@ use super::RunContext;
 use super::origin::find_checkpoints;
 use crate::error::{Error, Result};
 use crate::model::{BlobId, EntryKind, FileMode, FileTime, Metadata, Origin, SnapshotId};
-use crate::pipeline::checkpoint::{Row, VERSION, unusable};
+use crate::pipeline::checkpoint::{Row, VERSION, encode_row, unusable};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::store::{Chunk, Store};
 use crate::repo::blobs::read_blob;
@@ -18,6 +18,7 @@ use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
 use crate::repo::snapshot_file::Snapshot;
 use crate::repo::tree::{TreeEncoder, decode_tree};
+use crate::state::RunJournal;
 
 /// Content ids in one node, at most: readers hold a node in memory.
 const NODE_IDS: usize = 16_384;
@@ -28,11 +29,37 @@ const NOTICE: &str = "This is not a backup. It keeps what a paused backup has st
      the next run of the same backup goes on from here. It goes away when that run\n\
      is finished.\n";
 
-/// Reads the newest checkpoint of an origin that all lanes share; `None` if there is none.
+/// Reads the checkpoint that a backup goes on from: the journal's, or else the newest checkpoint
+/// snapshot of the origin; `None` if there is none.
 ///
 /// # Errors
 /// `Conflict` if there is one that cannot be used.
 pub(super) async fn find(
+    lanes: &[Arc<Lane>],
+    snapshots: &[Vec<(SnapshotId, Snapshot)>],
+    origin: &Origin,
+    journal: &dyn RunJournal,
+) -> Result<Option<Row>> {
+    let row = match journal.load_checkpoint().await? {
+        Some(json) => {
+            Some(serde_json::from_slice(&json).map_err(|_| unusable("its row is damaged"))?)
+        }
+        None => find_snapshot(lanes, snapshots, origin).await?,
+    };
+    let Some(row): Option<Row> = row else {
+        return Ok(None);
+    };
+    if row.version != VERSION {
+        return Err(unusable("another version of this program wrote it"));
+    }
+    let repositories = lanes.iter().map(|lane| lane.repository().id());
+    if !row.repositories.iter().map(String::as_str).eq(repositories) {
+        return Err(unusable("it belongs to another set of repositories"));
+    }
+    Ok(Some(row))
+}
+
+async fn find_snapshot(
     lanes: &[Arc<Lane>],
     snapshots: &[Vec<(SnapshotId, Snapshot)>],
     origin: &Origin,
@@ -50,15 +77,7 @@ pub(super) async fn find(
             newest = Some(row);
         }
     }
-    let Some(row) = newest else { return Ok(None) };
-    if row.version != VERSION {
-        return Err(unusable("another version of this program wrote it"));
-    }
-    let repositories = lanes.iter().map(|lane| lane.repository().id());
-    if !row.repositories.iter().map(String::as_str).eq(repositories) {
-        return Err(unusable("it belongs to another set of repositories"));
-    }
-    Ok(Some(row))
+    Ok(newest)
 }
 
 async fn read_row(lane: &Lane, snapshot: &Snapshot) -> Result<Row> {
@@ -90,9 +109,7 @@ pub(super) async fn save(
     row: &Row,
     origin: &Origin,
 ) -> Result<Vec<Option<SnapshotId>>> {
-    let json = serde_json::to_vec(row).map_err(|error| {
-        Error::new(crate::ErrorKind::Internal, "cannot write the checkpoint").with_source(error)
-    })?;
+    let json = encode_row(row)?;
     let mut saved = vec![None; store.lanes().len()];
     for lane in store.lanes() {
         if !lane.is_live() {

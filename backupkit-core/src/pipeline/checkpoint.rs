@@ -4,10 +4,12 @@
 //! most [`PART_NODES`] nodes, written once and only added to, and the unfinished ends of streams as
 //! data blobs.
 
+mod periodic;
 mod row;
 
 use std::sync::Arc;
 
+use super::closure::is_closed;
 use super::directories::{OpenDirectory, encode_tree};
 use super::driver::Driver;
 use super::lane::Lane;
@@ -22,7 +24,9 @@ use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
 use crate::repo::tree::decode_tree;
 
-pub(crate) use row::{Row, SavedDirectory, SavedEntry, SavedPart, VERSION};
+pub(crate) use periodic::{Checkpoints, encode as encode_row, index_files, save as save_row};
+pub(crate) use row::{Row, VERSION};
+use row::{SavedDirectory, SavedEntry, SavedPart};
 
 /// The most nodes in one part.
 pub(crate) const PART_NODES: usize = 4096;
@@ -66,10 +70,13 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
             });
         }
         let changed = waiting.changed;
+        let version = progress.version.as_deref();
+        let entry = &waiting.entry;
         unfinished.push(SavedEntry::new(
-            &waiting.entry,
+            entry,
             changed,
             progress.planned,
+            version,
             parts,
         )?);
     }
@@ -89,6 +96,7 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         tally: driver.tally,
         directories,
         unfinished,
+        index_files: index_files(lanes),
     })
 }
 
@@ -100,6 +108,19 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
 pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     let lanes: Vec<Arc<Lane>> = driver.reading.store.lanes().to_vec();
     let groups = driver.reading.groups.len();
+    for (lane, files) in lanes.iter().zip(&row.index_files) {
+        if !lane.has_index_files(files).await? {
+            // Somebody rewrote the index: a prune may have taken what is deeper in the trees.
+            let parts = row
+                .directories
+                .iter()
+                .flat_map(|directory| &directory.parts);
+            let parts = parts.filter_map(|ids| ids.get(lane.number()).or(ids.first()).copied());
+            if !is_closed(lane, &parts.collect::<Vec<_>>()).await? {
+                return Err(unusable("a blob that it names is gone"));
+            }
+        }
+    }
     for saved in row.directories {
         let parts: Vec<PerLane<BlobId>> = saved
             .parts
@@ -121,7 +142,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         driver.directories.restore(&saved.path, directory);
     }
     for saved in row.unfinished {
-        let (entry, mut progress, tails) = saved.into_progress()?;
+        let (entry, changed, mut progress, tails) = saved.into_progress()?;
         for part in &progress.parts {
             if part.groups.len() != groups {
                 return Err(unusable("its repositories cut chunks in other places"));
@@ -142,7 +163,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
             };
             progress.parts[part].resume = Resume::BehindToken { token, tail };
         }
-        driver.restore_unfinished(entry, progress);
+        driver.restore_unfinished(entry, progress, changed);
     }
     driver.list_token = row.list;
     driver.stage = row.stage;

@@ -105,11 +105,6 @@ impl Directories {
         self.open.remove(path);
     }
 
-    /// Whether a directory is open.
-    pub(crate) fn is_open(&self, path: &EntryPath) -> bool {
-        self.open.contains_key(path)
-    }
-
     /// All open directories, for checkpoints.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&EntryPath, &mut OpenDirectory)> {
         self.open.iter_mut()

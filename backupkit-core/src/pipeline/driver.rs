@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::task::JoinSet;
 
-use super::checkpoint::store_trees;
+use super::checkpoint::{Checkpoints, store_trees};
 use super::directories::{Closing, Directories, encode_tree};
 use super::lane;
 use super::node::{LaneContent, finish_directory, finish_entry};
@@ -24,6 +24,7 @@ use super::read::{
     BATCH_BYTES, BATCH_ENTRIES, ReadEntry, ReadOutcome, Reading, SharedProgress, read_batch,
     read_large,
 };
+use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{BlobId, Entry, EntryPath, EventKind, Level, Metadata};
@@ -163,11 +164,11 @@ impl Driver {
     /// # Errors
     /// What is fatal to the run: the source is gone, no lane is left, it was cancelled. Dropping the
     /// driver ends all its tasks.
-    pub(crate) async fn run(&mut self) -> Result<DriverEnd> {
+    pub(crate) async fn run(&mut self, checkpoints: &mut Checkpoints) -> Result<DriverEnd> {
         let control = self.reading.control.clone();
         let limits = self.limits();
-        let clock = Arc::clone(self.any_lane_env().clock());
-        let mut tending = clock.sleep(TEND_INTERVAL);
+        let clock = self.clock();
+        let mut tending = clock.sleep(checkpoints.tend_interval().min(TEND_INTERVAL));
         for closing in self.directories.close_complete() {
             self.store_tree(closing);
         }
@@ -206,7 +207,8 @@ impl Driver {
                 }
                 () = &mut tending => {
                     self.tend_lanes().await?;
-                    tending = clock.sleep(TEND_INTERVAL);
+                    checkpoints.tend(self).await?;
+                    tending = clock.sleep(checkpoints.tend_interval().min(TEND_INTERVAL));
                 }
                 () = control.pausing(), if !pausing => {}
                 listed = next(&mut self.listing), if may_list => self.take_listed(listed).await?,
@@ -215,11 +217,16 @@ impl Driver {
     }
 
     /// Puts an entry back that a checkpoint left unfinished.
-    pub(crate) fn restore_unfinished(&mut self, entry: Entry, progress: EntryProgress) {
+    pub(crate) fn restore_unfinished(
+        &mut self,
+        entry: Entry,
+        progress: EntryProgress,
+        changed: bool,
+    ) {
         self.directories.expect(&entry.path);
         self.reading.counters.add_listed(1);
         self.reading.counters.add_listed_bytes(entry.size_bytes);
-        self.enqueue(entry, SharedProgress::new(progress), false);
+        self.enqueue(entry, SharedProgress::new(progress), changed);
     }
 
     fn enqueue(&mut self, entry: Entry, progress: SharedProgress, changed: bool) {
@@ -470,8 +477,9 @@ impl Driver {
         Ok(())
     }
 
-    fn any_lane_env(&self) -> &crate::env::Env {
-        self.reading.store.lanes()[0].repository().env()
+    /// The clock of the run.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(self.events.env().clock())
     }
 }
 

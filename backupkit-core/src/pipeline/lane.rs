@@ -17,8 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, IndexId, PackId};
 use crate::repo::index::{BlobLocation, Index};
 use crate::repo::index_file::IndexedPack;
+use crate::repo::layout::FileKind;
 use crate::repo::pack_header::BlobKind;
-use crate::repo::repository::Repository;
+use crate::repo::repository::{Repository, exists};
 use crate::state::RunJournal;
 use packer::Packers;
 
@@ -254,6 +255,17 @@ impl Lane {
     /// The index files that this run wrote.
     pub(crate) fn index_files(&self) -> Vec<IndexId> {
         self.state().index_files.clone()
+    }
+
+    /// Whether all these index files are in the repository.
+    pub(crate) async fn has_index_files(&self, files: &[IndexId]) -> Result<bool> {
+        for id in files {
+            let key = FileKind::Index.key(id.as_bytes())?;
+            if !exists(&**self.repository.destination(), &key).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Notes packs that an earlier, crashed run stored without an index.

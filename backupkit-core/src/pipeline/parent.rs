@@ -137,11 +137,6 @@ impl Parents {
         tree.find(path.name()?)?.subtree
     }
 
-    /// Whether a parent of any lane is known.
-    pub(crate) fn exist(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.start.is_some())
-    }
-
     /// Forgets a directory: nothing more of it is listed.
     pub(crate) fn forget(&mut self, path: &EntryPath) {
         for lane in &mut self.lanes {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::BlobId;
+use crate::model::{BlobId, Entry};
 use crate::source::Segment;
 use crate::token::ReadToken;
 
@@ -14,6 +14,8 @@ pub(crate) struct EntryProgress {
     pub(crate) planned: bool,
     /// One part for each segment, or one for an entry without segments.
     pub(crate) parts: Vec<PartProgress>,
+    /// The entry as the first handle that gave bytes saw it. Later handles must see the same version.
+    pub(crate) version: Option<Box<Entry>>,
 }
 
 /// How far one part of an entry is. All that it names has been offered to the lanes.
@@ -79,6 +81,12 @@ impl PartProgress {
 }
 
 impl EntryProgress {
+    /// Forgets everything that was read.
+    pub(crate) fn restart(&mut self) {
+        self.version = None;
+        self.parts.iter_mut().for_each(PartProgress::restart);
+    }
+
     /// Whether something of the entry is stored, so that a resume must see the same version.
     pub(crate) fn has_content(&self) -> bool {
         self.parts

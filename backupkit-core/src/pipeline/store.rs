@@ -85,10 +85,6 @@ impl Chunk {
         self.0.is_empty()
     }
 
-    pub(crate) fn parts(&self) -> &[Bytes] {
-        &self.0
-    }
-
     /// One stretch of memory; copies only what arrived in several parts.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         if self.0.len() == 1 {

@@ -12,9 +12,9 @@ use std::mem;
 
 pub use builder::{IndexBuilder, Pushed};
 
+use super::crypto::OVERHEAD;
 use super::pack_header::{BlobKind, PackedBlob};
 use crate::model::{BlobId, PackId};
-use super::crypto::OVERHEAD;
 use table::{PackNumber, Slot, Table};
 
 /// The hash map is merged when it holds more than this many blobs, and more than an eighth of the
@@ -41,7 +41,8 @@ const OVERHEAD_BYTES: u32 = OVERHEAD as u32;
 impl BlobLocation {
     /// The length of the plaintext.
     pub fn content_bytes(&self) -> u32 {
-        self.plain_bytes.unwrap_or(self.sealed_bytes.saturating_sub(OVERHEAD_BYTES))
+        self.plain_bytes
+            .unwrap_or(self.sealed_bytes.saturating_sub(OVERHEAD_BYTES))
     }
 }
 

@@ -510,8 +510,12 @@ async fn save_key(
     owner: &KeyOwner,
     env: &Env,
 ) -> Result<KeyId> {
-    let (key, password, owner, own_env) =
-        (Arc::clone(key), password.clone(), owner.clone(), env.clone());
+    let (key, password, owner, own_env) = (
+        Arc::clone(key),
+        password.clone(),
+        owner.clone(),
+        env.clone(),
+    );
     let bytes = blocking(move || {
         let created = FileTime::from_timestamp(own_env.now(), own_env.time_zone());
         let (user, host) = (owner.username.as_str(), owner.hostname.as_str());

@@ -7,12 +7,12 @@ use futures::future::join_all;
 
 use super::prepare::{Prepared, prepare};
 use super::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
-use crate::engine::commit::{Commit, commit};
+use crate::engine::commit::{self, Commit};
 use crate::engine::{RunContext, origin, resume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, FileTime, Level, SnapshotId};
 use crate::pipeline::budget::Budget;
-use crate::pipeline::checkpoint::{self, Row};
+use crate::pipeline::checkpoint::{self, Checkpoints, Row, save_row};
 use crate::pipeline::chunk::ChunkGroup;
 use crate::pipeline::driver::{Driver, DriverEnd};
 use crate::pipeline::lane::Lane;
@@ -21,6 +21,7 @@ use crate::pipeline::read::Reading;
 use crate::pipeline::store::Store;
 use crate::repo::chunker::ChunkerTables;
 use crate::source::{OpenContext, Outcome, SourceView};
+use crate::state::{RunJournal, SealedOutput};
 
 /// Runs a backup. Locks are given up however it ends, except by a crash.
 pub(in crate::engine) async fn run(
@@ -31,6 +32,7 @@ pub(in crate::engine) async fn run(
     refuse_nonsense(&request)?;
     let mut outputs: Vec<OutputReport> =
         request.repositories.iter().map(OutputReport::of).collect();
+    let committed = request.journal.commit().await?;
     let mut prepared = Vec::new();
     // One after the other: a lock that is refused must not leave others behind.
     for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
@@ -43,8 +45,9 @@ pub(in crate::engine) async fn run(
             &request.liveness,
         )
         .await;
-        match ready {
-            Ok(ready) => prepared.push(ready),
+        match finish_earlier(ready, &committed).await {
+            Ok(Earlier::Nothing(ready)) => prepared.push(*ready),
+            Ok(Earlier::Published(snapshot)) => output.snapshot = Some(snapshot),
             Err(error) => {
                 run.events.tell(
                     Level::Error,
@@ -56,6 +59,15 @@ pub(in crate::engine) async fn run(
                 output.error = Some(error);
             }
         }
+    }
+    if prepared.is_empty() && outputs.iter().any(|output| output.snapshot.is_some()) {
+        let seconds = run
+            .engine
+            .env()
+            .clock()
+            .elapsed_since_boot()
+            .saturating_sub(started);
+        return Ok(report(&run, outputs, &[], Ended::default(), seconds));
     }
     if prepared.is_empty() {
         let first = outputs.into_iter().find_map(|output| output.error);
@@ -84,7 +96,34 @@ pub(in crate::engine) async fn run(
     Ok(report(&run, outputs, &lanes, ended, seconds))
 }
 
+/// What an earlier attempt of the run left of an output.
+enum Earlier {
+    Nothing(Box<Prepared>),
+    Published(SnapshotId),
+}
+
+/// Finishes what an earlier attempt began to commit in this repository.
+async fn finish_earlier(ready: Result<Prepared>, committed: &[SealedOutput]) -> Result<Earlier> {
+    let ready = ready?;
+    let id = ready.lane.repository().id();
+    let Some(output) = committed.iter().find(|output| output.repository_id == id) else {
+        return Ok(Earlier::Nothing(Box::new(ready)));
+    };
+    match commit::finish(&ready.lane, output).await {
+        Ok(Some(snapshot)) => {
+            ready.lock.release().await?;
+            Ok(Earlier::Published(snapshot))
+        }
+        Ok(None) => Ok(Earlier::Nothing(Box::new(ready))),
+        Err(error) => {
+            drop(ready.lock.release().await);
+            Err(error)
+        }
+    }
+}
+
 /// What came of the part between locking and unlocking.
+#[derive(Default)]
 struct Ended {
     paused: bool,
     snapshots: Vec<Option<SnapshotId>>,
@@ -198,7 +237,8 @@ async fn back_up(
             .tell(Level::Info, EventKind::Resumed { entries, bytes });
     }
     let view = Arc::clone(&driver.reading.view);
-    let end = driver.run().await;
+    let mut checkpoints_taken = Checkpoints::new(Arc::clone(&request.journal), now);
+    let end = driver.run(&mut checkpoints_taken).await;
     let parents: Vec<_> = parents
         .iter()
         .map(|parent| parent.as_ref().map(|(id, _)| *id))
@@ -215,11 +255,13 @@ async fn back_up(
                 started: now,
                 tally: driver.tally,
             };
-            commit(run, &lanes, &request.journal, &plan)
+            commit::commit(run, &lanes, &request.journal, &plan)
                 .await
                 .map(|snapshots| (false, snapshots))
         }
-        Ok(DriverEnd::Paused) => pause(run, &mut driver, &store, &origin, now).await,
+        Ok(DriverEnd::Paused) => {
+            pause(run, &mut driver, &store, &origin, now, &*request.journal).await
+        }
         Err(error) => {
             close(&view, Outcome::Abandoned, run).await;
             // What was stored stays of use: the next run finds it in the index.
@@ -255,9 +297,13 @@ async fn pause(
     store: &Store,
     origin: &crate::model::Origin,
     started: FileTime,
+    journal: &dyn RunJournal,
 ) -> Result<(bool, Vec<Option<SnapshotId>>)> {
-    let row = checkpoint::collect(driver, started).await?;
+    let mut row = checkpoint::collect(driver, started).await?;
     let saved = resume::save(run, store, &row, origin).await?;
+    // Only now, with everything flushed, is it known which index files name it all.
+    row.index_files = checkpoint::index_files(store.lanes());
+    save_row(journal, &row).await?;
     close(&driver.reading.view, Outcome::Paused, run).await;
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
@@ -283,7 +329,14 @@ async fn find_row(
     if request.skip_checkpoint {
         return Ok(None);
     }
-    match resume::find(lanes, snapshots, &request.source.origin()).await {
+    match resume::find(
+        lanes,
+        snapshots,
+        &request.source.origin(),
+        &*request.journal,
+    )
+    .await
+    {
         Ok(row) => Ok(row),
         Err(error)
             if matches!(

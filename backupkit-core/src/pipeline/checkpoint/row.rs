@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::unusable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BlobId, Entry, EntryKind, EntryPath, FileTime, Fingerprint, Metadata};
+use crate::model::{BlobId, Entry, EntryKind, EntryPath, FileTime, Fingerprint, IndexId, Metadata};
 use crate::pipeline::driver::{Stage, Tally};
 use crate::pipeline::node::encode;
 use crate::pipeline::per_lane::PerLane;
@@ -34,6 +34,8 @@ pub(crate) struct Row {
     pub(crate) tally: Tally,
     pub(crate) directories: Vec<SavedDirectory>,
     pub(crate) unfinished: Vec<SavedEntry>,
+    /// The index files that this run wrote, per lane. If all are still there, so are its blobs.
+    pub(crate) index_files: Vec<Vec<IndexId>>,
 }
 
 /// A directory that was open.
@@ -59,7 +61,17 @@ pub(crate) struct SavedEntry {
     attributes_deferred: bool,
     changed: bool,
     planned: bool,
+    /// The version that was read in part.
+    version: Option<SavedVersion>,
     pub(crate) parts: Vec<SavedPart>,
+}
+
+/// An entry as the handle that gave its bytes saw it.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedVersion {
+    size_bytes: u64,
+    fingerprint: SavedFingerprint,
+    node: Box<RawValue>,
 }
 
 /// How far a part of an entry was.
@@ -100,44 +112,47 @@ impl SavedEntry {
         entry: &Entry,
         changed: bool,
         planned: bool,
+        version: Option<&Entry>,
         parts: Vec<SavedPart>,
     ) -> Result<Self> {
-        let fingerprint = match &entry.fingerprint {
-            Fingerprint::None => SavedFingerprint::None,
-            Fingerprint::Stat => SavedFingerprint::Stat,
-            Fingerprint::Attribute { attribute, value } => SavedFingerprint::Attribute {
-                attribute: attribute.clone(),
-                value: value.clone(),
-            },
-        };
+        let version = version.map(|version| {
+            Ok::<_, Error>(SavedVersion {
+                size_bytes: version.size_bytes,
+                fingerprint: (&version.fingerprint).into(),
+                node: node_to_json(EntryKind::File, &version.metadata)?,
+            })
+        });
         Ok(Self {
             path: entry.path.clone(),
             handle: entry.handle.clone(),
             size_bytes: entry.size_bytes,
-            fingerprint,
+            fingerprint: (&entry.fingerprint).into(),
             node: node_to_json(EntryKind::File, &entry.metadata)?,
             attributes_deferred: entry.metadata.extended_attributes.is_none(),
             changed,
             planned,
+            version: version.transpose()?,
             parts,
         })
     }
 
-    /// The entry, how far it was, and the parts whose streams go on behind a token.
-    pub(crate) fn into_progress(self) -> Result<(Entry, EntryProgress, Vec<Tail>)> {
+    /// The entry and whether it counts as changed, how far it was, and the parts whose streams go on
+    /// behind a token.
+    pub(crate) fn into_progress(self) -> Result<(Entry, bool, EntryProgress, Vec<Tail>)> {
         let mut metadata = metadata_from_json(&self.node)?;
         if self.attributes_deferred {
             metadata.extended_attributes = None;
         }
         let mut entry = Entry::file(self.path, metadata, self.size_bytes);
         entry.handle = self.handle;
-        entry.fingerprint = match self.fingerprint {
-            SavedFingerprint::None => Fingerprint::None,
-            SavedFingerprint::Stat => Fingerprint::Stat,
-            SavedFingerprint::Attribute { attribute, value } => {
-                Fingerprint::Attribute { attribute, value }
-            }
-        };
+        entry.fingerprint = self.fingerprint.into();
+        let version = self.version.map(|version| {
+            let mut seen = entry.clone();
+            seen.size_bytes = version.size_bytes;
+            seen.fingerprint = version.fingerprint.into();
+            seen.metadata = metadata_from_json(&version.node)?;
+            Ok::<_, Error>(Box::new(seen))
+        });
         let mut tails = Vec::new();
         let mut parts = Vec::with_capacity(self.parts.len());
         for (number, part) in self.parts.into_iter().enumerate() {
@@ -152,14 +167,38 @@ impl SavedEntry {
                 ..PartProgress::default()
             });
         }
-        Ok((
-            entry,
-            EntryProgress {
-                planned: self.planned,
-                parts,
+        let version = version.transpose()?;
+        let progress = EntryProgress {
+            planned: self.planned,
+            parts,
+            version,
+        };
+        Ok((entry, self.changed, progress, tails))
+    }
+}
+
+impl From<&Fingerprint> for SavedFingerprint {
+    fn from(fingerprint: &Fingerprint) -> Self {
+        match fingerprint {
+            Fingerprint::None => Self::None,
+            Fingerprint::Stat => Self::Stat,
+            Fingerprint::Attribute { attribute, value } => Self::Attribute {
+                attribute: attribute.clone(),
+                value: value.clone(),
             },
-            tails,
-        ))
+        }
+    }
+}
+
+impl From<SavedFingerprint> for Fingerprint {
+    fn from(saved: SavedFingerprint) -> Self {
+        match saved {
+            SavedFingerprint::None => Self::None,
+            SavedFingerprint::Stat => Self::Stat,
+            SavedFingerprint::Attribute { attribute, value } => {
+                Self::Attribute { attribute, value }
+            }
+        }
     }
 }
 

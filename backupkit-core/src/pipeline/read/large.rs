@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::{ReadEntry, ReadOutcome, Reading, SharedProgress, ranged, streamed};
 use crate::error::{ErrorKind, Result};
 use crate::model::{BlobId, Entry};
-use crate::pipeline::progress::PartProgress;
+use crate::pipeline::progress::{EntryProgress, PartProgress};
 use crate::source::{Body, BodyContent, BodyEnd};
 
 /// Segments of one entry that are read at the same time.
@@ -32,21 +32,9 @@ pub(crate) async fn read_large(
     let mut retried = false;
     loop {
         match read_parts(&reading, &entry, &progress).await {
-            Ok(Attempt::Done {
-                entry,
-                changed: false,
-            }) => {
-                return Ok(ReadOutcome::Done(Box::new(join(
-                    &reading, entry, &progress, false,
-                ))));
-            }
-            Ok(Attempt::Done {
-                entry,
-                changed: true,
-            }) if retried => {
-                return Ok(ReadOutcome::Done(Box::new(join(
-                    &reading, entry, &progress, true,
-                ))));
+            Ok(Attempt::Done { changed }) if retried || !changed => {
+                let read = join(&reading, &entry, &progress, changed);
+                return Ok(ReadOutcome::Done(Box::new(read)));
             }
             Ok(Attempt::Paused) => return Ok(ReadOutcome::Paused),
             Ok(Attempt::Done { .. }) => {}
@@ -57,12 +45,12 @@ pub(crate) async fn read_large(
         }
         // Bytes of two versions are never joined.
         retried = true;
-        progress.with(|progress| progress.parts.iter_mut().for_each(PartProgress::restart));
+        progress.with(EntryProgress::restart);
     }
 }
 
 enum Attempt {
-    Done { entry: Entry, changed: bool },
+    Done { changed: bool },
     Paused,
 }
 
@@ -81,19 +69,16 @@ async fn read_parts(
         .await
         .map_err(Failure::Entry)?;
     let parts = progress.with(|progress| progress.parts.len());
-    let ends: Vec<(PartEnd, Option<Entry>, bool)> = futures::stream::iter(0..parts)
+    let ends: Vec<(PartEnd, bool)> = futures::stream::iter(0..parts)
         .map(|part| read_part(reading, entry, progress, part))
         .buffered(SEGMENTS_AT_ONCE)
         .try_collect()
         .await?;
-    if ends.iter().any(|(end, ..)| *end == PartEnd::Paused) {
+    if ends.iter().any(|(end, _)| *end == PartEnd::Paused) {
         return Ok(Attempt::Paused);
     }
-    let changed = ends.iter().any(|(_, _, changed)| *changed);
-    let refreshed = ends.into_iter().find_map(|(_, refreshed, _)| refreshed);
     Ok(Attempt::Done {
-        entry: refreshed.unwrap_or_else(|| entry.clone()),
-        changed,
+        changed: ends.iter().any(|(_, changed)| *changed),
     })
 }
 
@@ -123,16 +108,16 @@ async fn read_part(
     entry: &Entry,
     progress: &SharedProgress,
     part: usize,
-) -> Result<(PartEnd, Option<Entry>, bool), Failure> {
-    let (done, segment, stored) = progress.with(|progress| {
+) -> Result<(PartEnd, bool), Failure> {
+    let (done, segment) = progress.with(|progress| {
         let part = &progress.parts[part];
-        (part.done, part.segment.clone(), part.stored_bytes)
+        (part.done, part.segment.clone())
     });
     if done {
-        return Ok((PartEnd::Done, None, false));
+        return Ok((PartEnd::Done, false));
     }
     if reading.control.is_pausing() {
-        return Ok((PartEnd::Paused, None, false));
+        return Ok((PartEnd::Paused, false));
     }
     let _room = reading.budget.reserve_chunk().await.map_err(Failure::Run)?;
     let Body { refreshed, content } = reading
@@ -140,28 +125,32 @@ async fn read_part(
         .body(entry, segment.as_ref())
         .await
         .map_err(Failure::Entry)?;
-    let refreshed = refreshed.map(|refreshed| *refreshed);
-    if stored > 0
-        && refreshed
-            .as_ref()
-            .is_some_and(|now| !same_version(entry, now))
-    {
-        return Err(Failure::Entry(crate::Error::new(
-            ErrorKind::SourceChanged,
-            format!("{} changed since it was read in part", entry.path),
-        )));
+    if let Some(now) = refreshed {
+        let same = progress.with(|progress| match &progress.version {
+            Some(before) => same_version(before, &now),
+            None => {
+                progress.version = Some(now);
+                true
+            }
+        });
+        if !same {
+            return Err(Failure::Entry(crate::Error::new(
+                ErrorKind::SourceChanged,
+                format!("{} changed since it was read in part", entry.path),
+            )));
+        }
     }
     match content {
         BodyContent::Ranged(body) => {
             let end = ranged::read(reading, &body, progress, part).await?;
             let changed = end == PartEnd::Done
                 && body.finish().await.map_err(Failure::Entry)? == BodyEnd::Changed;
-            Ok((end, refreshed, changed))
+            Ok((end, changed))
         }
-        BodyContent::Stream(body) => {
-            let end = streamed::read(reading, &*body, progress, part).await?;
-            Ok((end, refreshed, false))
-        }
+        BodyContent::Stream(body) => Ok((
+            streamed::read(reading, &*body, progress, part).await?,
+            false,
+        )),
     }
 }
 
@@ -180,7 +169,7 @@ pub(crate) fn same_version(before: &Entry, now: &Entry) -> bool {
     stamp(before) == stamp(now) && before.fingerprint == now.fingerprint
 }
 
-fn join(reading: &Reading, entry: Entry, progress: &SharedProgress, changed: bool) -> ReadEntry {
+fn join(reading: &Reading, entry: &Entry, progress: &SharedProgress, changed: bool) -> ReadEntry {
     progress.with(|progress| {
         let content = (0..reading.groups.len())
             .map(|group| {
@@ -191,6 +180,7 @@ fn join(reading: &Reading, entry: Entry, progress: &SharedProgress, changed: boo
                 Arc::from(ids)
             })
             .collect();
+        let entry = progress.version.as_deref().unwrap_or(entry).clone();
         ReadEntry {
             entry,
             content,

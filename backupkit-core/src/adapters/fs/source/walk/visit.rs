@@ -139,7 +139,7 @@ impl Visitor {
             }
         }
         names.extend(self.shared.layout.node(node).child_names());
-        let place = overlay.clone().unwrap_or_default();
+        let place = overlay.as_deref().map(lexical::clean).unwrap_or_default();
         Some(Frame {
             directory,
             identity: None,
@@ -243,7 +243,7 @@ impl Visitor {
         let mut metadata = Box::new(self.shared.maker.metadata(&stat));
         let holder = Holder::Open(directory.as_fd());
         metadata.extended_attributes = Some(self.attributes(holder, name.path, false));
-        let place = lexical::append(name.place, name.name);
+        let place = lexical::clean(&lexical::append(name.place, name.name));
         Some(Frame {
             names: self.names(&directory, name.path, &place, items),
             directory: Some(Arc::new(directory)),

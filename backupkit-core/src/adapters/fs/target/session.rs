@@ -1,0 +1,267 @@
+//! One restore under way.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
+
+use super::super::blocking::blocking;
+use super::decisions::Decisions;
+use super::folders::Folders;
+use super::metadata::{Receiver, apply};
+use super::place::{is_temporary, temporary_prefix};
+use super::plan::{place_of, plan_steps};
+use super::{ENTRIES, FOLDERS, verify, write};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BlobId, EntryKind, EntryPath, Metadata};
+use crate::snapshot::SnapshotReader;
+use crate::target::{
+    BodyReader, Phase, RestoreContext, RestoreNotes, RestoreOptions, RestoreSession, Step,
+    StepAction, Verdict, VerifyLevel, Written,
+};
+use crate::token::{CancelToken, WriteToken};
+
+/// What the parts of a restore share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) env: Env,
+    pub(super) snapshot: Arc<dyn SnapshotReader>,
+    pub(super) options: RestoreOptions,
+    pub(super) cancel: CancelToken,
+    pub(super) decisions: Decisions,
+    pub(super) folders: Arc<Folders>,
+    /// What temporary names begin with.
+    pub(super) temporary_prefix: String,
+    pub(super) is_root: bool,
+    pub(super) stage: tokio::sync::Mutex<Stage>,
+    /// The first restored file of each set of hard links.
+    pub(super) links: Mutex<HashMap<LinkKey, FirstLink>>,
+    /// Folders that their owner may not enter. They get their mode once nothing is done below them.
+    pub(super) closed: Mutex<Vec<(EntryPath, Metadata)>>,
+    pub(super) n_sockets: AtomicU64,
+    notes: Mutex<Vec<String>>,
+}
+
+/// How far the restore has come.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) is_planned: bool,
+    /// An earlier session had begun to write.
+    pub(super) is_resumed: bool,
+    is_started: bool,
+}
+
+/// Device and inode as the snapshot knows them.
+pub(super) type LinkKey = (u64, u64);
+
+/// The file that others are linked to.
+#[derive(Debug, Clone)]
+pub(super) struct FirstLink {
+    /// Its number in the walk.
+    pub(super) number: u64,
+    pub(super) path: EntryPath,
+}
+
+#[derive(Debug)]
+pub(super) struct Session(Arc<Core>);
+
+impl Session {
+    pub(super) fn new(root: &Arc<Path>, env: Env, cx: RestoreContext) -> Self {
+        let restore = name_of_restore(root, &cx);
+        Self(Arc::new(Core {
+            env,
+            decisions: Decisions::new(cx.store, &restore),
+            snapshot: cx.snapshot,
+            options: cx.options,
+            cancel: cx.cancel,
+            folders: Arc::new(Folders::new(root)),
+            temporary_prefix: temporary_prefix(&restore),
+            is_root: rustix::process::geteuid().is_root(),
+            stage: tokio::sync::Mutex::default(),
+            links: Mutex::default(),
+            closed: Mutex::default(),
+            n_sockets: AtomicU64::new(0),
+            notes: Mutex::default(),
+        }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn temporary_prefix(&self) -> String {
+        self.0.temporary_prefix.clone()
+    }
+}
+
+impl Core {
+    /// Says, before the first write, that decisions bind from now on.
+    async fn start(&self) -> Result<()> {
+        let mut stage = self.stage.lock().await;
+        if !stage.is_started {
+            self.decisions.set_started().await?;
+            stage.is_started = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn links(&self) -> MutexGuard<'_, HashMap<LinkKey, FirstLink>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn closed(&self) -> MutexGuard<'_, Vec<(EntryPath, Metadata)>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Vec<String>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives folders their mode that their owner cannot enter after that. Inner ones first. Blocks.
+    fn close_folders(&self) {
+        let mut closed = std::mem::take(&mut *self.closed());
+        closed.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        for (path, metadata) in closed {
+            let warnings = match write::open_folder(self, &path) {
+                Ok(folder) => apply(Receiver::Open(folder.as_fd()), &metadata, &path),
+                Err(error) => vec![error],
+            };
+            self.notes().extend(warnings.iter().map(Error::report));
+        }
+    }
+
+    /// Removes temporary files that an earlier session of this restore left. Blocks.
+    fn sweep(&self, folder: &EntryPath) -> Result<()> {
+        let folder = match self.folders.existing(folder) {
+            Ok(folder) => folder,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(listing) = rustix::fs::openat(&folder, ".", flags, Mode::empty()) else {
+            return Ok(());
+        };
+        let mut buffer = Vec::with_capacity(32 << 10);
+        let mut entries = RawDir::new(listing.as_fd(), buffer.spare_capacity_mut());
+        while let Some(Ok(entry)) = entries.next() {
+            if is_temporary(entry.file_name().to_bytes(), &self.temporary_prefix) {
+                let _ = rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what earlier sessions left unfinished, if there were any.
+async fn clean_up(core: &Arc<Core>) -> Result<()> {
+    let is_resumed = {
+        let stage = core.stage.lock().await;
+        stage.is_resumed || (!stage.is_planned && core.decisions.are_binding().await?)
+    };
+    if !is_resumed {
+        return Ok(());
+    }
+    let top = stream::iter([Ok(EntryPath::root())]);
+    let below = plan_steps(Arc::clone(core)).filter_map(async |step| match step {
+        Ok(step) => may_hold_temporaries(&step).then(|| Ok(place_of(&step).clone())),
+        Err(error) => Some(Err(error)),
+    });
+    let mut folders = Box::pin(top.chain(below));
+    while let Some(folder) = folders.next().await {
+        let (core, folder) = (Arc::clone(core), folder?);
+        blocking(move || core.sweep(&folder)).await?;
+    }
+    Ok(())
+}
+
+fn may_hold_temporaries(step: &Step) -> bool {
+    step.phase == ENTRIES
+        && step.entry.kind == EntryKind::Directory
+        && !matches!(step.action, StepAction::Refuse(_))
+}
+
+#[async_trait]
+impl RestoreSession for Session {
+    fn plan(&self) -> BoxStream<'static, Result<Step>> {
+        plan_steps(Arc::clone(&self.0))
+    }
+
+    async fn write(
+        &self,
+        step: &Step,
+        body: BodyReader,
+        _from: Option<WriteToken>,
+    ) -> Result<Written> {
+        if matches!(step.action, StepAction::Skip | StepAction::Refuse(_)) {
+            return Ok(Written::default());
+        }
+        self.0.start().await?;
+        write::write_step(&self.0, step, body).await
+    }
+
+    async fn end_phase(&self, phase: Phase) -> Result<()> {
+        if phase != FOLDERS {
+            return Ok(());
+        }
+        let core = Arc::clone(&self.0);
+        blocking(move || {
+            core.close_folders();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn verify(&self, step: &Step, level: VerifyLevel) -> Result<Verdict> {
+        verify::verify_step(&self.0, step, level).await
+    }
+
+    async fn finish(&self) -> Result<RestoreNotes> {
+        clean_up(&self.0).await?;
+        let core = Arc::clone(&self.0);
+        blocking(move || {
+            core.close_folders();
+            let Some(root) = core.folders.root()? else {
+                return Ok(());
+            };
+            rustix::fs::syncfs(&root)
+                .map_err(|error| Error::io("synchronise what was restored", error.into()))
+        })
+        .await?;
+        self.0.decisions.clear().await?;
+        let mut warnings = std::mem::take(&mut *self.0.notes());
+        match self.0.n_sockets.load(Ordering::Relaxed) {
+            0 => {}
+            n_sockets => warnings.push(format!(
+                "not restored: {n_sockets} sockets, which only the programs that listen on them can make"
+            )),
+        }
+        Ok(RestoreNotes { warnings })
+    }
+
+    async fn abort(&self) -> Result<()> {
+        clean_up(&self.0).await?;
+        self.0.decisions.clear().await
+    }
+}
+
+/// Tells restores in one store apart: the same snapshot, options and folder are one restore.
+fn name_of_restore(root: &Path, cx: &RestoreContext) -> String {
+    let mut text = root.as_os_str().as_bytes().to_vec();
+    let snapshot = (cx.snapshot.time(), cx.snapshot.paths());
+    text.extend_from_slice(format!("\0{snapshot:?}\0{:?}\0", cx.options.conflict).as_bytes());
+    text.extend_from_slice(&cx.options.path.to_token());
+    BlobId::of(&text).short()
+}
+
+/// Whether further entries with this key are hard links of one file.
+pub(super) fn link_key(kind: &EntryKind, metadata: &Metadata) -> Option<LinkKey> {
+    let is_linked = *kind == EntryKind::File && metadata.links > 1 && metadata.inode != 0;
+    is_linked.then_some((metadata.device_id, metadata.inode))
+}

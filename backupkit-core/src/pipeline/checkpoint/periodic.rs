@@ -1,0 +1,103 @@
+//! Checkpoints while a run reads. They flush nothing: a row waits until all it names is durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Row, collect};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{FileTime, IndexId};
+use crate::pipeline::driver::Driver;
+use crate::pipeline::lane::{Lane, Ticket};
+use crate::state::{CheckpointInterval, RunJournal};
+
+/// Takes checkpoints at the interval of the journal.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    journal: Arc<dyn RunJournal>,
+    started: FileTime,
+    last_at: Option<Duration>,
+    last_read_bytes: u64,
+    pending: Option<Pending>,
+}
+
+/// A row that is not durable yet, and the tickets of each lane that it waits for.
+#[derive(Debug)]
+struct Pending {
+    row: Row,
+    below: Vec<Ticket>,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(journal: Arc<dyn RunJournal>, started: FileTime) -> Self {
+        Self {
+            journal,
+            started,
+            last_at: None,
+            last_read_bytes: 0,
+            pending: None,
+        }
+    }
+
+    /// How often to look whether one is due or durable.
+    pub(crate) fn tend_interval(&self) -> Duration {
+        let interval = self.journal.checkpoint_interval();
+        interval.map_or(Duration::MAX, |interval| interval.time / 4)
+    }
+
+    /// Saves a row that has become durable, and collects a new one if it is time.
+    pub(crate) async fn tend(&mut self, driver: &mut Driver) -> Result<()> {
+        let Some(interval) = self.journal.checkpoint_interval() else {
+            return Ok(());
+        };
+        if let Some(pending) = &mut self.pending {
+            let lanes = driver.reading.store.lanes().iter().zip(&pending.below);
+            let durable = |(lane, below): (&Arc<Lane>, &Ticket)| {
+                !lane.is_live() || lane.durable_below() >= *below
+            };
+            if !lanes.map(durable).all(|durable| durable) {
+                return Ok(());
+            }
+            pending.row.index_files = index_files(driver.reading.store.lanes());
+            save(&*self.journal, &pending.row).await?;
+            self.pending = None;
+        }
+        if self.is_due(interval, driver) {
+            let row = collect(driver, self.started).await?;
+            // Taken after the row: all that it names has been offered by now.
+            let lanes = driver.reading.store.lanes();
+            let below = lanes.iter().map(|lane| lane.next_ticket()).collect();
+            self.pending = Some(Pending { row, below });
+        }
+        Ok(())
+    }
+
+    fn is_due(&mut self, interval: CheckpointInterval, driver: &Driver) -> bool {
+        let now = driver.clock().elapsed_since_boot();
+        let read = driver.reading.counters.read_bytes();
+        let last = *self.last_at.get_or_insert(now);
+        let due = now.saturating_sub(last) >= interval.time
+            || read.saturating_sub(self.last_read_bytes) >= interval.bytes;
+        if due {
+            self.last_at = Some(now);
+            self.last_read_bytes = read;
+        }
+        due
+    }
+}
+
+/// The index files that each lane has written by now.
+pub(crate) fn index_files(lanes: &[Arc<Lane>]) -> Vec<Vec<IndexId>> {
+    lanes.iter().map(|lane| lane.index_files()).collect()
+}
+
+/// Saves a row whose blobs are durable.
+pub(crate) async fn save(journal: &dyn RunJournal, row: &Row) -> Result<()> {
+    journal.save_checkpoint(encode(row)?.into()).await
+}
+
+/// The row as JSON.
+pub(crate) fn encode(row: &Row) -> Result<Vec<u8>> {
+    serde_json::to_vec(row).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot write the checkpoint").with_source(error)
+    })
+}
