@@ -1,6 +1,7 @@
 //! From the command line to the exit code.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,8 +118,7 @@ impl App<'_> {
         let builder = || {
             set_up(Engine::builder().env(self.env.clone()).identity(self.identity.clone()))
         };
-        let folder = self.options.cache_dir.clone().or_else(|| self.environment.cache_folder());
-        let Some(folder) = folder else {
+        let Some(folder) = self.cache_folder() else {
             self.output.note("there is no home folder, so indexes are read anew each time");
             return builder().build();
         };
@@ -133,6 +133,15 @@ impl App<'_> {
             }
             result => result,
         }
+    }
+
+    fn cache_folder(&self) -> Option<PathBuf> {
+        self.options.cache_dir.clone().or_else(|| self.environment.cache_folder())
+    }
+
+    /// The folder for copies of indexes.
+    pub(crate) fn index_folder(&self) -> Option<PathBuf> {
+        Some(self.cache_folder()?.join("index"))
     }
 
     /// As [`Self::engine`], with what the user wants to spend.

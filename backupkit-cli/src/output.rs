@@ -133,6 +133,15 @@ impl Output {
         }
     }
 
+    /// Prints one of many things besides the document: a line for people, an object of a stream.
+    pub(crate) fn detail(&self, kind: &'static str, text: impl Display, detail: &impl Serialize) {
+        match self.form {
+            Form::Text => self.summary_line(text),
+            Form::Json => {}
+            Form::JsonLines => self.record(kind, detail),
+        }
+    }
+
     /// Ends what [`Self::item`] began.
     pub(crate) fn end_items(&self) {
         if self.form == Form::Json {
@@ -174,7 +183,7 @@ impl Output {
             self.stream_line(&TypedEvent::new(event));
             return;
         }
-        let text = format::one_line(&event.kind.to_string());
+        let text = record::sentence(&event.kind);
         match event.level {
             Level::Error => {
                 if self.form == Form::Text {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use backupkit_core::model::{EntryKind, FileMode};
+use backupkit_core::repo::ReaderOptions;
 use backupkit_core::snapshot::{SnapshotEntry, SnapshotReader};
 use backupkit_core::{Error, ErrorKind, Result};
 use futures::TryStreamExt as _;
@@ -67,9 +68,9 @@ pub(super) async fn open(
     wanted: &SnapshotPath,
 ) -> Result<(Arc<dyn SnapshotReader>, SnapshotEntry)> {
     let repository = app.open(option).await?;
-    let engine = app.engine(|builder| builder)?;
     let (id, _) = repository.find_snapshot(&wanted.snapshot).await?;
-    let snapshot = engine.open_snapshot(&repository, id).await?;
+    let options = ReaderOptions { cache_folder: app.index_folder() };
+    let snapshot = repository.reader(options).await?.snapshot(id).await?;
     let entry = snapshot.find(&wanted.path).await?.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("{} is not in snapshot {}", wanted.path, id.short()))
             .with_code("path-not-found")
