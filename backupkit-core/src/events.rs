@@ -137,6 +137,10 @@ fn code(kind: &EventKind) -> &'static str {
         EventKind::EntryFailed { .. } => "entry-failed",
         EventKind::EntryChanged { .. } => "entry-changed",
         EventKind::EntryIncomplete { .. } => "entry-incomplete",
+        EventKind::EntryNotRestored { .. } => "entry-not-restored",
+        EventKind::EntryDiffers { .. } => "entry-differs",
+        EventKind::EntryNotCompared { .. } => "entry-not-compared",
+        EventKind::Finding(_) => "finding",
         EventKind::RepositorySetAside { .. } => "repository-set-aside",
         _ => "note",
     }

@@ -80,6 +80,7 @@ pub struct ZeroKeyError;
 ///
 /// The key derived from a password, which seals only this one, has the same form. Key schedules are
 /// computed once. All of it is wiped when dropped; `Debug` shows none of it.
+#[derive(Clone)]
 pub struct MasterKey {
     bytes: Zeroizing<[u8; KEY_BYTES]>,
     encryption: Aes256,

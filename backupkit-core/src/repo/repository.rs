@@ -360,12 +360,22 @@ impl Repository {
 
     /// Reads a file and checks it against its name.
     pub(crate) async fn load(&self, kind: FileKind, id: &[u8; 32]) -> Result<Vec<u8>> {
-        let name = || format!("{} {}", kind.noun(), hex::encode(id));
         let sealed = read_capped(&*self.0.destination, &kind.key(id)?, kind.max_bytes()).await?;
-        if sha256(&sealed) != *id {
+        self.open_sealed(kind, id, &sealed)
+    }
+
+    /// Checks the bytes of a file against its name, and opens them.
+    pub(crate) fn open_sealed(
+        &self,
+        kind: FileKind,
+        id: &[u8; 32],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>> {
+        let name = || format!("{} {}", kind.noun(), hex::encode(id));
+        if sha256(sealed) != *id {
             return Err(Error::corrupt(name(), "its bytes do not fit its name"));
         }
-        self.open_file(&sealed)
+        self.open_file(sealed)
             .map_err(|error| error.while_doing(format!("read {}", name())))
     }
 

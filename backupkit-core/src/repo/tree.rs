@@ -137,6 +137,13 @@ pub struct TreeNodes<'t> {
     owners: Owners,
 }
 
+/// Where reading of a tree was left, so that whoever owns the text can go on later.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TreePosition {
+    at: usize,
+    state: State,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     FirstNode,
@@ -170,6 +177,17 @@ impl<'t> TreeNodes<'t> {
             nodes.text.expect(b'[')?;
         }
         Ok(nodes)
+    }
+
+    /// Where reading is.
+    pub(crate) fn position(&self) -> TreePosition {
+        TreePosition { at: self.text.at, state: self.state }
+    }
+
+    /// Goes on in the same text.
+    pub(crate) fn resume(json: &'t [u8], position: TreePosition) -> Self {
+        let TreePosition { at, state } = position;
+        Self { text: Scanner { json, at }, state, owners: Owners::default() }
     }
 
     fn read(&mut self) -> Result<Option<NodeJson<'t>>> {
