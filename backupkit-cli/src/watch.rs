@@ -2,6 +2,7 @@
 
 use backupkit_core::RunHandle;
 use backupkit_core::{Error, Result};
+use futures::future::FusedFuture as _;
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::app::App;
@@ -72,7 +73,7 @@ pub(crate) async fn watch_beside<T: Send + 'static>(
             Some(progress) = ticks.next() => view.show(progress),
         }
     };
-    if result.is_ok() {
+    if result.is_ok() && !beside.is_terminated() {
         beside.await;
     }
     while let Some(Some(event)) = events.next().now_or_never() {

@@ -89,19 +89,19 @@ fn long_line(entry: &SnapshotEntry, zone: &TimeZone) -> String {
     let owner = |name: &str, number: u32| {
         if name.is_empty() { number.to_string() } else { format::one_line(name) }
     };
-    let mut line = format!(
-        "{} {:>8} {:>8} {:>11} {} {}",
+    let link = match &entry.kind {
+        EntryKind::Symlink { target } => format!(" -> {}", format::lossy(target)),
+        _ => String::new(),
+    };
+    format!(
+        "{} {:>8} {:>8} {:>10} {} {}{link}",
         mode_text(&entry.kind, metadata.mode),
         owner(&metadata.user, metadata.uid),
         owner(&metadata.group, metadata.gid),
         format::bytes(entry.size_bytes),
         format::time(&metadata.mtime, zone),
         short_line(entry)
-    );
-    if let EntryKind::Symlink { target } = &entry.kind {
-        line.push_str(&format!(" -> {}", format::lossy(target)));
-    }
-    line
+    )
 }
 
 fn record(entry: &SnapshotEntry) -> EntryRecord<'_> {

@@ -71,9 +71,9 @@ fn table(app: &App<'_>, snapshots: &[(SnapshotId, Snapshot)]) -> Table {
     ]);
     for (id, snapshot) in snapshots {
         if is_checkpoint(snapshot) {
-            let mut row = vec![String::new(); 6];
-            row[0] = id.short();
-            row[5] = "(what an interrupted backup stored)".to_owned();
+            let mut row = vec![id.short()];
+            row.resize(5, String::new());
+            row.push("(what an interrupted backup stored)".to_owned());
             table.row(row);
             continue;
         }
