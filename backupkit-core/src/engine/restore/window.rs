@@ -73,7 +73,8 @@ impl Gatherer {
         preview: Option<mpsc::Sender<Step>>,
     ) -> Self {
         Self {
-            plan,
+            // It is asked again after its end.
+            plan: Box::pin(plan.fuse()),
             fetcher: reader.fetcher().clone(),
             tools: tools.clone(),
             outcomes: Arc::clone(outcomes),
