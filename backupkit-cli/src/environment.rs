@@ -47,12 +47,17 @@ impl Environment {
     /// The value of a variable; an empty one counts as not set.
     pub(crate) fn variable(&self, name: &str) -> Option<&OsStr> {
         debug_assert!(VARIABLES.contains(&name), "{name} is never read");
-        self.variables.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
+        self.variables
+            .get(name)
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// The program as it was called, so that commands in messages can be run as they stand.
     pub(crate) fn program(&self) -> &OsStr {
-        self.arguments.first().map_or(OsStr::new("backupkit"), OsString::as_os_str)
+        self.arguments
+            .first()
+            .map_or(OsStr::new("backupkit"), OsString::as_os_str)
     }
 
     /// Whether people see colours and redrawn lines.
@@ -67,7 +72,11 @@ impl Environment {
         if let Some(folder) = self.variable("BACKUPKIT_CACHE_DIR") {
             return Some(PathBuf::from(folder));
         }
-        let absolute = |name| self.variable(name).map(Path::new).filter(|path| path.is_absolute());
+        let absolute = |name| {
+            self.variable(name)
+                .map(Path::new)
+                .filter(|path| path.is_absolute())
+        };
         let caches = match absolute("XDG_CACHE_HOME") {
             Some(folder) => folder.to_owned(),
             None => absolute("HOME")?.join(".cache"),
@@ -79,10 +88,17 @@ impl Environment {
     pub(crate) fn identity(&self) -> Identity {
         let uid = rustix::process::getuid().as_raw();
         let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let named = self.variable("USER").map(|name| name.to_string_lossy().into_owned());
+        let named = self
+            .variable("USER")
+            .map(|name| name.to_string_lossy().into_owned());
         Identity {
-            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            username: user_name(&users, uid).or(named).unwrap_or_else(|| uid.to_string()),
+            hostname: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            username: user_name(&users, uid)
+                .or(named)
+                .unwrap_or_else(|| uid.to_string()),
             uid,
             gid: rustix::process::getgid().as_raw(),
         }
@@ -121,13 +137,16 @@ mod tests {
 
     #[test]
     fn a_relative_cache_folder_is_not_taken() {
-        let relative = Environment::default().with("HOME", "/h").with("XDG_CACHE_HOME", "caches");
+        let relative = Environment::default()
+            .with("HOME", "/h")
+            .with("XDG_CACHE_HOME", "caches");
         assert_eq!(relative.cache_folder(), Some("/h/.cache/backupkit".into()));
     }
 
     #[test]
     fn users_are_found_by_number() {
-        let users = "root:x:0:0::/root:/bin/sh\nbroken\n::5:\nada:x:1000:1000:Ada:/home/ada:/bin/sh";
+        let users =
+            "root:x:0:0::/root:/bin/sh\nbroken\n::5:\nada:x:1000:1000:Ada:/home/ada:/bin/sh";
         assert_eq!(user_name(users, 1000).as_deref(), Some("ada"));
         assert_eq!(user_name(users, 0).as_deref(), Some("root"));
         assert_eq!(user_name(users, 5), None);

@@ -10,8 +10,19 @@ use crate::exit::usage;
 
 /// What other programs write without `//`, such as `s3:https://host/bucket`.
 const SHORT_SCHEMES: [&str; 13] = [
-    "azure", "b2", "gdrive", "gs", "mongodb", "mongodb+srv", "opendal", "rclone", "rest",
-    "rest+https", "s3", "sftp", "swift",
+    "azure",
+    "b2",
+    "gdrive",
+    "gs",
+    "mongodb",
+    "mongodb+srv",
+    "opendal",
+    "rclone",
+    "rest",
+    "rest+https",
+    "s3",
+    "sftp",
+    "swift",
 ];
 
 /// Returns the folder that a plain path, `file:///path` or `local:path` names.
@@ -34,7 +45,9 @@ pub(crate) fn folder(address: &OsStr) -> Result<PathBuf> {
         ))
         .with_hint("if it is a folder, put ./ in front"));
     }
-    let Some((scheme, rest)) = split_scheme(bytes) else { return Ok(PathBuf::from(address)) };
+    let Some((scheme, rest)) = split_scheme(bytes) else {
+        return Ok(PathBuf::from(address));
+    };
     if has_userinfo(bytes) {
         return Err(usage(format!(
             "{} holds credentials, and addresses are shown and logged",
@@ -63,7 +76,9 @@ pub(crate) fn redact(text: &str) -> String {
         let (before, after) = rest.split_at(at + 2);
         redacted.push_str(before);
         rest = after;
-        let end = rest.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c == '/' || c.is_whitespace())
+            .unwrap_or(rest.len());
         if let Some(userinfo) = rest[..end].rfind('@') {
             redacted.push_str("***");
             rest = &rest[userinfo..];
@@ -83,7 +98,9 @@ fn split_scheme(address: &[u8]) -> Option<(String, &[u8])> {
     let colon = address.iter().position(|&byte| byte == b':')?;
     let (scheme, rest) = (&address[..colon], &address[colon + 1..]);
     let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        && scheme
+            .iter()
+            .all(|&byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     if !is_scheme {
         return None;
     }
@@ -116,7 +133,11 @@ fn file(rest: &[u8]) -> Result<PathBuf> {
 }
 
 fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -169,9 +190,20 @@ mod tests {
     #[test]
     fn what_is_not_a_folder_is_refused() {
         for address in [
-            "", "@nas", "s3://bucket/prefix", "s3:https://host/bucket", "sftp:host:/srv", "rest:http://x/",
-            "gdrive://id", "mongodb+srv://host/db", "https://host/", "file://other/srv", "file:///a%2",
-            "file:///a%zz", "file:///a%00", "local:",
+            "",
+            "@nas",
+            "s3://bucket/prefix",
+            "s3:https://host/bucket",
+            "sftp:host:/srv",
+            "rest:http://x/",
+            "gdrive://id",
+            "mongodb+srv://host/db",
+            "https://host/",
+            "file://other/srv",
+            "file:///a%2",
+            "file:///a%zz",
+            "file:///a%00",
+            "local:",
         ] {
             let error = parse(address).unwrap_err();
             assert_eq!(error.code(), "usage", "{address}");
@@ -181,19 +213,27 @@ mod tests {
     #[test]
     fn credentials_are_refused_and_never_repeated() {
         for address in [
-            "rest:https://user:geheim@host/repo", "s3://key:geheim@bucket/x", "sftp://geheim@host/x",
+            "rest:https://user:geheim@host/repo",
+            "s3://key:geheim@bucket/x",
+            "sftp://geheim@host/x",
             "file://geheim@localhost/x",
         ] {
             let error = parse(address).unwrap_err();
             assert_eq!(error.code(), "usage");
             let shown = error.report();
-            assert!(shown.contains("credentials") && !shown.contains("geheim"), "{shown}");
+            assert!(
+                shown.contains("credentials") && !shown.contains("geheim"),
+                "{shown}"
+            );
         }
     }
 
     #[test]
     fn redaction_leaves_the_rest_of_a_text() {
         let text = "cannot open 's3://a:b@c/d@e' and http://f//g@h ok";
-        assert_eq!(redact(text), "cannot open 's3://***@c/d@e' and http://f//***@h ok");
+        assert_eq!(
+            redact(text),
+            "cannot open 's3://***@c/d@e' and http://f//***@h ok"
+        );
     }
 }

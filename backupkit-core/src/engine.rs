@@ -5,6 +5,7 @@ mod builder;
 mod check;
 mod commit;
 mod handle;
+mod hold;
 mod origin;
 mod recover;
 mod restore;
@@ -70,17 +71,17 @@ impl Engine {
 
     /// Starts a backup of one source into one or more repositories.
     pub fn backup(&self, request: BackupRequest) -> RunHandle<BackupReport> {
-        RunHandle::start(self, |run| backup::run(run, request))
+        RunHandle::start(self, true, |run| backup::run(run, request))
     }
 
     /// Starts a restore.
     pub fn restore(&self, request: RestoreRequest) -> RunHandle<RestoreReport> {
-        RunHandle::start(self, |run| restore::run(run, request))
+        RunHandle::start(self, false, |run| restore::run(run, request))
     }
 
     /// Starts a check of a repository.
     pub fn check(&self, request: CheckRequest) -> RunHandle<CheckReport> {
-        RunHandle::start(self, |run| check::run(run, request))
+        RunHandle::start(self, false, |run| check::run(run, request))
     }
 
     /// This process, as others see it in locks.

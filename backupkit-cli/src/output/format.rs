@@ -59,7 +59,11 @@ pub(crate) fn duration(duration: Duration) -> String {
 pub(crate) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }
 
 /// `2026-11-22 21:01:03` in `zone`.
@@ -99,7 +103,9 @@ pub(crate) fn shell_word(word: &OsStr) -> String {
         return String::from_utf8_lossy(bytes).into_owned();
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        Ok(text) if !text.chars().any(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
         // Any shell can make these from octal numbers.
         _ => {
             let escape = |&byte: &u8| {
@@ -109,7 +115,10 @@ pub(crate) fn shell_word(word: &OsStr) -> String {
                     format!("\\{byte:03o}")
                 }
             };
-            format!("\"$(printf '{}')\"", bytes.iter().map(escape).collect::<String>())
+            format!(
+                "\"$(printf '{}')\"",
+                bytes.iter().map(escape).collect::<String>()
+            )
         }
     }
 }
@@ -136,16 +145,25 @@ mod tests {
 
     #[test]
     fn counts_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(count(number), text);
         }
     }
 
     #[test]
     fn durations_get_coarser_as_they_grow() {
-        for (milliseconds, text) in
-            [(0, "0.0 s"), (840, "0.8 s"), (12_300, "12 s"), (185_000, "3 min 05 s"), (7_380_000, "2 h 03 min")]
-        {
+        for (milliseconds, text) in [
+            (0, "0.0 s"),
+            (840, "0.8 s"),
+            (12_300, "12 s"),
+            (185_000, "3 min 05 s"),
+            (7_380_000, "2 h 03 min"),
+        ] {
             assert_eq!(duration(Duration::from_millis(milliseconds)), text);
         }
         assert_eq!(clock(Duration::from_secs(3605)), "1:00:05");
@@ -173,8 +191,11 @@ mod tests {
             b"-n",
         ] {
             let script = format!("printf %s {}", shell_word(OsStr::from_bytes(word)));
-            let output =
-                std::process::Command::new("/bin/sh").arg("-c").arg(&script).output().unwrap();
+            let output = std::process::Command::new("/bin/sh")
+                .arg("-c")
+                .arg(&script)
+                .output()
+                .unwrap();
             assert_eq!(output.stdout, word, "{script}");
         }
     }

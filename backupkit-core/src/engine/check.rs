@@ -1,15 +1,18 @@
 //! A check of a repository from request to report.
 
+use std::sync::Arc;
+
 use super::RunContext;
+use super::hold::hold;
 use crate::error::Result;
-use crate::repo::check::CheckReport;
+use crate::repo::check::{CheckOptions, CheckReport, CheckRun, ReadData, check};
 use crate::repo::repository::Repository;
 
 /// What to check.
 #[derive(Debug)]
 pub struct CheckRequest {
     pub(crate) repository: Repository,
-    pub(crate) read_data: bool,
+    pub(crate) options: CheckOptions,
 }
 
 impl CheckRequest {
@@ -18,18 +21,31 @@ impl CheckRequest {
     pub fn new(repository: Repository) -> Self {
         Self {
             repository,
-            read_data: false,
+            options: CheckOptions::default(),
         }
     }
 
-    /// Reads and verifies every byte as well.
+    /// Reads and verifies packs as well.
     #[must_use]
-    pub fn with_read_data(mut self) -> Self {
-        self.read_data = true;
+    pub fn with_read_data(mut self, read_data: ReadData) -> Self {
+        self.options.read_data = read_data;
         self
     }
 }
 
-pub(super) async fn run(_run: RunContext, _request: CheckRequest) -> Result<CheckReport> {
-    unimplemented!()
+pub(super) async fn run(run: RunContext, request: CheckRequest) -> Result<CheckReport> {
+    let CheckRequest { repository, options } = request;
+    let held = hold(&run, &repository).await?;
+    let check_run = CheckRun {
+        repository,
+        pool: run.engine.parts().pool.clone(),
+        events: run.events.clone(),
+        counters: Arc::clone(&run.counters),
+        cancel: run.control.cancel_token().clone(),
+    };
+    let report = check(&check_run, options).await;
+    if let Some(held) = held {
+        held.release(&run).await;
+    }
+    report
 }

@@ -33,7 +33,7 @@ pub struct RunControl {
 }
 
 impl<T: Send + 'static> RunHandle<T> {
-    pub(crate) fn start<F>(engine: &Engine, run: impl FnOnce(RunContext) -> F) -> Self
+    pub(crate) fn start<F>(engine: &Engine, can_rest: bool, run: impl FnOnce(RunContext) -> F) -> Self
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
@@ -41,7 +41,7 @@ impl<T: Send + 'static> RunHandle<T> {
             engine: engine.clone(),
             events: Events::new(engine.env()),
             counters: Arc::new(Counters::default()),
-            control: Control::new(),
+            control: Control::new(can_rest),
         };
         let events = Some(context.events.subscribe());
         Self {

@@ -13,11 +13,11 @@ mod write;
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::RunContext;
+use super::hold::hold;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::model::{Event, EventKind, Level, SnapshotId};
@@ -26,7 +26,7 @@ use crate::repo::reader::RepositoryReader;
 use crate::repo::repository::Repository;
 use crate::store::{AdapterStore, InMemoryAdapterStore};
 use crate::target::{
-    RestoreContext, RestoreOptions, RestoreSession, RestoreTarget, Step, StepAction, VerifyLevel,
+    RestoreContext, RestoreOptions, RestoreSession, RestoreTarget, Step, VerifyLevel,
 };
 use crate::token::CancelToken;
 use outcome::{Outcome, Outcomes};
@@ -161,6 +161,15 @@ pub struct VerifyCounts {
 }
 
 pub(super) async fn run(run: RunContext, request: RestoreRequest) -> Result<RestoreReport> {
+    let held = hold(&run, &request.repository).await?;
+    let result = run_held(&run, request).await;
+    if let Some(held) = held {
+        held.release(&run).await;
+    }
+    result
+}
+
+async fn run_held(run: &RunContext, request: RestoreRequest) -> Result<RestoreReport> {
     let parts = run.engine.parts();
     let reader = match &request.reader {
         Some(reader) => reader.clone(),
@@ -170,8 +179,8 @@ pub(super) async fn run(run: RunContext, request: RestoreRequest) -> Result<Rest
         }
     };
     let tools = Tools {
-        events: run.events,
-        counters: run.counters,
+        events: run.events.clone(),
+        counters: Arc::clone(&run.counters),
         cancel: run.control.cancel_token().clone(),
     };
     run_restore(&tools, &reader, request).await

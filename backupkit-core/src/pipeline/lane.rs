@@ -65,6 +65,8 @@ pub(crate) struct Lane {
     guard: Guard,
     pool: Pool,
     journal: Arc<dyn RunJournal>,
+    /// What the repository had when the run started.
+    base: Arc<Index>,
     state: Mutex<State>,
     packers: Packers,
     /// Packs that are closed and not yet durable.
@@ -75,7 +77,8 @@ pub(crate) struct Lane {
 
 #[derive(Debug)]
 struct State {
-    index: Index,
+    /// What this run added.
+    added: Index,
     in_flight: HashSet<(BlobKind, BlobId)>,
     outstanding: BTreeSet<Ticket>,
     next_ticket: Ticket,
@@ -94,7 +97,7 @@ struct State {
 pub(crate) struct LaneParts {
     pub(crate) number: usize,
     pub(crate) repository: Repository,
-    pub(crate) index: Index,
+    pub(crate) index: Arc<Index>,
     pub(crate) guard: Guard,
     pub(crate) pool: Pool,
     pub(crate) journal: Arc<dyn RunJournal>,
@@ -110,8 +113,9 @@ impl Lane {
             guard: parts.guard,
             pool: parts.pool,
             journal: parts.journal,
+            base: parts.index,
             state: Mutex::new(State {
-                index: parts.index,
+                added: Index::empty(),
                 in_flight: HashSet::new(),
                 outstanding: BTreeSet::new(),
                 next_ticket: 0,
@@ -171,8 +175,11 @@ impl Lane {
         if !self.is_live() {
             return Claim::Known;
         }
+        if self.base.contains(kind, id) {
+            return Claim::Known;
+        }
         let mut state = self.state();
-        if state.index.contains(kind, id) || !state.in_flight.insert((kind, *id)) {
+        if state.added.contains(kind, id) || !state.in_flight.insert((kind, *id)) {
             return Claim::Known;
         }
         let ticket = state.next_ticket;
@@ -183,13 +190,16 @@ impl Lane {
 
     /// Whether a blob is stored or under way.
     pub(crate) fn knows(&self, kind: BlobKind, id: &BlobId) -> bool {
+        if self.base.contains(kind, id) {
+            return true;
+        }
         let state = self.state();
-        state.index.contains(kind, id) || state.in_flight.contains(&(kind, *id))
+        state.added.contains(kind, id) || state.in_flight.contains(&(kind, *id))
     }
 
     /// Whether a blob is stored.
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
-        self.state().index.get(kind, id)
+        self.base.get(kind, id).or_else(|| self.state().added.get(kind, id))
     }
 
     /// Takes sealed blobs into packs; waits while too many packs are under way. Errors set the lane
@@ -272,7 +282,7 @@ impl Lane {
     pub(crate) fn adopt(&self, packs: Vec<IndexedPack>) {
         let mut state = self.state();
         for pack in packs {
-            state.index.insert_pack(pack.id, &pack.blobs);
+            state.added.insert_pack(pack.id, &pack.blobs);
             state.unindexed_blobs += pack.blobs.len();
             state.unindexed.push(pack);
         }
@@ -287,7 +297,7 @@ impl Lane {
     fn pack_is_durable(&self, pack: PackId, stored: packer::ClosedPack) {
         let now = self.now();
         let mut state = self.state();
-        state.index.insert_pack(pack, &stored.blobs);
+        state.added.insert_pack(pack, &stored.blobs);
         for blob in &stored.blobs {
             state.in_flight.remove(&(blob.kind, blob.id));
             match blob.kind {

@@ -83,6 +83,10 @@ impl BlobFetcher {
         &self.0.index
     }
 
+    pub(crate) fn shared_index(&self) -> Arc<Index> {
+        Arc::clone(&self.0.index)
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.0.pool
     }

@@ -36,7 +36,8 @@ pub(crate) async fn add(
     let password = find_new_password(app, new_password)?;
     let id = repository.add_key(&password, &app.key_owner()).await?;
     app.output.summary_line(format!("added key {}", id.short()));
-    app.output.document("key", &ChangedRecord { id: id.to_string() });
+    app.output
+        .document("key", &ChangedRecord { id: id.to_string() });
     Ok(Exit::Success)
 }
 
@@ -63,7 +64,9 @@ pub(crate) async fn list(app: &App<'_>, option: &RepositoryOption) -> Result<Exi
             format!("{mark}{}", key.id.short()),
             format::one_line(&key.owner.username),
             format::one_line(&key.owner.hostname),
-            created.map_or(String::new(), |time| format::time(time, app.env.time_zone())),
+            created.map_or(String::new(), |time| {
+                format::time(time, app.env.time_zone())
+            }),
         ]);
     }
     app.output.line(table);
@@ -75,8 +78,14 @@ pub(crate) async fn rm(app: &App<'_>, key: &str, option: &RepositoryOption) -> R
     let repository = app.open(option).await?;
     let info = find(&repository, key).await?;
     repository.remove_key(info.id).await?;
-    app.output.summary_line(format!("removed key {}", info.id.short()));
-    app.output.document("key", &ChangedRecord { id: info.id.to_string() });
+    app.output
+        .summary_line(format!("removed key {}", info.id.short()));
+    app.output.document(
+        "key",
+        &ChangedRecord {
+            id: info.id.to_string(),
+        },
+    );
     Ok(Exit::Success)
 }
 
@@ -87,9 +96,15 @@ pub(crate) async fn passwd(
 ) -> Result<Exit> {
     let repository = app.open(option).await?;
     let password = find_new_password(app, new_password)?;
-    let id = repository.change_password(&password, &app.key_owner()).await?;
-    app.output.summary_line(format!("changed the password; the new key is {}", id.short()));
-    app.output.document("key", &ChangedRecord { id: id.to_string() });
+    let id = repository
+        .change_password(&password, &app.key_owner())
+        .await?;
+    app.output.summary_line(format!(
+        "changed the password; the new key is {}",
+        id.short()
+    ));
+    app.output
+        .document("key", &ChangedRecord { id: id.to_string() });
     Ok(Exit::Success)
 }
 
@@ -115,8 +130,11 @@ async fn find(repository: &Repository, start: &str) -> Result<KeyInfo> {
             .with_hint("list them with `backupkit repo key list`")
     })?;
     if found.next().is_some() {
-        return Err(Error::new(ErrorKind::InvalidInput, format!("several keys begin with {start:?}"))
-            .with_hint("give more digits"));
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("several keys begin with {start:?}"),
+        )
+        .with_hint("give more digits"));
     }
     Ok(key)
 }

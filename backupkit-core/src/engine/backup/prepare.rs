@@ -9,8 +9,8 @@ use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::lane::{Lane, LaneParts};
 use crate::pipeline::task::{self, OwnedTask};
 use crate::repo::REFRESH_INTERVAL;
-use crate::repo::load_index::load_index;
 use crate::repo::locks::RepositoryLock;
+use crate::repo::reader::RepositoryReader;
 use crate::repo::repository::Repository;
 use crate::repo::snapshot_file::Snapshot;
 use crate::state::RunJournal;
@@ -19,6 +19,8 @@ use crate::state::RunJournal;
 pub(super) struct Prepared {
     pub(super) lane: Arc<Lane>,
     pub(super) snapshots: Vec<(SnapshotId, Snapshot)>,
+    /// Reads the snapshots that were there when the backup started.
+    pub(super) reader: RepositoryReader,
     pub(super) lock: RepositoryLock,
     /// Renews the lock for as long as this lives.
     _refresher: OwnedTask<()>,
@@ -47,11 +49,12 @@ pub(super) async fn prepare(
     )
     .await;
     match loaded {
-        Ok((lane, snapshots)) => {
+        Ok(Loaded { lane, snapshots, reader }) => {
             let refresher = task::start(refresh(Arc::clone(&lane), lock.clone()));
             Ok(Prepared {
                 lane,
                 snapshots,
+                reader,
                 lock,
                 _refresher: refresher,
             })
@@ -64,6 +67,13 @@ pub(super) async fn prepare(
     }
 }
 
+/// What is loaded under the lock.
+struct Loaded {
+    lane: Arc<Lane>,
+    snapshots: Vec<(SnapshotId, Snapshot)>,
+    reader: RepositoryReader,
+}
+
 async fn load(
     run: &RunContext,
     number: usize,
@@ -72,12 +82,13 @@ async fn load(
     liveness: &Arc<dyn Liveness>,
     lock: &RepositoryLock,
     dead_locks: usize,
-) -> Result<(Arc<Lane>, Vec<(SnapshotId, Snapshot)>)> {
+) -> Result<Loaded> {
     let parts = run.engine.parts();
     // Snapshots before the index: what a snapshot names is then in the index.
     let snapshots = repository.snapshots().await?;
     let cache = parts.settings.cache_folder.as_deref();
-    let index = load_index(repository, &parts.pool, cache).await?.index;
+    let reader = RepositoryReader::open(repository, &parts.pool, cache).await?;
+    let index = reader.fetcher().shared_index();
     let mut found = recover::find_recorded(
         repository,
         &index,
@@ -103,7 +114,7 @@ async fn load(
             .tell(Level::Info, EventKind::PacksRecovered { repository, packs });
         lane.adopt(found);
     }
-    Ok((lane, snapshots))
+    Ok(Loaded { lane, snapshots, reader })
 }
 
 /// Renews the lock until this is dropped. A lock that is lost takes the lane out of the run. A

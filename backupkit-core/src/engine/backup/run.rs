@@ -188,7 +188,9 @@ async fn back_up(
     let (mut driver, resumed) = loop {
         let cx = OpenContext {
             resume: row.as_ref().map(|row| row.view.clone()),
-            parent: None,
+            parent: parents[0]
+                .as_ref()
+                .map(|(_, snapshot)| prepared[0].reader.open_snapshot(snapshot)),
             store: Arc::clone(&request.store),
             cancel: run.control.cancel_token().child(),
         };
