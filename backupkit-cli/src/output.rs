@@ -182,7 +182,7 @@ impl Output {
             }
             Form::Json => {}
             Form::JsonLines => {
-                self.record("error", &ErrorRecord::new(error, Exit::of_error(error)))
+                self.record("error", &ErrorRecord::new(error, Exit::of_error(error)));
             }
         }
     }

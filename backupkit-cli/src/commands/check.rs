@@ -1,6 +1,6 @@
 //! `check`.
 
-use backupkit_core::repo::CheckReport;
+use backupkit_core::repo::{CheckReport, ReadData};
 use backupkit_core::{CheckRequest, Result};
 use serde::Serialize;
 
@@ -23,8 +23,8 @@ pub(super) async fn run(app: &App<'_>, arguments: CheckArguments) -> Result<Exit
     let engine = app.engine_with(&arguments.resources)?;
     let location = format::one_line(&repository.location());
     let mut request = CheckRequest::new(repository);
-    if arguments.read_data {
-        request = request.with_read_data();
+    if let Some(read_data) = arguments.read_data {
+        request = request.with_read_data(read_data);
     }
     let report = watch(app, Run::Check, || engine.check(request)).await?;
     for note in &report.notes {
@@ -37,7 +37,7 @@ pub(super) async fn run(app: &App<'_>, arguments: CheckArguments) -> Result<Exit
         format::counted(report.blobs, "blob", "blobs"),
         format::counted(report.packs, "pack", "packs"),
     ));
-    if arguments.read_data {
+    if arguments.read_data.is_some() {
         app.output.summary_line(format!(
             "read {} of {}",
             format::bytes(report.read_bytes),
@@ -46,10 +46,10 @@ pub(super) async fn run(app: &App<'_>, arguments: CheckArguments) -> Result<Exit
     }
     let clean = report.is_clean();
     if clean {
-        let what = if arguments.read_data {
-            ""
-        } else {
-            "; --read-data reads every byte, too"
+        let what = match arguments.read_data {
+            Some(ReadData::All) => "",
+            Some(_) => ", as far as it was read",
+            None => "; --read-data reads every byte, too",
         };
         app.output
             .summary_line(format!("{location} is whole{what}"));
@@ -64,7 +64,7 @@ pub(super) async fn run(app: &App<'_>, arguments: CheckArguments) -> Result<Exit
         "summary",
         &ReportRecord {
             clean,
-            read_data: arguments.read_data,
+            read_data: arguments.read_data.is_some(),
             report: &report,
         },
     );
