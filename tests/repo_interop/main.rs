@@ -8,9 +8,12 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backupkit::adapters::fs::{FsDestination, FsSource};
-use backupkit::repo::{InitOptions, Repository};
-use backupkit::{BackupReport, BackupRequest, Engine, Env, RunStatus};
+use backupkit::adapters::fs::{FsDestination, FsSource, FsTarget};
+use backupkit::repo::{InitOptions, ReadData, Repository};
+use backupkit::target::VerifyLevel;
+use backupkit::{
+    BackupReport, BackupRequest, CheckRequest, Engine, Env, RestoreRequest, RunStatus,
+};
 use support::compare::{Aspects, assert_same};
 use support::data::{self, Plan};
 use support::restic::Restic;
@@ -78,6 +81,23 @@ impl Scene {
         let repositories: Vec<Repository> = repositories.iter().map(|&one| one.clone()).collect();
         let request = BackupRequest::new(Arc::new(source), repositories);
         self.engine.backup(request).wait().await.unwrap()
+    }
+
+    /// Reads and verifies every byte.
+    async fn check(&self, repository: &Repository) {
+        let request = CheckRequest::new(repository.clone()).with_read_data(ReadData::All);
+        let report = self.engine.check(request).wait().await.unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+    }
+
+    /// Restores the latest snapshot into a folder and compares it byte by byte.
+    async fn restore(&self, repository: &Repository, folder: &str) {
+        let (snapshot, _) = repository.find_snapshot("latest").await.unwrap();
+        let target = Arc::new(FsTarget::new(self.path(folder), self.env.clone()));
+        let request = RestoreRequest::new(repository.clone(), snapshot, target)
+            .with_verify(Some(VerifyLevel::Bytes));
+        let report = self.engine.restore(request).wait().await.unwrap();
+        assert!(report.is_complete(), "{report:#?}");
     }
 }
 
@@ -161,4 +181,57 @@ async fn we_add_no_blob_to_restics_backup_of_the_same_folder() {
         );
         restic.check_read_data();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_check_and_restore_what_restic_wrote() {
+    for zone in TIME_ZONES {
+        let scene = Scene::new(zone);
+        let Some(restic) = scene.restic("theirs") else { return };
+        data::create(&scene.path("data"), 5, &Plan::everything());
+        restic.init();
+        restic.backup(&[Path::new("data")]);
+        let repository = scene.open("theirs").await;
+        scene.check(&repository).await;
+        scene.restore(&repository, "restored").await;
+        let restored = scene.path("restored").join("data");
+        assert_same(&scene.path("data"), &restored, Aspects::ALL);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_check_and_restore_what_we_wrote() {
+    for zone in TIME_ZONES {
+        let scene = Scene::new(zone);
+        data::create(&scene.path("data"), 6, &Plan::everything());
+        let repository = scene.init("ours").await;
+        assert_succeeded(&scene.back_up("data", &[&repository]).await);
+        scene.check(&repository).await;
+        scene.restore(&repository, "restored").await;
+        let restored = scene.path("restored").join("data");
+        assert_same(&scene.path("data"), &restored, Aspects::ALL);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zz_hole() {
+    let scene = Scene::new("UTC");
+    std::fs::create_dir_all(scene.path("data/sparse")).unwrap();
+    std::fs::File::create(scene.path("data/sparse/only a hole")).unwrap().set_len(5 << 20).unwrap();
+    std::fs::File::create(scene.path("data/sparse/n")).unwrap().set_len(5 << 20).unwrap();
+    support::extended::set_modified(&scene.path("data/sparse/only a hole"), -1, 999_999_999).unwrap();
+    let repository = scene.init("ours").await;
+    assert_succeeded(&scene.back_up("data", &[&repository]).await);
+    let (snapshot, _) = repository.find_snapshot("latest").await.unwrap();
+    let target = Arc::new(FsTarget::new(scene.path("r"), scene.env.clone()));
+    let request = RestoreRequest::new(repository.clone(), snapshot, target).with_verify(Some(VerifyLevel::Bytes));
+    let report = scene.engine.restore(request).wait().await.unwrap();
+    println!("{report:#?}");
+    let reader = repository.reader(Default::default()).await.unwrap().snapshot(snapshot).await.unwrap();
+    use futures::StreamExt as _;
+    let mut walk = reader.walk(&Default::default());
+    while let Some(e) = walk.next().await { let e = e.unwrap(); if e.path.to_string().contains("sparse") { println!("WALK {e:#?}"); } }
+    println!("{}", String::from_utf8_lossy(&std::process::Command::new("ls").arg("-laR").arg(scene.path("r/data/sparse")).output().unwrap().stdout));
+    println!("{}", String::from_utf8_lossy(&std::process::Command::new("ls").arg("-laR").arg(scene.path("data/sparse")).output().unwrap().stdout));
+    assert_same(&scene.path("data"), &scene.path("r/data"), Aspects::ALL);
 }

@@ -73,8 +73,8 @@ impl Gatherer {
         preview: Option<mpsc::Sender<Step>>,
     ) -> Self {
         Self {
-            // It is asked again after its end.
-            plan: Box::pin(plan.fuse()),
+            // Asked again after its end, a plan need not answer.
+            plan: plan.fuse().boxed(),
             fetcher: reader.fetcher().clone(),
             tools: tools.clone(),
             outcomes: Arc::clone(outcomes),
