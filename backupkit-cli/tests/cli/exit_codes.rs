@@ -105,7 +105,6 @@ fn wrong_usage_is_2() {
         &["backup", "src"][..],
         &["backup", "--to", "repo"],
         &["snapshots"],
-        &["snapshots", "-r", "repo", "--json", "--ndjson"],
         &["restore", "latest", "-r", "repo"],
         &["restore", "newest", "-r", "repo", "--to", "out"],
         &["cat", "latest", "-r", "repo"],
@@ -286,6 +285,11 @@ fn an_error_in_json_says_code_message_hint_and_exit() {
         assert_eq!(error["exit"], 10);
         assert!(error["message"].as_str().unwrap().contains("repo"));
         assert!(error["hint"].is_string());
+        let both = scene
+            .run(["snapshots", "--json", "--ndjson"])
+            .expect(2)
+            .json_error();
+        assert_eq!(both["code"], "usage");
         let usage = scene
             .run(["snapshots", "--nope", form])
             .expect(2)

@@ -96,6 +96,6 @@ fn bash_reads_its_completions() {
         .output()
     {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
-        Err(error) => println!("skipped: no bash: {error}"),
+        Err(error) => eprintln!("skipped: no bash: {error}"),
     }
 }

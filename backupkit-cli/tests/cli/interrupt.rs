@@ -15,7 +15,7 @@ fn scene_with_much_to_read() -> Scene {
     for name in ["src/holes-1", "src/holes-2"] {
         File::create(scene.path(name))
             .unwrap()
-            .set_len(1 << 30)
+            .set_len(400 << 20)
             .unwrap();
     }
     scene
@@ -52,9 +52,10 @@ fn start(scene: &Scene) -> (Child, BufReader<std::process::ChildStdout>) {
         );
         let object: Value = serde_json::from_str(&line).unwrap();
         if object["type"] == "status" && object["read_bytes"].as_u64() > Some(0) {
-            return (child, lines);
+            break;
         }
     }
+    (child, lines)
 }
 
 fn finish(

@@ -22,7 +22,7 @@ fn run_on_terminal(scene: &Scene, line: &str, typed: &str) -> Option<Outcome> {
     let mut child = match script.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => {
-            println!("skipped: no `script`: {error}");
+            eprintln!("skipped: no `script`: {error}");
             return None;
         }
     };

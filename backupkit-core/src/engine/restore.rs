@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::RunContext;
 use super::hold::hold;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{Event, EventKind, Level, SnapshotId};
 use crate::pipeline::counters::Counters;
@@ -220,6 +220,13 @@ pub(crate) async fn run_restore(
     let store: Arc<dyn AdapterStore> =
         if request.dry_run { Arc::new(InMemoryAdapterStore::default()) } else { request.store };
     let snapshot = reader.snapshot(request.snapshot).await?;
+    let path = &request.options.path;
+    if snapshot.find(path).await?.is_none() {
+        let message = format!("{path} is not in snapshot {}", request.snapshot.short());
+        return Err(Error::new(ErrorKind::NotFound, message)
+            .with_code("path-not-found")
+            .with_hint("list what is there with `ls`"));
+    }
     let session = request
         .target
         .open(RestoreContext {
