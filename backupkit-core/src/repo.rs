@@ -35,8 +35,6 @@ pub mod fuzz_bodies;
 mod fuzz_text;
 #[cfg(test)]
 mod interop_tests;
-#[cfg(test)]
-pub(crate) mod sample;
 
 pub use check::{CheckOptions, CheckReport, ReadData};
 pub use checkpoint_tags::is_checkpoint;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod fixtures;
+mod large;
+
 #[path = "../support/lib.rs"]
 mod support;
 
@@ -9,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backupkit::adapters::fs::{FsDestination, FsSource, FsTarget};
-use backupkit::repo::{InitOptions, ReadData, Repository};
+use backupkit::repo::{InitOptions, Repository};
 use backupkit::target::VerifyLevel;
 use backupkit::{
     BackupReport, BackupRequest, CheckRequest, Engine, Env, RestoreRequest, RunStatus,
@@ -85,7 +88,7 @@ impl Scene {
 
     /// Reads and verifies every byte.
     async fn check(&self, repository: &Repository) {
-        let request = CheckRequest::new(repository.clone()).with_read_data(ReadData::All);
+        let request = CheckRequest::new(repository.clone()).with_read_data();
         let report = self.engine.check(request).wait().await.unwrap();
         assert!(report.is_clean(), "{report:#?}");
     }
@@ -211,27 +214,4 @@ async fn we_check_and_restore_what_we_wrote() {
         let restored = scene.path("restored").join("data");
         assert_same(&scene.path("data"), &restored, Aspects::ALL);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn zz_hole() {
-    let scene = Scene::new("UTC");
-    std::fs::create_dir_all(scene.path("data/sparse")).unwrap();
-    std::fs::File::create(scene.path("data/sparse/only a hole")).unwrap().set_len(5 << 20).unwrap();
-    std::fs::File::create(scene.path("data/sparse/n")).unwrap().set_len(5 << 20).unwrap();
-    support::extended::set_modified(&scene.path("data/sparse/only a hole"), -1, 999_999_999).unwrap();
-    let repository = scene.init("ours").await;
-    assert_succeeded(&scene.back_up("data", &[&repository]).await);
-    let (snapshot, _) = repository.find_snapshot("latest").await.unwrap();
-    let target = Arc::new(FsTarget::new(scene.path("r"), scene.env.clone()));
-    let request = RestoreRequest::new(repository.clone(), snapshot, target).with_verify(Some(VerifyLevel::Bytes));
-    let report = scene.engine.restore(request).wait().await.unwrap();
-    println!("{report:#?}");
-    let reader = repository.reader(Default::default()).await.unwrap().snapshot(snapshot).await.unwrap();
-    use futures::StreamExt as _;
-    let mut walk = reader.walk(&Default::default());
-    while let Some(e) = walk.next().await { let e = e.unwrap(); if e.path.to_string().contains("sparse") { println!("WALK {e:#?}"); } }
-    println!("{}", String::from_utf8_lossy(&std::process::Command::new("ls").arg("-laR").arg(scene.path("r/data/sparse")).output().unwrap().stdout));
-    println!("{}", String::from_utf8_lossy(&std::process::Command::new("ls").arg("-laR").arg(scene.path("data/sparse")).output().unwrap().stdout));
-    assert_same(&scene.path("data"), &scene.path("r/data"), Aspects::ALL);
 }

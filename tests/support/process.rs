@@ -153,6 +153,11 @@ impl Running {
         self.wait_for(duration, |_| false);
     }
 
+    /// Whether it has closed what it prints to, as it does at its end.
+    pub fn has_ended(&self) -> bool {
+        self.said.so_far.lock().unwrap().n_closed >= 2
+    }
+
     /// `kill -9`: it can do nothing about it.
     pub fn kill(&mut self) {
         self.send(Signal::KILL);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::RunContext;
-use super::hold::hold;
+use super::reading::under_shared_lock;
 use crate::error::Result;
 use crate::repo::check::{CheckOptions, CheckReport, CheckRun, ReadData, check};
 use crate::repo::repository::Repository;
@@ -25,27 +25,29 @@ impl CheckRequest {
         }
     }
 
-    /// Reads and verifies packs as well.
+    /// Reads and verifies every byte as well.
     #[must_use]
-    pub fn with_read_data(mut self, read_data: ReadData) -> Self {
-        self.options.read_data = read_data;
+    pub fn with_read_data(self) -> Self {
+        self.with_options(CheckOptions {
+            read_data: ReadData::All,
+        })
+    }
+
+    /// Says what to check.
+    #[must_use]
+    pub fn with_options(mut self, options: CheckOptions) -> Self {
+        self.options = options;
         self
     }
 }
 
 pub(super) async fn run(run: RunContext, request: CheckRequest) -> Result<CheckReport> {
-    let CheckRequest { repository, options } = request;
-    let held = hold(&run, &repository).await?;
-    let check_run = CheckRun {
-        repository,
+    let work = CheckRun {
+        repository: request.repository.clone(),
         pool: run.engine.parts().pool.clone(),
         events: run.events.clone(),
         counters: Arc::clone(&run.counters),
         cancel: run.control.cancel_token().clone(),
     };
-    let report = check(&check_run, options).await;
-    if let Some(held) = held {
-        held.release(&run).await;
-    }
-    report
+    under_shared_lock(&run, &request.repository, check(&work, request.options)).await
 }

@@ -1,12 +1,13 @@
 //! A restore from request to report.
 //!
 //! ```text
-//! plan -> windows of steps -> blobs, read by pack and verified -> write, phase by phase -> finish -> compare
+//! plan -> windows of steps -> blobs, read by pack and verified -> write, phase by phase -> compare -> finish
 //! ```
 //! While one window is written the next one is read. A file larger than a window spans several, in
 //! one long write.
 
 mod outcome;
+mod readable;
 mod verify;
 mod window;
 mod write;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::RunContext;
-use super::hold::hold;
+use super::reading::under_shared_lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{Event, EventKind, Level, SnapshotId};
@@ -30,6 +31,7 @@ use crate::target::{
 };
 use crate::token::CancelToken;
 use outcome::{Outcome, Outcomes};
+use readable::ReadableSnapshot;
 use window::{Gatherer, Next};
 use write::Writer;
 
@@ -144,7 +146,9 @@ pub struct RestoreReport {
 impl RestoreReport {
     /// Whether everything was restored, and nothing differs.
     pub fn is_complete(&self) -> bool {
-        self.refused == 0 && self.failed == 0 && self.verified.is_none_or(|counts| counts.differs == 0)
+        self.refused == 0
+            && self.failed == 0
+            && self.verified.is_none_or(|counts| counts.differs == 0)
     }
 }
 
@@ -161,29 +165,23 @@ pub struct VerifyCounts {
 }
 
 pub(super) async fn run(run: RunContext, request: RestoreRequest) -> Result<RestoreReport> {
-    let held = hold(&run, &request.repository).await?;
-    let result = run_held(&run, request).await;
-    if let Some(held) = held {
-        held.release(&run).await;
-    }
-    result
-}
-
-async fn run_held(run: &RunContext, request: RestoreRequest) -> Result<RestoreReport> {
-    let parts = run.engine.parts();
-    let reader = match &request.reader {
-        Some(reader) => reader.clone(),
-        None => {
+    let repository = request.repository.clone();
+    let work = async {
+        let parts = run.engine.parts();
+        let reader = if let Some(reader) = &request.reader {
+            reader.clone()
+        } else {
             let cache_folder = parts.settings.cache_folder.as_deref();
-            RepositoryReader::open(&request.repository, &parts.pool, cache_folder).await?
-        }
+            RepositoryReader::open(&repository, &parts.pool, cache_folder).await?
+        };
+        let tools = Tools {
+            events: run.events.clone(),
+            counters: Arc::clone(&run.counters),
+            cancel: run.control.cancel_token().clone(),
+        };
+        run_restore(&tools, &reader, request).await
     };
-    let tools = Tools {
-        events: run.events.clone(),
-        counters: Arc::clone(&run.counters),
-        cancel: run.control.cancel_token().clone(),
-    };
-    run_restore(&tools, &reader, request).await
+    under_shared_lock(&run, &repository, work).await
 }
 
 /// What a restore tells and asks while it goes.
@@ -202,7 +200,14 @@ impl Tools {
 
     fn not_restored(&self, step: &Step, reason: String, error: &'static str) {
         let path = step.entry.path.clone();
-        self.events.tell(Level::Error, EventKind::EntryNotRestored { path, reason, error });
+        self.events.tell(
+            Level::Error,
+            EventKind::EntryNotRestored {
+                path,
+                reason,
+                error,
+            },
+        );
     }
 }
 
@@ -217,8 +222,11 @@ pub(crate) async fn run_restore(
     request: RestoreRequest,
 ) -> Result<RestoreReport> {
     // A dry run leaves no decisions behind.
-    let store: Arc<dyn AdapterStore> =
-        if request.dry_run { Arc::new(InMemoryAdapterStore::default()) } else { request.store };
+    let store: Arc<dyn AdapterStore> = if request.dry_run {
+        Arc::new(InMemoryAdapterStore::default())
+    } else {
+        request.store
+    };
     let snapshot = reader.snapshot(request.snapshot).await?;
     let path = &request.options.path;
     if snapshot.find(path).await?.is_none() {
@@ -227,6 +235,8 @@ pub(crate) async fn run_restore(
             .with_code("path-not-found")
             .with_hint("list what is there with `ls`"));
     }
+    let outcomes = Arc::new(Outcomes::default());
+    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
     let session = request
         .target
         .open(RestoreContext {
@@ -236,28 +246,40 @@ pub(crate) async fn run_restore(
             cancel: tools.cancel.clone(),
         })
         .await?;
-    let outcomes = Arc::new(Outcomes::default());
     let gatherer = Gatherer::new(session.plan(), reader, tools, &outcomes, request.preview);
     let mut report = RestoreReport::default();
     if request.dry_run {
         plan_only(tools, gatherer).await?;
     } else {
         let writer = Writer::new(&session, &request.target, tools, &outcomes);
-        if let Err(error) = write_all(&session, tools, gatherer, writer).await {
-            if let Err(abort) = session.abort().await {
-                tools.events.note(Level::Warning, abort.while_doing("end the restore").report());
+        let written = async {
+            write_all(&session, tools, gatherer, writer).await?;
+            refuse_open_steps(&outcomes)?;
+            // Before the end, as the session then forgets its decisions.
+            let Some(level) = request.verify else {
+                return Ok(None);
+            };
+            let concurrency = request.target.capabilities().concurrency;
+            let comparison = verify::Comparison {
+                tools,
+                outcomes: &outcomes,
+                level,
+            };
+            comparison.run(&session, concurrency).await.map(Some)
+        };
+        report.verified = match written.await {
+            Ok(counts) => counts,
+            Err(error) => {
+                if let Err(abort) = session.abort().await {
+                    let abort = abort.while_doing("end the restore");
+                    tools.events.note(Level::Warning, abort.report());
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         report.notes = session.finish().await?.warnings;
         for note in &report.notes {
             tools.events.note(Level::Warning, note.clone());
-        }
-        if let Some(level) = request.verify {
-            let concurrency = request.target.capabilities().concurrency;
-            let policy = request.options.conflict;
-            let comparison = verify::Comparison { tools, outcomes: &outcomes, policy, level };
-            report.verified = Some(comparison.run(&session, concurrency).await?);
         }
     }
     outcomes.fill(&mut report);
@@ -266,12 +288,25 @@ pub(crate) async fn run_restore(
     Ok(report)
 }
 
+/// A step of which nobody knows what became of it must never pass for a success.
+fn refuse_open_steps(outcomes: &Outcomes) -> Result<()> {
+    match outcomes.open_steps() {
+        0 => Ok(()),
+        open => {
+            let message = format!("{open} steps of the restore were lost; this is a defect");
+            Err(Error::new(crate::ErrorKind::Internal, message))
+        }
+    }
+}
+
 /// Takes the whole plan, as if every step of it succeeded.
 async fn plan_only(tools: &Tools, mut gatherer: Gatherer) -> Result<()> {
     while let Some(next) = gatherer.next().await? {
         let Next::Window(window) = next else { continue };
         for item in window.items.iter().filter(|item| item.is_last) {
-            gatherer.outcomes().set(item.number, Outcome::of(&item.step.action), item.step.bytes);
+            gatherer
+                .outcomes()
+                .set(item.number, Outcome::of(&item.step.action), item.step.bytes);
         }
     }
     tools.counters.set_listing_done();
@@ -302,6 +337,3 @@ async fn write_all(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

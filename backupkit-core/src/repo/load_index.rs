@@ -21,14 +21,10 @@ const ATTEMPTS: usize = 3;
 /// The cache is written anew once this many index files are not in it, or one eighth of its size.
 const MAX_UNCACHED_FILES: usize = 8;
 
-/// The index of a repository, and the files that it was made of.
+/// The index of a repository.
 #[derive(Debug)]
 pub(crate) struct LoadedIndex {
     pub(crate) index: Index,
-    /// Sorted.
-    pub(crate) files: Vec<IndexId>,
-    /// How many files did not have to be read, as the cache held them.
-    pub(crate) cached_files: usize,
 }
 
 /// Loads all index files. With a cache folder, those that were loaded before come from there.
@@ -68,7 +64,6 @@ async fn load_listed(
         .filter(|(id, _)| cached.as_ref().is_none_or(|cached| !cached.contains(id)))
         .map(|(id, size_bytes)| (*id, *size_bytes))
         .collect();
-    let cached_files = files.len() - missing.len();
     let rewrite = cache.filter(|_| is_worth_writing(&missing, cached.as_ref()));
     let writer = match rewrite {
         Some(cache) => {
@@ -78,8 +73,14 @@ async fn load_listed(
         None => None,
     };
     let mut loading = match cached {
-        Some(cached) => pool.run(move |_| Ok(Loading::continue_from(cached, writer))).await?,
-        None => Loading { builder: IndexBuilder::new(), writer },
+        Some(cached) => {
+            pool.run(move |_| Ok(Loading::continue_from(cached, writer)))
+                .await?
+        }
+        None => Loading {
+            builder: IndexBuilder::new(),
+            writer,
+        },
     };
     let mut decoded = futures::stream::iter(missing)
         .map(|(id, size_bytes)| read_index_file(repository, pool, id, size_bytes))
@@ -98,7 +99,9 @@ async fn load_listed(
         if let Some(writer) = loading.writer {
             writer.finish(&files);
         }
-        Ok(LoadedIndex { index: loading.builder.build(), files, cached_files })
+        Ok(LoadedIndex {
+            index: loading.builder.build(),
+        })
     })
     .await
 }
@@ -112,7 +115,10 @@ struct Loading {
 impl Loading {
     fn continue_from(cached: CachedIndex, writer: Option<CacheWriter>) -> Self {
         let writer = writer.and_then(|writer| writer.copy(&cached));
-        Self { builder: cached.into_builder(), writer }
+        Self {
+            builder: cached.into_builder(),
+            writer,
+        }
     }
 
     fn add(&mut self, packs: &[IndexedPack]) -> Result<()> {
@@ -125,7 +131,9 @@ impl Loading {
 }
 
 fn is_worth_writing(missing: &[(IndexId, u64)], cached: Option<&CachedIndex>) -> bool {
-    let Some(cached) = cached else { return !missing.is_empty() };
+    let Some(cached) = cached else {
+        return !missing.is_empty();
+    };
     let missing_bytes: u64 = missing.iter().map(|(_, size_bytes)| size_bytes).sum();
     missing.len() >= MAX_UNCACHED_FILES
         || (!missing.is_empty() && missing_bytes >= cached.size_bytes() / 8)
@@ -145,7 +153,11 @@ pub(crate) async fn list_index_files(repository: &Repository) -> Result<BTreeMap
 
 /// How many index files to read at the same time.
 pub(crate) fn concurrency(repository: &Repository) -> usize {
-    repository.destination().capabilities().concurrency.clamp(1, MAX_CONCURRENCY)
+    repository
+        .destination()
+        .capabilities()
+        .concurrency
+        .clamp(1, MAX_CONCURRENCY)
 }
 
 /// Reads one index file.
@@ -164,7 +176,11 @@ pub(crate) async fn read_index_file(
         return Err(Error::corrupt(format!("index {id}"), detail));
     }
     let key = FileKind::Index.key(id.as_bytes())?;
-    let sealed = repository.destination().get(&key, None).await.map_err(named)?;
+    let sealed = repository
+        .destination()
+        .get(&key, None)
+        .await
+        .map_err(named)?;
     let repository = repository.clone();
     pool.run(move |_| {
         let json = repository.open_sealed(FileKind::Index, id.as_bytes(), &sealed)?;
@@ -179,6 +195,3 @@ pub(crate) async fn read_index_file(
     })
     .await
 }
-
-#[cfg(test)]
-mod tests;

@@ -69,7 +69,31 @@ impl RepositoryLock {
         let takeover = Takeover {
             dead_locks: remove_dead(repository, instance).await?,
         };
-        refuse_conflict(repository, exclusive, None).await?;
+        refuse_conflict(repository, instance, exclusive, None).await?;
+        let lock = Self::create(repository, owner, instance, exclusive).await?;
+        Ok((lock, takeover))
+    }
+
+    /// Takes a shared lock to read. Locks of our own dead instances do not count and stay: the next
+    /// backup must see them, to find the packs that lack an index.
+    ///
+    /// # Errors
+    /// `Locked` if somebody else holds an exclusive lock.
+    pub(crate) async fn acquire_for_reading(
+        repository: &Repository,
+        owner: &LockOwner,
+        instance: &Instance,
+    ) -> Result<Self> {
+        refuse_conflict(repository, instance, false, None).await?;
+        Self::create(repository, owner, instance, false).await
+    }
+
+    async fn create(
+        repository: &Repository,
+        owner: &LockOwner,
+        instance: &Instance,
+        exclusive: bool,
+    ) -> Result<Self> {
         let id = create(repository, owner, instance, exclusive).await?;
         let lock = Self(Arc::new(Inner {
             repository: repository.clone(),
@@ -82,11 +106,11 @@ impl RepositoryLock {
             }),
         }));
         repository.env().clock().sleep(RECHECK_DELAY).await;
-        if let Err(conflict) = refuse_conflict(repository, exclusive, Some(id)).await {
+        if let Err(conflict) = refuse_conflict(repository, instance, exclusive, Some(id)).await {
             lock.release().await?;
             return Err(conflict);
         }
-        Ok((lock, takeover))
+        Ok(lock)
     }
 
     /// Renews the lock: the new file first, then the old one goes.
@@ -236,6 +260,7 @@ async fn create(
 
 async fn refuse_conflict(
     repository: &Repository,
+    instance: &Instance,
     exclusive: bool,
     own: Option<LockId>,
 ) -> Result<()> {
@@ -244,6 +269,7 @@ async fn refuse_conflict(
             continue;
         }
         let (conflicts, holder) = match &lock {
+            Some(lock) if instance.is_dead(&lock.hostname) => continue,
             Some(lock) => (exclusive || lock.exclusive, describe_holder(lock)),
             // Unreadable: it may be exclusive.
             None => (true, "unknown".to_owned()),

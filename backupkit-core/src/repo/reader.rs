@@ -76,7 +76,10 @@ impl RepositoryReader {
     }
 
     pub(crate) fn of(fetcher: BlobFetcher) -> Self {
-        Self(Arc::new(Inner { fetcher, offsets: OffsetCache::default() }))
+        Self(Arc::new(Inner {
+            fetcher,
+            offsets: OffsetCache::default(),
+        }))
     }
 
     /// The repository.
@@ -126,7 +129,9 @@ impl RepositoryReader {
                     continue;
                 }
                 // What is missing is an error only where it is really read.
-                let Ok(location) = fetcher.locate(BlobKind::Tree, &next) else { continue };
+                let Ok(location) = fetcher.locate(BlobKind::Tree, &next) else {
+                    continue;
+                };
                 ahead_bytes += u64::from(location.content_bytes());
                 if ids.len() > AHEAD_TREES || ahead_bytes > AHEAD_BYTES {
                     break;
@@ -150,6 +155,3 @@ impl fmt::Debug for RepositoryReader {
 fn can_go_on(error: &Error) -> bool {
     is_of_stored_bytes(error)
 }
-
-#[cfg(test)]
-mod tests;

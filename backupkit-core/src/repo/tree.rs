@@ -181,13 +181,20 @@ impl<'t> TreeNodes<'t> {
 
     /// Where reading is.
     pub(crate) fn position(&self) -> TreePosition {
-        TreePosition { at: self.text.at, state: self.state }
+        TreePosition {
+            at: self.text.at,
+            state: self.state,
+        }
     }
 
     /// Goes on in the same text.
     pub(crate) fn resume(json: &'t [u8], position: TreePosition) -> Self {
         let TreePosition { at, state } = position;
-        Self { text: Scanner { json, at }, state, owners: Owners::default() }
+        Self {
+            text: Scanner { json, at },
+            state,
+            owners: Owners::default(),
+        }
     }
 
     fn read(&mut self) -> Result<Option<NodeJson<'t>>> {

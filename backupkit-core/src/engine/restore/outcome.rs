@@ -1,4 +1,4 @@
-//! What became of each step, in one byte a step.
+//! What became of each step, in two bytes a step.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,32 +32,48 @@ impl Outcome {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+struct StepState {
+    outcome: Outcome,
+    /// Not so for a further step of an entry that has one already, such as one that gives a directory
+    /// its metadata at the end.
+    is_counted: bool,
+}
+
 /// The outcomes of all steps, by their number in the plan, and what they add up to.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    steps: Vec<Outcome>,
+    steps: Vec<StepState>,
     counts: [u64; 7],
     bytes: u64,
 }
 
 impl Outcomes {
-    /// Adds the next step, and returns its number.
-    pub(super) fn add(&self) -> usize {
+    /// Adds the next step, and returns its number. Success of a step that is not counted changes no
+    /// count.
+    pub(super) fn add(&self, is_counted: bool) -> usize {
         let mut state = self.state();
-        state.steps.push(Outcome::Open);
+        state.steps.push(StepState {
+            outcome: Outcome::Open,
+            is_counted,
+        });
         state.steps.len() - 1
     }
 
     /// Says what became of a step, with `bytes` written.
     pub(super) fn set(&self, number: usize, outcome: Outcome, bytes: u64) {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(step) = state.steps.get_mut(number) else {
+            return;
+        };
+        step.outcome = outcome;
         state.bytes = state.bytes.saturating_add(bytes);
-        state.counts[outcome as usize] += 1;
-        if let Some(step) = state.steps.get_mut(number) {
-            *step = outcome;
+        if step.is_counted || outcome == Outcome::Failed {
+            state.counts[outcome as usize] += 1;
         }
     }
 
@@ -68,12 +84,27 @@ impl Outcomes {
 
     /// What became of a step; nothing if the plan did not have it.
     pub(super) fn get(&self, number: usize) -> Option<Outcome> {
-        self.state().steps.get(number).copied()
+        self.state().steps.get(number).map(|step| step.outcome)
+    }
+
+    /// Whether a step is the one that counts for its entry.
+    pub(super) fn is_counted(&self, number: usize) -> bool {
+        self.state()
+            .steps
+            .get(number)
+            .is_some_and(|step| step.is_counted)
     }
 
     /// Whether it is known what became of a step.
     pub(super) fn is_settled(&self, number: usize) -> bool {
-        self.get(number).is_some_and(|outcome| outcome != Outcome::Open)
+        self.get(number)
+            .is_some_and(|outcome| outcome != Outcome::Open)
+    }
+
+    /// How many steps neither ended nor failed: none, unless the engine lost them.
+    pub(super) fn open_steps(&self) -> usize {
+        let state = self.state();
+        state.steps.iter().filter(|step| step.outcome == Outcome::Open).count()
     }
 
     pub(super) fn fill(&self, report: &mut RestoreReport) {

@@ -9,13 +9,12 @@ use super::{Tools, VerifyCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, Level};
 use crate::repo::fetch::is_of_stored_bytes;
-use crate::target::{ConflictPolicy, RestoreSession, Step, StepAction, Verdict, VerifyLevel};
+use crate::target::{RestoreSession, Step, StepAction, Verdict, VerifyLevel};
 
 /// A comparison after a restore.
 pub(super) struct Comparison<'a> {
     pub(super) tools: &'a Tools,
     pub(super) outcomes: &'a Outcomes,
-    pub(super) policy: ConflictPolicy,
     pub(super) level: VerifyLevel,
 }
 
@@ -51,15 +50,17 @@ impl Comparison<'_> {
                 let verdict = session.verify(&step, self.level).await;
                 self.tools.counters.add_finished(1);
                 self.tools.counters.add_finished_bytes(step.bytes);
-                self.judge(&step, verdict).map(Some)
+                Ok(Some((number, self.judge(&step, verdict)?)))
             })
             .buffer_unordered(concurrency.max(1));
         let mut counts = VerifyCounts::default();
         while let Some(verdict) = verdicts.next().await {
             match verdict? {
-                Some(Verdict::Same(_)) => counts.same += 1,
-                Some(Verdict::Differs(_)) => counts.differs += 1,
-                Some(Verdict::Cannot(_)) => counts.cannot += 1,
+                Some((number, Verdict::Same(_))) => {
+                    counts.same += u64::from(self.outcomes.is_counted(number));
+                }
+                Some((_, Verdict::Differs(_))) => counts.differs += 1,
+                Some((_, Verdict::Cannot(_))) => counts.cannot += 1,
                 None => {}
             }
         }
@@ -73,11 +74,7 @@ impl Comparison<'_> {
             Some(Outcome::Created) => step.action = StepAction::Create,
             Some(Outcome::Overwritten) => step.action = StepAction::Overwrite,
             Some(Outcome::Renamed) => {}
-            // What was kept on purpose may be anything; otherwise it was kept as it was the same.
-            Some(Outcome::Skipped) => {
-                step.action = StepAction::Skip;
-                return !matches!(self.policy, ConflictPolicy::Skip | ConflictPolicy::Newer);
-            }
+            // What was left alone may be anything.
             _ => return false,
         }
         true
@@ -95,11 +92,15 @@ impl Comparison<'_> {
             Verdict::Same(_) => {}
             Verdict::Differs(reason) => {
                 let reason = reason.clone();
-                self.tools.events.tell(Level::Error, EventKind::EntryDiffers { path, reason });
+                self.tools
+                    .events
+                    .tell(Level::Error, EventKind::EntryDiffers { path, reason });
             }
             Verdict::Cannot(reason) => {
                 let reason = reason.clone();
-                self.tools.events.tell(Level::Warning, EventKind::EntryNotCompared { path, reason });
+                self.tools
+                    .events
+                    .tell(Level::Warning, EventKind::EntryNotCompared { path, reason });
             }
         }
         Ok(verdict)
@@ -107,5 +108,8 @@ impl Comparison<'_> {
 }
 
 fn ends_comparison(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Cancelled)
+    matches!(
+        error.kind(),
+        ErrorKind::Unauthenticated | ErrorKind::Cancelled
+    )
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::Tools;
 use super::outcome::{Outcome, Outcomes};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::EntryKind;
 use crate::repo::fetch::{BlobFetcher, Fetched, is_of_stored_bytes};
 use crate::repo::pack_header::BlobKind;
 use crate::repo::reader::RepositoryReader;
@@ -61,6 +62,8 @@ pub(super) struct Gatherer {
     phase: Option<Phase>,
     /// A step that was taken from the plan and belongs into the next window.
     taken: Option<Item>,
+    /// The first phase with directories. Their steps in later ones are further steps.
+    directories_in: Option<Phase>,
     errors_in_a_row: usize,
 }
 
@@ -81,6 +84,7 @@ impl Gatherer {
             preview,
             phase: None,
             taken: None,
+            directories_in: None,
             errors_in_a_row: 0,
         }
     }
@@ -101,7 +105,9 @@ impl Gatherer {
     }
 
     async fn gather_and_fetch(&mut self) -> Result<Option<(Next, Fetched)>> {
-        let Some(next) = self.next().await? else { return Ok(None) };
+        let Some(next) = self.next().await? else {
+            return Ok(None);
+        };
         let fetched = match &next {
             Next::Window(window) => {
                 let ids = window.items.iter().flat_map(Item::blob_ids);
@@ -119,7 +125,9 @@ impl Gatherer {
         let mut window = Window { items: Vec::new() };
         let mut room = WINDOW_BYTES;
         while room > 0 && window.items.len() < WINDOW_STEPS {
-            let Some(item) = self.next_item().await? else { break };
+            let Some(item) = self.next_item().await? else {
+                break;
+            };
             let phase = item.step.phase;
             if let Some(before) = self.phase.filter(|before| *before != phase) {
                 if !window.items.is_empty() {
@@ -157,19 +165,21 @@ impl Gatherer {
     /// Skipped and refused steps are done once they are told.
     fn settle(&self, item: &Item) {
         if let StepAction::Refuse(reason) = &item.step.action {
-            self.tools.not_restored(&item.step, reason.clone(), "unsupported");
+            self.tools
+                .not_restored(&item.step, reason.clone(), "unsupported");
         }
-        self.outcomes.set(item.number, Outcome::of(&item.step.action), 0);
+        self.outcomes
+            .set(item.number, Outcome::of(&item.step.action), 0);
         self.tools.counters.add_finished(1);
         self.tools.counters.add_finished_bytes(item.step.bytes);
     }
 
     async fn next_item(&mut self) -> Result<Option<Item>> {
-        if let Some(item) = self.taken.take() {
-            if item.is_first || !self.outcomes.is_settled(item.number) {
-                return Ok(Some(item));
-            }
-            // Its writing failed: the rest of its bytes is of no use.
+        // The rest of a file whose writing failed is of no use.
+        if let Some(item) = self.taken.take()
+            && (item.is_first || !self.outcomes.is_settled(item.number))
+        {
+            return Ok(Some(item));
         }
         loop {
             let step = match self.plan.next().await {
@@ -187,11 +197,13 @@ impl Gatherer {
             self.errors_in_a_row = 0;
             self.tools.counters.add_listed(1);
             self.tools.counters.add_listed_bytes(step.bytes);
+            let is_counted = step.entry.kind != EntryKind::Directory
+                || *self.directories_in.get_or_insert(step.phase) == step.phase;
             if let Some(preview) = &self.preview {
                 // Nobody may be looking any more.
                 drop(preview.send(step.clone()).await);
             }
-            let number = self.outcomes.add();
+            let number = self.outcomes.add(is_counted);
             let item = Item::whole(number, step);
             match self.check_content(&item) {
                 Ok(()) => return Ok(Some(item)),
@@ -205,13 +217,15 @@ impl Gatherer {
         }
     }
 
-    /// A damaged directory, most likely. What stands beside it may still come.
+    /// What the target could not plan. The rest of the plan may still come.
     fn plan_failed(&mut self, error: Error) -> Result<()> {
         self.errors_in_a_row += 1;
         if self.errors_in_a_row > MAX_ERRORS_IN_A_ROW {
             return Err(error);
         }
-        self.tools.events.note(crate::model::Level::Error, error.report());
+        self.tools
+            .events
+            .note(crate::model::Level::Error, error.report());
         self.outcomes.add_failure();
         Ok(())
     }
@@ -223,7 +237,11 @@ impl Gatherer {
             let location = self.fetcher.locate(BlobKind::Data, &id)?;
             bytes = bytes.saturating_add(u64::from(location.content_bytes()));
         }
-        let expected = if item.needs_bytes() { item.step.entry.size_bytes } else { 0 };
+        let expected = if item.needs_bytes() {
+            item.step.entry.size_bytes
+        } else {
+            0
+        };
         if bytes == expected {
             return Ok(());
         }
@@ -254,7 +272,14 @@ impl Gatherer {
             is_first: false,
             ..item.clone()
         };
-        (Item { blobs: item.blobs.start..cut, is_last: false, ..item }, Some(later))
+        (
+            Item {
+                blobs: item.blobs.start..cut,
+                is_last: false,
+                ..item
+            },
+            Some(later),
+        )
     }
 }
 
@@ -284,7 +309,13 @@ impl Item {
 
     /// The blobs of this part, in order.
     pub(super) fn blob_ids(&self) -> impl Iterator<Item = crate::model::BlobId> + '_ {
-        let blobs = self.step.entry.content.0.get(self.blobs.clone()).unwrap_or_default();
+        let blobs = self
+            .step
+            .entry
+            .content
+            .0
+            .get(self.blobs.clone())
+            .unwrap_or_default();
         blobs.iter().copied()
     }
 }

@@ -25,7 +25,10 @@ struct Found {
 
 impl Findings {
     pub(super) fn new(events: &Events) -> Self {
-        Self { events: events.clone(), found: Arc::default() }
+        Self {
+            events: events.clone(),
+            found: Arc::default(),
+        }
     }
 
     /// Adds damage.
@@ -40,7 +43,8 @@ impl Findings {
             problem: problem.to_string(),
             path: path.cloned(),
         };
-        self.events.tell(Level::Error, EventKind::Finding(finding.clone()));
+        self.events
+            .tell(Level::Error, EventKind::Finding(finding.clone()));
         let mut found = self.found();
         found.count += 1;
         if found.kept.len() < MAX_KEPT {

@@ -41,7 +41,10 @@ pub(super) async fn load(run: &CheckRun, findings: &Findings) -> Result<IndexedP
     let mut loading = Loading::default();
     let mut decoded = futures::stream::iter(files)
         .map(|(id, bytes)| async move {
-            (id, read_index_file(&run.repository, &run.pool, id, bytes).await)
+            (
+                id,
+                read_index_file(&run.repository, &run.pool, id, bytes).await,
+            )
         })
         .buffer_unordered(concurrency(&run.repository));
     while let Some((id, packs)) = decoded.next().await {
@@ -60,12 +63,26 @@ pub(super) async fn load(run: &CheckRun, findings: &Findings) -> Result<IndexedP
             Err(error) => return Err(error),
         }
     }
-    let Loading { builder, packs, repeated, mixed } = loading;
+    let Loading {
+        builder,
+        packs,
+        repeated,
+        mixed,
+    } = loading;
     let index = run.pool.run(move |_| Ok(builder.build())).await?;
     let notes = [
-        (index.duplicates(), "blobs are stored more than once; prune removes the copies"),
-        (repeated, "packs are named by several index files; prune joins them"),
-        (mixed, "packs hold both trees and data, as old programs made them; prune splits them"),
+        (
+            index.duplicates(),
+            "blobs are stored more than once; prune removes the copies",
+        ),
+        (
+            repeated,
+            "packs are named by several index files; prune joins them",
+        ),
+        (
+            mixed,
+            "packs hold both trees and data, as old programs made them; prune splits them",
+        ),
     ];
     for (count, text) in notes.into_iter().filter(|(count, _)| *count > 0) {
         findings.note(format!("{count} {text}"));
@@ -131,7 +148,11 @@ pub(super) fn hash_blobs(blobs: &[PackedBlob]) -> [u8; 32] {
     for blob in blobs {
         hasher.update(blob.id.as_bytes());
         hasher.update([u8::from(blob.kind == BlobKind::Tree)]);
-        for number in [blob.offset, blob.sealed_bytes, blob.plain_bytes.unwrap_or_default()] {
+        for number in [
+            blob.offset,
+            blob.sealed_bytes,
+            blob.plain_bytes.unwrap_or_default(),
+        ] {
             hasher.update(number.to_le_bytes());
         }
     }
@@ -148,7 +169,9 @@ pub(super) async fn compare_with_files(
     let mut files = run.repository.destination().list(&packs_prefix()?);
     let (mut orphans, mut orphan_bytes) = (0_u64, 0_u64);
     while let Some(file) = files.try_next().await? {
-        let Some(id) = id_of_name(file.key.name()).map(PackId::from_bytes) else { continue };
+        let Some(id) = id_of_name(file.key.name()).map(PackId::from_bytes) else {
+            continue;
+        };
         // Nobody looks for a pack elsewhere.
         if file.key != pack_key(&id)? {
             continue;

@@ -27,6 +27,36 @@ struct Pending {
     snapshot: SnapshotId,
 }
 
+/// Which trees were met: one bit for each in the index.
+struct Seen {
+    bits: Vec<u64>,
+    /// Those that are in no index. Each of them is a finding, so they are few.
+    unknown: HashSet<BlobId>,
+}
+
+impl Seen {
+    fn new(index: &Index) -> Self {
+        let words = index.count(BlobKind::Tree).div_ceil(64);
+        Self {
+            bits: vec![0; words],
+            unknown: HashSet::new(),
+        }
+    }
+
+    /// Returns whether the tree is met for the first time.
+    fn insert(&mut self, index: &Index, id: BlobId) -> bool {
+        let position = index.position(BlobKind::Tree, &id);
+        let Some((word, bit)) = position
+            .and_then(|position| Some((self.bits.get_mut(position / 64)?, 1 << (position % 64))))
+        else {
+            return self.unknown.insert(id);
+        };
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+}
+
 /// Returns how many trees were read.
 pub(super) async fn check(
     run: &CheckRun,
@@ -34,27 +64,35 @@ pub(super) async fn check(
     roots: Vec<(SnapshotId, BlobId)>,
     findings: &Findings,
 ) -> Result<u64> {
-    let mut seen = HashSet::new();
+    let mut seen = Seen::new(fetcher.index());
     let mut pending = Vec::new();
     for (snapshot, id) in roots {
-        if seen.insert(id) {
-            pending.push(Pending { id, path: EntryPath::root(), snapshot });
+        if seen.insert(fetcher.index(), id) {
+            pending.push(Pending {
+                id,
+                path: EntryPath::root(),
+                snapshot,
+            });
         }
     }
     run.counters.add_listed(pending.len() as u64);
     let mut read = 0;
     while !pending.is_empty() {
         let batch = take_batch(fetcher, &mut pending);
-        let fetched = fetcher.fetch(BlobKind::Tree, batch.iter().map(|tree| tree.id)).await?;
-        run.counters.add_read(fetched.read_bytes);
+        let texts = fetcher
+            .fetch(BlobKind::Tree, batch.iter().map(|tree| tree.id))
+            .await?;
+        run.counters.add_read(texts.read_bytes);
         run.counters.add_finished(batch.len() as u64);
-        let inspections = batch.into_iter().filter_map(|tree| match fetched.get(&tree.id) {
-            Ok(text) => Some((tree, text)),
-            Err(error) => {
-                findings.add(tree.name(), &error, Some(&tree.path));
-                None
-            }
-        });
+        let inspections = batch
+            .into_iter()
+            .filter_map(|tree| match texts.get(&tree.id) {
+                Ok(text) => Some((tree, text)),
+                Err(error) => {
+                    findings.add(tree.name(), &error, Some(&tree.path));
+                    None
+                }
+            });
         let mut inspected = futures::stream::iter(inspections)
             .map(|(tree, text)| {
                 let (findings, fetcher) = (findings.clone(), fetcher.clone());
@@ -67,10 +105,14 @@ pub(super) async fn check(
         while let Some((tree, children)) = inspected.try_next().await? {
             read += 1;
             for (name, id) in children {
-                if seen.insert(id) {
+                if seen.insert(fetcher.index(), id) {
                     run.counters.add_listed(1);
                     let path = tree.path.join(&name);
-                    pending.push(Pending { id, path, snapshot: tree.snapshot });
+                    pending.push(Pending {
+                        id,
+                        path,
+                        snapshot: tree.snapshot,
+                    });
                 }
             }
         }
@@ -150,20 +192,23 @@ fn check_content(node: &Node, index: &Index, report: &mut dyn FnMut(&str)) {
     };
     let (mut bytes, mut missing, mut first_missing) = (0_u64, 0_usize, None);
     for id in content.iter() {
-        match index.get(BlobKind::Data, id) {
-            Some(location) => bytes = bytes.saturating_add(u64::from(location.content_bytes())),
-            None => {
-                missing += 1;
-                first_missing.get_or_insert(id);
-            }
+        if let Some(location) = index.get(BlobKind::Data, id) {
+            bytes = bytes.saturating_add(u64::from(location.content_bytes()));
+        } else {
+            missing += 1;
+            first_missing.get_or_insert(id);
         }
     }
     if let Some(id) = first_missing {
         let count = content.len();
-        report(&format!("{missing} of its {count} blobs are in no index, such as {id}"));
+        report(&format!(
+            "{missing} of its {count} blobs are in no index, such as {id}"
+        ));
     } else if bytes != node.size_bytes {
         let size = node.size_bytes;
-        report(&format!("its size is {size}, but its blobs have {bytes} bytes"));
+        report(&format!(
+            "its size is {size}, but its blobs have {bytes} bytes"
+        ));
     }
 }
 

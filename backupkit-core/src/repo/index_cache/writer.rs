@@ -13,7 +13,7 @@ use crate::model::IndexId;
 use crate::repo::index_file::IndexedPack;
 
 /// Unfinished files of crashed processes are removed after a day.
-const KEEP_UNFINISHED: Duration = Duration::from_secs(24 * 3600);
+const KEEP_UNFINISHED: Duration = Duration::from_hours(24);
 
 /// Writes a new copy beside the old one. Whatever fails ends the writing, never the loading: each
 /// step gives the writer back, or nothing.
@@ -78,7 +78,10 @@ impl CacheWriter {
             self.write(buffer.get(..count)?)?;
         }
         let copied: [u8; 32] = self.hasher.clone().finalize().into();
-        self.counts = Counts { index_files: 0, ..cached.counts };
+        self.counts = Counts {
+            index_files: 0,
+            ..cached.counts
+        };
         (copied == cached.packs_hash).then_some(self)
     }
 
@@ -120,8 +123,12 @@ impl CacheWriter {
 
 /// Best effort: a leftover costs room and nothing else.
 fn remove_old(folder: &Path, target: &Path) {
-    let Some(stem) = target.file_stem().and_then(|stem| stem.to_str()) else { return };
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Some(stem) = target.file_stem().and_then(|stem| stem.to_str()) else {
+        return;
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let is_ours = name.to_str().is_some_and(|name| {

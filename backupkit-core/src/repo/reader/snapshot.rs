@@ -32,13 +32,20 @@ pub(super) struct OpenSnapshot {
 /// What stands at a path.
 enum Found {
     Root,
-    Node(Node),
+    Node(Box<Node>),
 }
 
 impl OpenSnapshot {
     pub(super) fn new(reader: RepositoryReader, snapshot: &Snapshot) -> Self {
-        let Snapshot { tree, paths, time, .. } = snapshot;
-        Self { reader, tree: *tree, paths: paths.clone(), time: *time }
+        let Snapshot {
+            tree, paths, time, ..
+        } = snapshot;
+        Self {
+            reader,
+            tree: *tree,
+            paths: paths.clone(),
+            time: *time,
+        }
     }
 
     async fn look_up(&self, path: &EntryPath) -> Result<Option<Found>> {
@@ -54,7 +61,7 @@ impl OpenSnapshot {
             };
             let text = read_directory(&self.reader, &above, &tree, []).await?;
             match find_node(&text, name).map_err(|error| directory_error(error, &above))? {
-                Some(node) => found = Found::Node(node),
+                Some(node) => found = Found::Node(Box::new(node)),
                 None => return Ok(None),
             }
             above.push(name);
@@ -72,7 +79,10 @@ impl OpenSnapshot {
                     None => return stream::empty().boxed(),
                 },
                 Ok(None) => {
-                    let error = Error::new(ErrorKind::NotFound, format!("{path} is not in the snapshot"));
+                    let error = Error::new(
+                        ErrorKind::NotFound,
+                        format!("{path} is not in the snapshot"),
+                    );
                     return stream::iter([Err(error)]).boxed();
                 }
                 Err(error) => return stream::iter([Err(error)]).boxed(),
@@ -91,7 +101,12 @@ impl OpenSnapshot {
         let content = &entry.content.0;
         let short = || Error::corrupt("the file", "it has fewer bytes than its size says");
         let length = |id: &BlobId| self.blob_bytes(id);
-        let first = self.reader.0.offsets.find(content, range.start, length)?.ok_or_else(short)?;
+        let first = self
+            .reader
+            .0
+            .offsets
+            .find(content, range.start, length)?
+            .ok_or_else(short)?;
         let mut end = first.offset;
         let mut ids = Vec::new();
         for id in content.iter().skip(first.number) {
@@ -104,7 +119,11 @@ impl OpenSnapshot {
         if end < range.end {
             return Err(short());
         }
-        let fetched = self.reader.fetcher().fetch(BlobKind::Data, ids.iter().copied()).await?;
+        let fetched = self
+            .reader
+            .fetcher()
+            .fetch(BlobKind::Data, ids.iter().copied())
+            .await?;
         let narrow = |bytes: u64| usize::try_from(bytes).map_err(|_| short());
         let mut skip = narrow(range.start - first.offset)?;
         let wanted = narrow(range.end - range.start)?;
@@ -141,7 +160,7 @@ impl SnapshotReader for OpenSnapshot {
                 size_bytes: 0,
                 content: Content::default(),
             },
-            Found::Node(node) => entry_of(node, path.clone()),
+            Found::Node(node) => entry_of(*node, path.clone()),
         }))
     }
 
@@ -158,7 +177,10 @@ impl SnapshotReader for OpenSnapshot {
         if !is_within || range.end - range.start > MAX_READ_BYTES {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                format!("cannot read bytes {range:?} of {}: not within it, or too many", entry.path),
+                format!(
+                    "cannot read bytes {range:?} of {}: not within it, or too many",
+                    entry.path
+                ),
             ));
         }
         if range.is_empty() {
@@ -170,9 +192,18 @@ impl SnapshotReader for OpenSnapshot {
 
     fn stretches(&self, entry: &SnapshotEntry) -> Result<Option<Vec<Stretch>>> {
         let stretch = |id: &BlobId| {
-            Ok(Stretch { bytes: self.blob_bytes(id)?, sha256: *id.as_bytes() })
+            Ok(Stretch {
+                bytes: self.blob_bytes(id)?,
+                sha256: *id.as_bytes(),
+            })
         };
-        entry.content.0.iter().map(stretch).collect::<Result<_>>().map(Some)
+        entry
+            .content
+            .0
+            .iter()
+            .map(stretch)
+            .collect::<Result<_>>()
+            .map(Some)
     }
 }
 
