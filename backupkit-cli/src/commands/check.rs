@@ -1,6 +1,6 @@
 //! `check`.
 
-use backupkit_core::repo::{CheckReport, ReadData};
+use backupkit_core::repo::{CheckOptions, CheckReport, ReadData};
 use backupkit_core::{CheckRequest, Result};
 use serde::Serialize;
 
@@ -22,10 +22,8 @@ pub(super) async fn run(app: &App<'_>, arguments: CheckArguments) -> Result<Exit
     let repository = app.open(&arguments.repository).await?;
     let engine = app.engine_with(&arguments.resources)?;
     let location = format::one_line(&repository.location());
-    let mut request = CheckRequest::new(repository);
-    if let Some(read_data) = arguments.read_data {
-        request = request.with_read_data(read_data);
-    }
+    let read_data = arguments.read_data.unwrap_or_default();
+    let request = CheckRequest::new(repository).with_options(CheckOptions { read_data });
     let report = watch(app, Run::Check, || engine.check(request)).await?;
     for note in &report.notes {
         app.output.note(format::one_line(note));
