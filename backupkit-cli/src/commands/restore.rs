@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backupkit_core::adapters::fs::FsTarget;
-use backupkit_core::model::EntryPath;
+use backupkit_core::model::{EntryKind, EntryPath};
 use backupkit_core::target::{ConflictPolicy, RestoreOptions, Step, StepAction, VerifyLevel};
 use backupkit_core::{RestoreReport, RestoreRequest, Result, VerifyCounts};
 use serde::Serialize;
@@ -73,7 +73,14 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
         drop(sender);
     }
     let show_steps = async {
+        let mut folders_in = None;
         while let Some(step) = steps.recv().await {
+            // Later phases finish the folders that were made in the first.
+            if step.entry.kind == EntryKind::Directory
+                && *folders_in.get_or_insert(step.phase) != step.phase
+            {
+                continue;
+            }
             app.output
                 .detail("step", step_line(&step, &target), &step_record(&step));
         }
