@@ -1,6 +1,7 @@
 //! From the command line to the exit code.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,12 +129,7 @@ impl App<'_> {
                     .identity(self.identity.clone()),
             )
         };
-        let folder = self
-            .options
-            .cache_dir
-            .clone()
-            .or_else(|| self.environment.cache_folder());
-        let Some(folder) = folder else {
+        let Some(folder) = self.cache_folder() else {
             self.output
                 .note("there is no home folder, so indexes are read anew each time");
             return builder().build();
@@ -150,6 +146,18 @@ impl App<'_> {
             }
             result => result,
         }
+    }
+
+    fn cache_folder(&self) -> Option<PathBuf> {
+        self.options
+            .cache_dir
+            .clone()
+            .or_else(|| self.environment.cache_folder())
+    }
+
+    /// The folder for copies of indexes.
+    pub(crate) fn index_folder(&self) -> Option<PathBuf> {
+        Some(self.cache_folder()?.join("index"))
     }
 
     /// As [`Self::engine`], with what the user wants to spend.
@@ -185,7 +193,7 @@ impl App<'_> {
     /// The destination of an address.
     pub(crate) fn destination(&self, address: &OsStr) -> Result<Arc<dyn Destination>> {
         Ok(Arc::new(FsDestination::new(
-            uri::folder(address)?,
+            uri::absolute_folder(address)?,
             self.env.clone(),
         )))
     }

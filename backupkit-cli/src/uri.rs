@@ -62,6 +62,12 @@ pub(crate) fn folder(address: &OsStr) -> Result<PathBuf> {
     }
 }
 
+/// As [`folder`], made absolute, so that messages say which one is meant.
+pub(crate) fn absolute_folder(address: &OsStr) -> Result<PathBuf> {
+    std::path::absolute(folder(address)?)
+        .map_err(|error| Error::io("find the working directory", error))
+}
+
 /// Replaces what stands before `@` in every address of a text.
 pub(crate) fn redact(text: &str) -> String {
     let mut redacted = String::with_capacity(text.len());

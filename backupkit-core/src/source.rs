@@ -243,8 +243,11 @@ pub enum Outcome {
 /// What a source has to tell at the end.
 #[derive(Debug, Clone, Default)]
 pub struct SourceNotes {
-    /// Sentences for people, such as what a view could not guarantee. No secrets.
+    /// Sentences for people about what the snapshot lacks or a view could not guarantee: the run ends
+    /// with warnings. No secrets.
     pub warnings: Vec<String>,
+    /// Sentences that are good to know and no problem, such as what was left out on purpose.
+    pub remarks: Vec<String>,
 }
 
 impl Body {

@@ -214,10 +214,10 @@ mod tests {
                     read_bytes: 0,
                     problems: 99_999,
                 },
-                elapsed: Duration::from_secs(99 * 3600),
+                elapsed: Duration::from_hours(99),
                 percent,
                 read_rate: 1023 << 20,
-                remaining: percent.map(|_| Duration::from_secs(99 * 3600)),
+                remaining: percent.map(|_| Duration::from_hours(99)),
             };
             let [upper, lower] = bar_text("backing up", &reading);
             assert!(upper.len() + 21 <= 80, "{upper}");
@@ -238,7 +238,7 @@ mod tests {
             problems: 1,
         };
         meter.read(Duration::ZERO, Progress::default());
-        let reading = meter.read(Duration::from_secs(60), progress);
+        let reading = meter.read(Duration::from_mins(1), progress);
         assert_eq!(
             line("backing up", &reading),
             "backing up: 25 %, 1.0 GiB of 4.0 GiB, 1,000 of 4,000 entries, reading 0 B/s, \

@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 
-use backupkit_core::model::{EntryPath, Event, Level};
+use backupkit_core::model::{EntryPath, Event, EventKind, Level};
 use backupkit_core::{Env, Error};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use super::format;
 use crate::exit::Exit;
 
 /// An object of a stream: its type and time, then its own fields.
@@ -77,6 +78,18 @@ pub(super) fn message(error: &Error) -> String {
         .join(", ")
 }
 
+/// The sentence of an event, on one line.
+pub(super) fn sentence(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Resumed { entries, bytes } => format!(
+            "continuing where it was interrupted: {} and {} are stored already",
+            format::counted(*entries, "entry", "entries"),
+            format::bytes(*bytes)
+        ),
+        kind => format::one_line(&kind.to_string()),
+    }
+}
+
 /// An event of a run, with its sentence.
 #[derive(Serialize)]
 pub(crate) struct EventRecord<'a> {
@@ -88,7 +101,7 @@ pub(crate) struct EventRecord<'a> {
 impl<'a> EventRecord<'a> {
     pub(crate) fn new(event: &'a Event) -> Self {
         Self {
-            message: event.kind.to_string(),
+            message: sentence(&event.kind),
             event,
         }
     }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::RunContext;
 use super::reading::under_shared_lock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{Event, EventKind, Level, SnapshotId};
 use crate::pipeline::counters::Counters;
@@ -228,6 +228,13 @@ pub(crate) async fn run_restore(
         request.store
     };
     let snapshot = reader.snapshot(request.snapshot).await?;
+    let path = &request.options.path;
+    if snapshot.find(path).await?.is_none() {
+        let message = format!("{path} is not in snapshot {}", request.snapshot.short());
+        return Err(Error::new(ErrorKind::NotFound, message)
+            .with_code("path-not-found")
+            .with_hint("list what is there with `ls`"));
+    }
     let outcomes = Arc::new(Outcomes::default());
     let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
     let session = request

@@ -29,6 +29,9 @@ struct OutputRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_id: Option<String>,
     snapshot: Option<String>,
+    /// What keeps the parts of a paused backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<String>,
     parent: Option<String>,
     added_bytes: u64,
     stored_bytes: u64,
@@ -103,13 +106,13 @@ fn output(app: &App<'_>, opened: &Opened, report: &BackupReport) -> OutputRecord
         tree_blobs,
         ..
     } = *output;
-    let finished = output
-        .snapshot
-        .filter(|_| report.status != RunStatus::Paused);
+    let paused = report.status == RunStatus::Paused;
+    let finished = output.snapshot.filter(|_| !paused);
     OutputRecord {
         repository: output.repository.clone(),
         repository_id: Some(output.repository_id.clone()),
-        snapshot: output.snapshot.map(|id| id.to_string()),
+        snapshot: finished.map(|id| id.to_string()),
+        checkpoint: output.snapshot.filter(|_| paused).map(|id| id.to_string()),
         parent: output.parent.map(|id| id.to_string()),
         added_bytes,
         stored_bytes,
@@ -148,11 +151,7 @@ fn lines(
     }
     for (opened, output) in opened.iter().zip(outputs) {
         let location = format::lossy(opened.folder.as_os_str().as_encoded_bytes());
-        let Some(id) = output
-            .snapshot
-            .as_ref()
-            .filter(|_| status != RunStatus::Paused)
-        else {
+        let Some(id) = &output.snapshot else {
             if output.error.is_some() {
                 lines.push(format!("{location}: no snapshot, it failed"));
             }

@@ -241,9 +241,7 @@ impl SourceView for FsView {
     }
 
     async fn close(&self, _outcome: Outcome) -> Result<SourceNotes> {
-        Ok(SourceNotes {
-            warnings: self.shared.notes.sentences(),
-        })
+        Ok(self.shared.notes.sentences())
     }
 }
 

@@ -386,6 +386,9 @@ fn chunk_groups(lanes: &[Arc<Lane>]) -> Vec<ChunkGroup> {
 async fn close(view: &Arc<dyn SourceView>, outcome: Outcome, run: &RunContext) {
     match view.close(outcome).await {
         Ok(notes) => {
+            for text in notes.remarks {
+                run.events.note(Level::Info, text);
+            }
             for text in notes.warnings {
                 run.events.note(Level::Warning, text);
             }

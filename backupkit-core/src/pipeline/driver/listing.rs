@@ -49,7 +49,11 @@ impl Driver {
             None => {
                 self.listing = None;
                 match self.stage {
-                    Stage::Main => self.main_listed = true,
+                    Stage::Main => {
+                        self.main_listed = true;
+                        // What is listed late is little, and must not keep totals unknown until then.
+                        self.reading.counters.set_listing_done();
+                    }
                     Stage::Late => self.late_listed = true,
                     Stage::Ended => {}
                 }

@@ -253,7 +253,7 @@ async fn excluded_paths_and_sockets_are_left_out_and_named() {
     assert_eq!(lines(&items), ["/t/d/f", "/t/d/", "/t/"]);
     let notes = view.close(Outcome::Completed).await.unwrap();
     assert_eq!(
-        notes.warnings,
+        notes.remarks,
         [
             "left out, because it belongs to the backup itself: /t/d/later, /t/repo",
             "left out, because sockets hold no data: /t/socket"
