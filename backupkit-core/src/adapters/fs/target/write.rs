@@ -23,6 +23,10 @@ use crate::target::{BodyReader, Phase, Step, StepAction, Written};
 
 /// Does a step.
 pub(super) async fn write_step(core: &Arc<Core>, step: &Step, body: BodyReader) -> Result<Written> {
+    if let StepAction::Refuse(why) = &step.action {
+        let message = format!("cannot restore {}: {why}", step.entry.path);
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
     if step.phase == ENTRIES && step.entry.kind == EntryKind::File {
         return write_content(core, step, body).await;
     }
