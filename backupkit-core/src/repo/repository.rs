@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::compress::{Compressor, Decompressor};
 use super::config::Config;
 use super::crypto::{Iv, MasterKey};
+use super::fetch::is_of_stored_bytes;
 use super::key_file::{KdfParams, KeyFile};
 use super::layout::{FileKind, config_key, id_of_name, no_repository};
 use super::snapshot_file::Snapshot;
@@ -17,9 +18,6 @@ use crate::destination::{Destination, ObjectKey};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileTime, KeyId, SnapshotId};
-
-/// The largest plaintext of an index, snapshot or lock that is taken.
-const MAX_UNPACKED_BYTES: usize = 2 << 30;
 
 /// The compression level of files that are not packed; they are few and JSON.
 const UNPACKED_LEVEL: i32 = 3;
@@ -121,13 +119,13 @@ impl Repository {
     ///
     /// # Errors
     /// `NotFound` with code `repository-not-found` if there is none, `WrongPassword` if no key opens
-    /// with the password, `Corrupt` if a file is damaged.
+    /// with the password, `Corrupt` if a file is damaged or the config is gone.
     pub async fn open(
         destination: Arc<dyn Destination>,
         password: &SecretString,
         env: &Env,
     ) -> Result<Self> {
-        if !exists(&*destination, &config_key()?).await? {
+        if !Self::exists(&*destination).await? {
             return Err(no_repository(&destination.location()));
         }
         let (key_id, key) = unlock(&*destination, password).await?;
@@ -138,8 +136,22 @@ impl Repository {
     }
 
     /// Whether there is a repository, so that nobody is asked for a password in vain.
+    ///
+    /// # Errors
+    /// `Corrupt` if there are keys but no config: something is lost, and nothing may be made there.
     pub async fn exists(destination: &dyn Destination) -> Result<bool> {
-        exists(destination, &config_key()?).await
+        if exists(destination, &config_key()?).await? {
+            return Ok(true);
+        }
+        if list_ids(destination, FileKind::Key).await?.is_empty() {
+            return Ok(false);
+        }
+        let location = destination.location();
+        let detail = format!("it is missing, but there are keys at {location}");
+        Err(Error::corrupt("config", detail).with_hint(
+            "put it back from a copy of the repository, or remove the keys if nothing was ever \
+             backed up there",
+        ))
     }
 
     /// The id that the repository got when it was created.
@@ -235,19 +247,33 @@ impl Repository {
     /// # Errors
     /// `Corrupt` naming the snapshot that cannot be read.
     pub async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>> {
+        let (snapshots, damage) = self.readable_snapshots().await?;
+        damage.into_iter().next().map_or(Ok(snapshots), Err)
+    }
+
+    /// Loads all snapshots that can be read, oldest first, and says why the others cannot be.
+    ///
+    /// # Errors
+    /// Those of the destination that are not of one snapshot.
+    pub async fn readable_snapshots(&self) -> Result<(Vec<(SnapshotId, Snapshot)>, Vec<Error>)> {
         use futures::StreamExt as _;
         let ids = self.list(FileKind::Snapshot).await?;
         let concurrency = self.0.destination.capabilities().concurrency.max(1);
-        let mut snapshots: Vec<_> = futures::stream::iter(ids)
-            .map(|id| async move {
-                let snapshot = self.snapshot(SnapshotId::from_bytes(id)).await?;
-                Ok::<_, Error>((SnapshotId::from_bytes(id), snapshot))
-            })
-            .buffer_unordered(concurrency)
-            .try_collect()
-            .await?;
+        let mut loading = futures::stream::iter(ids.into_iter().map(SnapshotId::from_bytes))
+            .map(|id| async move { (id, self.snapshot(id).await) })
+            .buffer_unordered(concurrency);
+        let (mut snapshots, mut damage) = (Vec::new(), Vec::new());
+        while let Some((id, loaded)) = loading.next().await {
+            match loaded {
+                Ok(snapshot) => snapshots.push((id, snapshot)),
+                // A forget beside us may remove a snapshot.
+                Err(error) if error.is(ErrorKind::NotFound) => {}
+                Err(error) if is_of_stored_bytes(&error) => damage.push(error),
+                Err(error) => return Err(error),
+            }
+        }
         snapshots.sort_by_key(|(id, snapshot)| (snapshot.time.timestamp(), *id));
-        Ok(snapshots)
+        Ok((snapshots, damage))
     }
 
     /// Loads one snapshot.
@@ -335,7 +361,24 @@ impl Repository {
         if sha256(sealed) != *id {
             return Err(Error::corrupt(name(), "its bytes do not fit its name"));
         }
-        self.open_file(sealed).map_err(|error| error.while_doing(format!("read {}", name())))
+        self.open_file(kind, sealed).map_err(|error| error.while_doing(format!("read {}", name())))
+    }
+
+    /// Reads a key file and checks it against its name.
+    pub(crate) async fn read_key(&self, id: KeyId) -> Result<()> {
+        read_key(&*self.0.destination, id).await.map(drop)
+    }
+
+    /// Reads the config again.
+    ///
+    /// # Errors
+    /// `NotFound` or `Corrupt` if it is no longer what it was.
+    pub(crate) async fn read_config_again(&self) -> Result<()> {
+        let config = read_config(&*self.0.destination, &self.0.key).await?;
+        if config == self.0.config {
+            return Ok(());
+        }
+        Err(Error::corrupt("config", "it is that of another repository"))
     }
 
     /// Deletes a file.
@@ -343,11 +386,11 @@ impl Repository {
         self.0.destination.delete(&kind.key(id)?).await
     }
 
-    fn open_file(&self, sealed: &[u8]) -> Result<Vec<u8>> {
+    fn open_file(&self, kind: FileKind, sealed: &[u8]) -> Result<Vec<u8>> {
         let plain = self.0.key.open(sealed).map_err(|error| Error::corrupt("the file", error))?;
         match plain.first() {
             Some(b'{' | b'[') => Ok(plain),
-            Some(2) => Decompressor::new()?.decompress_unknown(&plain[1..], MAX_UNPACKED_BYTES),
+            Some(2) => Decompressor::new()?.decompress_unknown(&plain[1..], kind.max_plain_bytes()),
             _ => Err(Error::corrupt("the file", "unknown encoding")),
         }
     }
