@@ -232,16 +232,17 @@ impl Gatherer {
 
     /// Proves that the blobs of a step are known and have as many bytes as its entry.
     fn check_content(&self, item: &Item) -> Result<()> {
+        let entry = &item.step.entry;
+        // A file that says it is empty needs no bytes, so its blobs are looked at all the same.
+        if item.is_settled() || !(item.needs_bytes() || entry.size_bytes == 0) {
+            return Ok(());
+        }
         let mut bytes = 0_u64;
-        for id in item.blob_ids() {
-            let location = self.fetcher.locate(BlobKind::Data, &id)?;
+        for id in entry.content.0.iter() {
+            let location = self.fetcher.locate(BlobKind::Data, id)?;
             bytes = bytes.saturating_add(u64::from(location.content_bytes()));
         }
-        let expected = if item.needs_bytes() {
-            item.step.entry.size_bytes
-        } else {
-            0
-        };
+        let expected = entry.size_bytes;
         if bytes == expected {
             return Ok(());
         }
