@@ -52,6 +52,16 @@ impl FileKind {
             Self::Index => 1 << 30,
         }
     }
+
+    /// The most bytes that one file may have once decompressed.
+    pub(crate) fn max_plain_bytes(self) -> usize {
+        match self {
+            Self::Key | Self::Lock => 1 << 20,
+            Self::Snapshot => 256 << 20,
+            // Old programs joined all index files to one.
+            Self::Index => 2 << 30,
+        }
+    }
 }
 
 /// The key of the config.

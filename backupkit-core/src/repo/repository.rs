@@ -18,9 +18,6 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileTime, KeyId, SnapshotId};
 
-/// The largest plaintext of an index, snapshot or lock that is taken.
-const MAX_UNPACKED_BYTES: usize = 2 << 30;
-
 /// The compression level of files that are not packed; they are few and JSON.
 const UNPACKED_LEVEL: i32 = 3;
 
@@ -375,7 +372,7 @@ impl Repository {
         if sha256(sealed) != *id {
             return Err(Error::corrupt(name(), "its bytes do not fit its name"));
         }
-        self.open_file(sealed)
+        self.open_file(kind, sealed)
             .map_err(|error| error.while_doing(format!("read {}", name())))
     }
 
@@ -384,7 +381,7 @@ impl Repository {
         self.0.destination.delete(&kind.key(id)?).await
     }
 
-    fn open_file(&self, sealed: &[u8]) -> Result<Vec<u8>> {
+    fn open_file(&self, kind: FileKind, sealed: &[u8]) -> Result<Vec<u8>> {
         let plain = self
             .0
             .key
@@ -392,7 +389,7 @@ impl Repository {
             .map_err(|error| Error::corrupt("the file", error))?;
         match plain.first() {
             Some(b'{' | b'[') => Ok(plain),
-            Some(2) => Decompressor::new()?.decompress_unknown(&plain[1..], MAX_UNPACKED_BYTES),
+            Some(2) => Decompressor::new()?.decompress_unknown(&plain[1..], kind.max_plain_bytes()),
             _ => Err(Error::corrupt("the file", "unknown encoding")),
         }
     }
