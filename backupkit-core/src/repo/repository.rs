@@ -130,13 +130,13 @@ impl Repository {
     ///
     /// # Errors
     /// `NotFound` with code `repository-not-found` if there is none, `WrongPassword` if no key opens
-    /// with the password, `Corrupt` if a file is damaged.
+    /// with the password, `Corrupt` if a file is damaged or the config is gone.
     pub async fn open(
         destination: Arc<dyn Destination>,
         password: &SecretString,
         env: &Env,
     ) -> Result<Self> {
-        if !exists(&*destination, &config_key()?).await? {
+        if !Self::exists(&*destination).await? {
             return Err(no_repository(&destination.location()));
         }
         let (key_id, key) = unlock(&*destination, password).await?;
@@ -153,8 +153,22 @@ impl Repository {
     }
 
     /// Whether there is a repository, so that nobody is asked for a password in vain.
+    ///
+    /// # Errors
+    /// `Corrupt` if there are keys but no config: something is lost, and nothing may be made there.
     pub async fn exists(destination: &dyn Destination) -> Result<bool> {
-        exists(destination, &config_key()?).await
+        if exists(destination, &config_key()?).await? {
+            return Ok(true);
+        }
+        if list_ids(destination, FileKind::Key).await?.is_empty() {
+            return Ok(false);
+        }
+        let location = destination.location();
+        let detail = format!("it is missing, but there are keys at {location}");
+        Err(Error::corrupt("config", detail).with_hint(
+            "put it back from a copy of the repository, or remove the keys if nothing was ever \
+             backed up there",
+        ))
     }
 
     /// The id that the repository got when it was created.
@@ -374,6 +388,23 @@ impl Repository {
         }
         self.open_file(kind, sealed)
             .map_err(|error| error.while_doing(format!("read {}", name())))
+    }
+
+    /// Reads a key file and checks it against its name.
+    pub(crate) async fn read_key(&self, id: KeyId) -> Result<()> {
+        read_key(&*self.0.destination, id).await.map(drop)
+    }
+
+    /// Reads the config again.
+    ///
+    /// # Errors
+    /// `NotFound` or `Corrupt` if it is no longer what it was.
+    pub(crate) async fn read_config_again(&self) -> Result<()> {
+        let config = read_config(&*self.0.destination, &self.0.key).await?;
+        if config == self.0.config {
+            return Ok(());
+        }
+        Err(Error::corrupt("config", "it is that of another repository"))
     }
 
     /// Deletes a file.
