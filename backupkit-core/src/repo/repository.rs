@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::compress::{Compressor, Decompressor};
 use super::config::Config;
 use super::crypto::{Iv, MasterKey};
+use super::fetch::is_of_stored_bytes;
 use super::key_file::{KdfParams, KeyFile};
 use super::layout::{FileKind, config_key, id_of_name, no_repository};
 use super::snapshot_file::Snapshot;
@@ -280,19 +281,33 @@ impl Repository {
     /// # Errors
     /// `Corrupt` naming the snapshot that cannot be read.
     pub async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>> {
+        let (snapshots, damage) = self.readable_snapshots().await?;
+        damage.into_iter().next().map_or(Ok(snapshots), Err)
+    }
+
+    /// Loads all snapshots that can be read, oldest first, and says why the others cannot be.
+    ///
+    /// # Errors
+    /// Those of the destination that are not of one snapshot.
+    pub async fn readable_snapshots(&self) -> Result<(Vec<(SnapshotId, Snapshot)>, Vec<Error>)> {
         use futures::StreamExt as _;
         let ids = self.list(FileKind::Snapshot).await?;
         let concurrency = self.0.destination.capabilities().concurrency.max(1);
-        let mut snapshots: Vec<_> = futures::stream::iter(ids)
-            .map(|id| async move {
-                let snapshot = self.snapshot(SnapshotId::from_bytes(id)).await?;
-                Ok::<_, Error>((SnapshotId::from_bytes(id), snapshot))
-            })
-            .buffer_unordered(concurrency)
-            .try_collect()
-            .await?;
+        let mut loading = futures::stream::iter(ids.into_iter().map(SnapshotId::from_bytes))
+            .map(|id| async move { (id, self.snapshot(id).await) })
+            .buffer_unordered(concurrency);
+        let (mut snapshots, mut damage) = (Vec::new(), Vec::new());
+        while let Some((id, loaded)) = loading.next().await {
+            match loaded {
+                Ok(snapshot) => snapshots.push((id, snapshot)),
+                // A forget beside us may remove a snapshot.
+                Err(error) if error.is(ErrorKind::NotFound) => {}
+                Err(error) if is_of_stored_bytes(&error) => damage.push(error),
+                Err(error) => return Err(error),
+            }
+        }
         snapshots.sort_by_key(|(id, snapshot)| (snapshot.time.timestamp(), *id));
-        Ok(snapshots)
+        Ok((snapshots, damage))
     }
 
     /// Loads one snapshot.

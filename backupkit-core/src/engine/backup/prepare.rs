@@ -85,7 +85,11 @@ async fn load(
 ) -> Result<Loaded> {
     let parts = run.engine.parts();
     // Snapshots before the index: what a snapshot names is then in the index.
-    let snapshots = repository.snapshots().await?;
+    let (snapshots, damage) = repository.readable_snapshots().await?;
+    for error in damage {
+        // What is to be stored now needs none of the old ones.
+        run.events.note(Level::Warning, error.report());
+    }
     let cache = parts.settings.cache_folder.as_deref();
     let reader = RepositoryReader::open(repository, &parts.pool, cache).await?;
     let index = reader.fetcher().shared_index();
