@@ -166,4 +166,5 @@ pub(crate) fn narrow(length: usize) -> u32 {
 }
 
 /// Sealed data of the shortest length.
-pub(crate) const SEALED_BYTES: u32 = OVERHEAD as u32;
+pub(crate) const SEALED_BYTES: u32 = 32;
+const _: () = assert!(SEALED_BYTES as usize == OVERHEAD);
