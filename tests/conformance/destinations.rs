@@ -59,9 +59,8 @@ destination_conformance!(retry_destination_over_one_that_fails_often, async || {
     }
     let faulty = Arc::new(FaultDestination::new(memory(), &plan));
     // The waits of all callers move the one clock.
-    let policy = RetryPolicy::new()
-        .with_max_attempts(50)
-        .with_total_time(Duration::from_hours(1_000));
+    let policy =
+        RetryPolicy::new().with_max_attempts(50).with_total_time(Duration::from_hours(1_000));
     let retry = RetryDestination::new(faulty, policy, env());
     DestinationFixture::new(retry)
 });

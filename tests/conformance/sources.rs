@@ -42,9 +42,7 @@ fn memory() -> (MemorySource, SourceFixtureParts) {
     for (name, bytes) in &late {
         source = source.with_late_file(name, bytes.clone());
     }
-    source = source
-        .with_link(&path("a/link"), "x")
-        .with_directory(&path("empty/inner"));
+    source = source.with_link(&path("a/link"), "x").with_directory(&path("empty/inner"));
     (source, SourceFixtureParts { files, late })
 }
 
@@ -99,13 +97,11 @@ source_conformance!(fake_s3, async || {
         files.insert(FakeS3::path(key), bytes);
     }
     let other = bucket.clone();
-    SourceFixture::new(bucket, files)
-        .with_roots([path("bucket")])
-        .with_vanish(move |path| {
-            let names = path.names().skip(1).map(String::from_utf8_lossy);
-            other.remove(&names.collect::<Vec<_>>().join("/"));
-            async {}.boxed()
-        })
+    SourceFixture::new(bucket, files).with_roots([path("bucket")]).with_vanish(move |path| {
+        let names = path.names().skip(1).map(String::from_utf8_lossy);
+        other.remove(&names.collect::<Vec<_>>().join("/"));
+        async {}.boxed()
+    })
 });
 
 source_conformance!(fake_s3_of_many_keys, async || {
@@ -129,15 +125,13 @@ source_conformance!(fake_mongodb, async || {
     let late = server.late_dump(server.oplog_time());
     let other = server.clone();
     let files = server.dump();
-    SourceFixture::new(server, files)
-        .with_late_files(late)
-        .with_vanish(move |path| {
-            let name = |at| String::from_utf8_lossy(path.names().nth(at).unwrap()).into_owned();
-            let collection = name(2);
-            let collection = collection.split('.').next().unwrap();
-            other.drop_collection(&name(1), collection);
-            async {}.boxed()
-        })
+    SourceFixture::new(server, files).with_late_files(late).with_vanish(move |path| {
+        let name = |at| String::from_utf8_lossy(path.names().nth(at).unwrap()).into_owned();
+        let collection = name(2);
+        let collection = collection.split('.').next().unwrap();
+        other.drop_collection(&name(1), collection);
+        async {}.boxed()
+    })
 });
 
 source_conformance!(fake_drive, async || {
@@ -159,22 +153,18 @@ source_conformance!(fake_drive, async || {
         files.insert(id, bytes);
     }
     let files = files.into_iter();
-    let files = files
-        .map(|(id, bytes)| (drive.path(id).unwrap(), bytes))
-        .collect();
+    let files = files.map(|(id, bytes)| (drive.path(id).unwrap(), bytes)).collect();
     let empty = drive.path("f4").unwrap();
     let other = drive.clone();
-    SourceFixture::new(drive, files)
-        .with_empty_directories([empty])
-        .with_vanish(move |path| {
-            for id in ["i1", "i2", "i3", "i4", "i5"] {
-                if other.path(id).as_ref() == Some(&path) {
-                    other.remove(id);
-                    break;
-                }
+    SourceFixture::new(drive, files).with_empty_directories([empty]).with_vanish(move |path| {
+        for id in ["i1", "i2", "i3", "i4", "i5"] {
+            if other.path(id).as_ref() == Some(&path) {
+                other.remove(id);
+                break;
             }
-            async {}.boxed()
-        })
+        }
+        async {}.boxed()
+    })
 });
 
 // Adapters: add one macro call each.

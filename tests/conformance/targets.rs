@@ -54,9 +54,7 @@ target_conformance!(memory_target_in_order, async || {
 
 #[test]
 fn a_dump_is_restored_in_phases_and_published_at_the_end() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let server = FakeMongoDb::new(2);
         for id in 0..5 {

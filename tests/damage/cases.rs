@@ -32,17 +32,12 @@ async fn damage_is_found_and_named_and_never_restored() {
         let mut random = random.fork(&number.to_string());
         let mut objects = scene.objects.clone();
         let harm = Harm::inflict(&mut objects, &scene.kinds, &mut random);
-        *met.entry((harm.kind, format!("{:?}", harm.action)))
-            .or_insert(0) += 1;
+        *met.entry((harm.kind, format!("{:?}", harm.action))).or_insert(0) += 1;
         let destination = MemoryDestination::new();
         destination.replace_objects(objects);
         let scene = Arc::clone(&scene);
         running.spawn(async move {
-            let case = Case {
-                scene: &scene,
-                harm: &harm,
-                objects: destination,
-            };
+            let case = Case { scene: &scene, harm: &harm, objects: destination };
             let result = tokio::time::timeout(MAX_DURATION, case.run()).await;
             let problem = result.unwrap_or_else(|_| Err("it hangs".to_owned())).err();
             problem.map(|problem| format!("case {number}: {harm}: {problem}"))
@@ -58,11 +53,7 @@ async fn damage_is_found_and_named_and_never_restored() {
     let panics = panics.load(Ordering::Relaxed);
     assert_eq!(panics, 0, "something panicked, here or in another test");
     if n_cases >= N_CASES {
-        assert_eq!(
-            met.len(),
-            6 * 8,
-            "not everything befell everything: {met:?}"
-        );
+        assert_eq!(met.len(), 6 * 8, "not everything befell everything: {met:?}");
     }
 }
 
@@ -115,9 +106,9 @@ impl Case<'_> {
 
     async fn check(&self, repository: &Repository) -> Judged {
         match self.scene.check(repository).await {
-            Ok(report) if report.is_clean() => require(self.harm.is_invisible().is_some(), || {
-                "the check is clean".to_owned()
-            }),
+            Ok(report) if report.is_clean() => {
+                require(self.harm.is_invisible().is_some(), || "the check is clean".to_owned())
+            }
             Ok(report) => {
                 let findings = report.findings.iter().map(ToString::to_string);
                 self.require_named(&findings.collect::<Vec<_>>(), true)
@@ -128,12 +119,7 @@ impl Case<'_> {
 
     /// Each damaged object must be named, or at least one where the first error ends everything.
     fn require_named(&self, lines: &[String], all: bool) -> Judged {
-        if self
-            .harm
-            .is_invisible()
-            .or(self.harm.is_nameless())
-            .is_some()
-        {
+        if self.harm.is_invisible().or(self.harm.is_nameless()).is_some() {
             return Ok(());
         }
         let is_named = |key: &&ObjectKey| lines.iter().any(|line| line.contains(key.name()));
@@ -193,16 +179,12 @@ fn judge_restore(result: Result<(RestoreReport, Nodes)>, expected: &Nodes) -> Ju
     let (report, nodes) = match result {
         Ok(restored) => restored,
         Err(error) => {
-            require(!error.is(ErrorKind::Internal), || {
-                format!("the restore fails with {error}")
-            })?;
+            require(!error.is(ErrorKind::Internal), || format!("the restore fails with {error}"))?;
             return Ok(false);
         }
     };
     for (path, node) in &nodes {
-        require(expected.get(path) == Some(node), || {
-            format!("{path} is restored wrongly")
-        })?;
+        require(expected.get(path) == Some(node), || format!("{path} is restored wrongly"))?;
     }
     require(report.created == nodes.len() as u64, || {
         format!("{} nodes, but {report:?}", nodes.len())

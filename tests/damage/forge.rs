@@ -41,15 +41,10 @@ impl Forge {
         let mut first = objects.objects();
         first.retain(|key, _| is_key(key));
         let (key, bytes) = first.pop_first().unwrap();
-        let master = KeyFile::decode(&bytes)
-            .and_then(|file| file.unlock(&PASSWORD.into()))
-            .unwrap();
+        let master =
+            KeyFile::decode(&bytes).and_then(|file| file.unlock(&PASSWORD.into())).unwrap();
         objects.remove_raw(&key).unwrap();
-        let forge = Self {
-            env,
-            objects,
-            master,
-        };
+        let forge = Self { env, objects, master };
         for password in [PASSWORD, OTHER_PASSWORD] {
             forge.put("keys", &forge.key_file(password));
         }

@@ -65,25 +65,14 @@ impl Harm {
         kinds: &BTreeMap<ObjectKey, Kind>,
         random: &mut Random,
     ) -> Self {
-        let all = [
-            Kind::Config,
-            Kind::Key,
-            Kind::Snapshot,
-            Kind::Index,
-            Kind::DataPack,
-            Kind::TreePack,
-        ];
+        let all =
+            [Kind::Config, Kind::Key, Kind::Snapshot, Kind::Index, Kind::DataPack, Kind::TreePack];
         let kind = *random.pick(&all);
         let of_kind: Vec<_> = kinds.iter().filter(|(_, of)| **of == kind).collect();
         let key = random.pick(&of_kind).0.clone();
         let bytes = objects[&key].clone();
         let action = *random.pick(&ACTIONS);
-        let mut harm = Self {
-            kind,
-            action,
-            damaged: vec![key.clone()],
-            detail: String::new(),
-        };
+        let mut harm = Self { kind, action, damaged: vec![key.clone()], detail: String::new() };
         match action {
             Action::FlipBit | Action::Truncate | Action::Extend | Action::Zero => {
                 let (changed, detail) = change(action, &bytes, random);
@@ -93,10 +82,7 @@ impl Harm {
             Action::Delete => drop(objects.remove(&key)),
             Action::Swap | Action::Duplicate => {
                 // There is one config only; it gets the bytes of something else.
-                let of_kind = of_kind
-                    .iter()
-                    .map(|(key, _)| *key)
-                    .filter(|one| **one != key);
+                let of_kind = of_kind.iter().map(|(key, _)| *key).filter(|one| **one != key);
                 let mut others: Vec<_> = of_kind.collect();
                 if others.is_empty() {
                     others = kinds.keys().filter(|one| **one != key).collect();

@@ -44,11 +44,7 @@ impl Folders {
         let mut outside = names(self.outer.path());
         outside.remove("root");
         assert_eq!(outside, BTreeSet::from(["neighbour".to_owned()]));
-        if self.root().exists() {
-            names(&self.root())
-        } else {
-            BTreeSet::new()
-        }
+        if self.root().exists() { names(&self.root()) } else { BTreeSet::new() }
     }
 }
 
@@ -62,13 +58,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
 async fn findings(forge: &Forge) -> Vec<String> {
     let repository = forge.open().await.unwrap();
     let report = check(&engine(&forge.env), &repository).await.unwrap();
-    assert!(
-        forge
-            .objects
-            .objects()
-            .keys()
-            .all(|key| !key.as_str().starts_with("locks/"))
-    );
+    assert!(forge.objects.objects().keys().all(|key| !key.as_str().starts_with("locks/")));
     report.findings.iter().map(ToString::to_string).collect()
 }
 
@@ -116,17 +106,8 @@ fn assert_memory_was_bounded() {}
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_no_file_may_have_are_found_and_not_restored() {
     let long = vec![b'n'; 5000];
-    let bad: [&[u8]; 9] = [
-        b"..",
-        b".",
-        b"",
-        b"/",
-        b"/etc",
-        b"a/b",
-        b"../out",
-        b"nul\0l",
-        b"../../../out",
-    ];
+    let bad: [&[u8]; 9] =
+        [b"..", b".", b"", b"/", b"/etc", b"a/b", b"../out", b"nul\0l", b"../../../out"];
     for name in bad.into_iter().chain([&long[..]]) {
         let forge = Forge::new().await;
         let inner = tree(&[file(b"inner", b"x")]);
@@ -142,11 +123,7 @@ async fn names_that_no_file_may_have_are_found_and_not_restored() {
             let report = restore(&forge, id, &folders).await.unwrap();
             assert!(!report.is_complete(), "{name:?}");
             assert!(report.problem_count > 0);
-            assert_eq!(
-                folders.restored(),
-                BTreeSet::from(["fine".to_owned()]),
-                "{name:?}"
-            );
+            assert_eq!(folders.restored(), BTreeSet::from(["fine".to_owned()]), "{name:?}");
         }
     }
 }
@@ -266,16 +243,10 @@ async fn trees_that_are_missing_are_found_and_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_bomb_size_are_refused_and_do_not_lock_out() {
-    for (n, r, p) in [
-        ("1073741824", "8", "1"),
-        ("32768", "4294967295", "4294967295"),
-    ] {
+    for (n, r, p) in [("1073741824", "8", "1"), ("32768", "4294967295", "4294967295")] {
         let forge = Forge::new().await;
         let json = String::from_utf8(forge.key_file("bomb")).unwrap();
-        let bomb = json.replace(
-            r#""N":16,"r":1,"p":1"#,
-            &format!(r#""N":{n},"r":{r},"p":{p}"#),
-        );
+        let bomb = json.replace(r#""N":16,"r":1,"p":1"#, &format!(r#""N":{n},"r":{r},"p":{p}"#));
         assert_ne!(bomb, json);
         let id = forge.put("keys", bomb.as_bytes());
         // The other key opens still.
@@ -283,10 +254,7 @@ async fn keys_of_bomb_size_are_refused_and_do_not_lock_out() {
         remove_keys_but(&forge, &id);
         let error = forge.open().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        assert_told(
-            &[error.report()],
-            "takes more memory or time than is allowed",
-        );
+        assert_told(&[error.report()], "takes more memory or time than is allowed");
         assert_told(&[error.report()], &id.to_string());
     }
     assert_memory_was_bounded();
@@ -331,11 +299,9 @@ async fn lengths_of_bomb_size_in_an_index_are_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trees_of_bomb_size_in_an_index_are_found() {
-    for (sealed_bytes, plain_bytes) in [
-        (u32::MAX - 100, None),
-        (1 << 30, None),
-        (SEALED_BYTES + 7, Some(u32::MAX)),
-    ] {
+    for (sealed_bytes, plain_bytes) in
+        [(u32::MAX - 100, None), (1 << 30, None), (SEALED_BYTES + 7, Some(u32::MAX))]
+    {
         let forge = Forge::new().await;
         let root = tree(&[]);
         let mut trees = forge.pack(&[(BlobKind::Tree, root.clone())]);
@@ -386,11 +352,7 @@ async fn lengths_of_bomb_size_in_a_header_are_found() {
         plain_bytes: None,
     };
     for (sealed_bytes, plain_bytes) in [(u32::MAX - 1000, None), (1 << 30, Some(u32::MAX))] {
-        let lie = PackedBlob {
-            sealed_bytes,
-            plain_bytes,
-            ..honest
-        };
+        let lie = PackedBlob { sealed_bytes, plain_bytes, ..honest };
         let pack = forge.close_pack(sealed.clone(), vec![lie]);
         let (id, blobs) = (pack.id, vec![honest]);
         forge.index(&[IndexedPack { id, blobs }]);
@@ -418,10 +380,7 @@ fn zstd_claim() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_files_that_blow_up_are_refused() {
     // No index blows up here: one of 2 GiB is taken, as old programs made them.
-    let bombs = [
-        (zstd_bomb(8), &["snapshots"][..]),
-        (zstd_claim(), &["snapshots", "index"][..]),
-    ];
+    let bombs = [(zstd_bomb(8), &["snapshots"][..]), (zstd_claim(), &["snapshots", "index"][..])];
     for (bomb, folders) in bombs {
         let mut plain = vec![2];
         plain.extend(bomb);
@@ -445,11 +404,7 @@ async fn compressed_files_that_blow_up_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_blobs_that_blow_up_are_not_restored() {
-    for (bomb, plain_bytes) in [
-        (zstd_bomb(40), 100),
-        (zstd_bomb(1), 1000),
-        (zstd_claim(), 4),
-    ] {
+    for (bomb, plain_bytes) in [(zstd_bomb(40), 100), (zstd_bomb(1), 1000), (zstd_claim(), 4)] {
         let forge = Forge::new().await;
         let sealed = forge.seal(&bomb);
         let blob = PackedBlob {

@@ -77,16 +77,7 @@ impl Scene {
             let found = kinds.values().filter(|one| **one == kind).count();
             assert_eq!(found, count, "{kind:?}");
         }
-        Self {
-            engine,
-            env: forge.env,
-            objects,
-            kinds,
-            latest,
-            latest_nodes,
-            source,
-            next_nodes,
-        }
+        Self { engine, env: forge.env, objects, kinds, latest, latest_nodes, source, next_nodes }
     }
 
     /// Opens objects as a repository.
@@ -167,9 +158,7 @@ fn kinds(forge: &Forge, objects: &Objects) -> BTreeMap<ObjectKey, Kind> {
         if kind == Kind::Index {
             let plain = forge.master.open(sealed).unwrap();
             let mut decompressor = Decompressor::new().unwrap();
-            let json = decompressor
-                .decompress_unknown(&plain[1..], 1 << 20)
-                .unwrap();
+            let json = decompressor.decompress_unknown(&plain[1..], 1 << 20).unwrap();
             let note = |pack: index_file::IndexedPack| {
                 pack_kinds.insert(pack.id.to_string(), pack.blobs[0].kind);
                 Ok(())
@@ -177,10 +166,7 @@ fn kinds(forge: &Forge, objects: &Objects) -> BTreeMap<ObjectKey, Kind> {
             index_file::decode(&json, note).unwrap();
         }
     }
-    for key in objects
-        .keys()
-        .filter(|key| key.as_str().starts_with("data/"))
-    {
+    for key in objects.keys().filter(|key| key.as_str().starts_with("data/")) {
         let kind = match pack_kinds[key.name()] {
             BlobKind::Data => Kind::DataPack,
             BlobKind::Tree => Kind::TreePack,

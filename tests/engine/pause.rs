@@ -18,10 +18,7 @@ fn source() -> MemorySource {
         .with_late_file(&path("late"), random(3, 2 << 20));
     for number in 0..500 {
         let file = path(&format!("data/small/{}/{number}", number % 7));
-        source = source.with_file(
-            &file,
-            random(1000 + number, 1 + (number as usize * 97) % 9000),
-        );
+        source = source.with_file(&file, random(1000 + number, 1 + (number as usize * 97) % 9000));
     }
     source
 }
@@ -57,26 +54,15 @@ async fn a_paused_backup_goes_on_and_makes_the_same_tree() {
         run.pause();
         point.release();
         let report = run.wait().await.unwrap();
-        assert_eq!(
-            report.status,
-            RunStatus::Paused,
-            "{entry} at {offset}: {report:#?}"
-        );
+        assert_eq!(report.status, RunStatus::Paused, "{entry} at {offset}: {report:#?}");
         assert_eq!(checkpoints(&repository).await, 1, "{entry} at {offset}");
         let report = scene.back_up(&source, &[repository.clone()]).await;
-        assert_eq!(
-            latest_tree(&repository).await,
-            expected,
-            "{entry} at {offset}"
-        );
+        assert_eq!(latest_tree(&repository).await, expected, "{entry} at {offset}");
         assert_eq!(checkpoints(&repository).await, 0, "{entry} at {offset}");
         // The open chunk and the ranges in flight of each unfinished entry, and nothing more.
         let total = report.summary.total_bytes;
         let repeated = source.bytes_read().saturating_sub(total);
-        assert!(
-            repeated <= 2 * 24 * MIB,
-            "{entry} at {offset}: {repeated} bytes read again"
-        );
+        assert!(repeated <= 2 * 24 * MIB, "{entry} at {offset}: {repeated} bytes read again");
     }
 }
 
@@ -105,10 +91,7 @@ async fn a_backup_may_pause_again_and_again() {
         waiting.await.unwrap();
     }
     scene.back_up(&source, &[repository.clone()]).await;
-    assert_eq!(
-        latest_tree(&repository).await,
-        latest_tree(&undisturbed).await
-    );
+    assert_eq!(latest_tree(&repository).await, latest_tree(&undisturbed).await);
     assert_eq!(checkpoints(&repository).await, 0);
 }
 
@@ -136,11 +119,5 @@ async fn a_cancelled_backup_leaves_no_snapshot_and_no_lock() {
     let error = run.wait().await.unwrap_err();
     assert_eq!(error.kind(), backupkit::ErrorKind::Cancelled);
     assert!(repository.snapshots().await.unwrap().is_empty());
-    assert!(
-        repository
-            .locks(scene.engine.instance())
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(repository.locks(scene.engine.instance()).await.unwrap().is_empty());
 }

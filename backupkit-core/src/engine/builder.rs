@@ -46,10 +46,7 @@ impl Default for EngineBuilder {
             env: Env::system(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             level: DEFAULT_LEVEL,
-            identity: Identity {
-                hostname: "localhost".to_owned(),
-                ..Identity::default()
-            },
+            identity: Identity { hostname: "localhost".to_owned(), ..Identity::default() },
             instance_folder: None,
             settings: Settings {
                 memory_bytes: DEFAULT_MEMORY_BYTES,

@@ -138,12 +138,7 @@ async fn check_all(run: &CheckRun, options: CheckOptions) -> Result<CheckReport>
 async fn load_snapshots(run: &CheckRun, findings: &Findings) -> Result<Vec<(SnapshotId, BlobId)>> {
     use futures::StreamExt as _;
     let ids = run.repository.list(FileKind::Snapshot).await?;
-    let concurrency = run
-        .repository
-        .destination()
-        .capabilities()
-        .concurrency
-        .max(1);
+    let concurrency = run.repository.destination().capabilities().concurrency.max(1);
     let mut loaded = futures::stream::iter(ids.into_iter().map(SnapshotId::from_bytes))
         .map(|id| async move { (id, run.repository.snapshot(id).await) })
         .buffer_unordered(concurrency);

@@ -92,10 +92,7 @@ pub(crate) fn id_of_name(name: &str) -> Option<[u8; 32]> {
 
 /// The error for a place without a repository.
 pub(crate) fn no_repository(location: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("there is no repository at {location}"),
-    )
-    .with_code("repository-not-found")
-    .with_hint("check the location, or create the repository with --init")
+    Error::new(ErrorKind::NotFound, format!("there is no repository at {location}"))
+        .with_code("repository-not-found")
+        .with_hint("check the location, or create the repository with --init")
 }

@@ -89,18 +89,12 @@ impl Repository {
             if !list_ids(&*destination, kind).await?.is_empty() {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
-                    format!(
-                        "{location} has {}s of a repository but no config",
-                        kind.noun()
-                    ),
+                    format!("{location} has {}s of a repository but no config", kind.noun()),
                 )
                 .with_hint("restore the config, or choose an empty location"));
             }
         }
-        let shared = options
-            .polynomial_of
-            .as_ref()
-            .map(|other| other.0.config.chunker_polynomial);
+        let shared = options.polynomial_of.as_ref().map(|other| other.0.config.chunker_polynomial);
         let config = Config::generate(env, shared)?;
         let key = Arc::new(MasterKey::generate(env)?);
         let key_id = save_key(&destination, &key, password, &options.owner, env).await?;
@@ -118,13 +112,7 @@ impl Repository {
             ));
         }
         let env = env.clone();
-        Ok(Self(Arc::new(Inner {
-            destination,
-            env,
-            key,
-            key_id,
-            config: kept,
-        })))
+        Ok(Self(Arc::new(Inner { destination, env, key, key_id, config: kept })))
     }
 
     /// Opens a repository.
@@ -144,13 +132,7 @@ impl Repository {
         let key = Arc::new(key);
         let config = read_config(&*destination, &key).await?;
         let env = env.clone();
-        Ok(Self(Arc::new(Inner {
-            destination,
-            env,
-            key,
-            key_id,
-            config,
-        })))
+        Ok(Self(Arc::new(Inner { destination, env, key, key_id, config })))
     }
 
     /// Whether there is a repository, so that nobody is asked for a password in vain.
@@ -207,14 +189,7 @@ impl Repository {
     /// Adds a key that opens the repository with another password.
     pub async fn add_key(&self, password: &SecretString, owner: &KeyOwner) -> Result<KeyId> {
         refuse_empty(password)?;
-        save_key(
-            &self.0.destination,
-            &self.0.key,
-            password,
-            owner,
-            &self.0.env,
-        )
-        .await
+        save_key(&self.0.destination, &self.0.key, password, owner, &self.0.env).await
     }
 
     /// Lists the keys.
@@ -225,10 +200,7 @@ impl Repository {
             let file = read_key(&*self.0.destination, id).await?;
             keys.push(KeyInfo {
                 id,
-                owner: KeyOwner {
-                    username: file.username,
-                    hostname: file.hostname,
-                },
+                owner: KeyOwner { username: file.username, hostname: file.hostname },
                 created: file.created,
                 current: id == self.0.key_id,
             });
@@ -251,10 +223,7 @@ impl Repository {
         }
         let key = FileKind::Key.key(id.as_bytes())?;
         if !exists(&*self.0.destination, &key).await? {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("there is no key {id}"),
-            ));
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no key {id}")));
         }
         self.0.destination.delete(&key).await
     }
@@ -269,10 +238,7 @@ impl Repository {
         let id = self.add_key(password, owner).await?;
         let file = read_key(&*self.0.destination, id).await?;
         unlock_file(file, password.clone()).await?;
-        self.0
-            .destination
-            .delete(&FileKind::Key.key(self.0.key_id.as_bytes())?)
-            .await?;
+        self.0.destination.delete(&FileKind::Key.key(self.0.key_id.as_bytes())?).await?;
         Ok(id)
     }
 
@@ -322,12 +288,9 @@ impl Repository {
     /// `NotFound` if there is none, `InvalidInput` if the digits fit several.
     pub async fn find_snapshot(&self, name: &str) -> Result<(SnapshotId, Snapshot)> {
         let not_found = || {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("there is no snapshot {name:?}"),
-            )
-            .with_code("snapshot-not-found")
-            .with_hint("list them with `backupkit snapshots`")
+            Error::new(ErrorKind::NotFound, format!("there is no snapshot {name:?}"))
+                .with_code("snapshot-not-found")
+                .with_hint("list them with `backupkit snapshots`")
         };
         if name == "latest" {
             // Checkpoints are not backups; their time is 1970, but they may be all there is.
@@ -372,10 +335,7 @@ impl Repository {
     /// Creates a file under the SHA-256 of its sealed bytes, which it returns.
     pub(crate) async fn create_sealed(&self, kind: FileKind, sealed: Bytes) -> Result<[u8; 32]> {
         let id = sha256(&sealed);
-        self.0
-            .destination
-            .create(&kind.key(&id)?, sealed.into())
-            .await?;
+        self.0.destination.create(&kind.key(&id)?, sealed.into()).await?;
         Ok(id)
     }
 
@@ -401,8 +361,7 @@ impl Repository {
         if sha256(sealed) != *id {
             return Err(Error::corrupt(name(), "its bytes do not fit its name"));
         }
-        self.open_file(kind, sealed)
-            .map_err(|error| error.while_doing(format!("read {}", name())))
+        self.open_file(kind, sealed).map_err(|error| error.while_doing(format!("read {}", name())))
     }
 
     /// Reads a key file and checks it against its name.
@@ -428,11 +387,7 @@ impl Repository {
     }
 
     fn open_file(&self, kind: FileKind, sealed: &[u8]) -> Result<Vec<u8>> {
-        let plain = self
-            .0
-            .key
-            .open(sealed)
-            .map_err(|error| Error::corrupt("the file", error))?;
+        let plain = self.0.key.open(sealed).map_err(|error| Error::corrupt("the file", error))?;
         match plain.first() {
             Some(b'{' | b'[') => Ok(plain),
             Some(2) => Decompressor::new()?.decompress_unknown(&plain[1..], kind.max_plain_bytes()),
@@ -466,11 +421,8 @@ pub(crate) async fn exists(destination: &dyn Destination, key: &ObjectKey) -> Re
 
 fn refuse_empty(password: &SecretString) -> Result<()> {
     if password.expose_secret().is_empty() {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "an empty password protects nothing",
-        )
-        .with_hint("give one with BACKUPKIT_PASSWORD"));
+        return Err(Error::new(ErrorKind::InvalidInput, "an empty password protects nothing")
+            .with_hint("give one with BACKUPKIT_PASSWORD"));
     }
     Ok(())
 }
@@ -486,19 +438,14 @@ async fn list_ids(destination: &dyn Destination, kind: FileKind) -> Result<Vec<[
 async fn read_capped(destination: &dyn Destination, key: &ObjectKey, cap: u64) -> Result<Bytes> {
     let size = destination.stat(key).await?.size_bytes;
     if size > cap {
-        return Err(Error::corrupt(
-            key,
-            format!("{size} bytes are more than such a file has"),
-        ));
+        return Err(Error::corrupt(key, format!("{size} bytes are more than such a file has")));
     }
     destination.get(key, None).await
 }
 
 async fn read_config(destination: &dyn Destination, key: &MasterKey) -> Result<Config> {
     let sealed = read_capped(destination, &config_key()?, 1 << 20).await?;
-    let json = key
-        .open(&sealed)
-        .map_err(|error| Error::corrupt("config", error))?;
+    let json = key.open(&sealed).map_err(|error| Error::corrupt("config", error))?;
     Config::decode(&json)
 }
 
@@ -506,10 +453,7 @@ async fn read_key(destination: &dyn Destination, id: KeyId) -> Result<KeyFile> {
     let key = FileKind::Key.key(id.as_bytes())?;
     let bytes = read_capped(destination, &key, FileKind::Key.max_bytes()).await?;
     if sha256(&bytes) != *id.as_bytes() {
-        return Err(Error::corrupt(
-            format!("key {id}"),
-            "its bytes do not fit its name",
-        ));
+        return Err(Error::corrupt(format!("key {id}"), "its bytes do not fit its name"));
     }
     KeyFile::decode(&bytes).map_err(|error| error.while_doing(format!("read key {id}")))
 }
@@ -540,10 +484,9 @@ async fn unlock(
     }
     match damage {
         Some(error) => Err(error),
-        None if tried == 0 => Err(Error::corrupt(
-            format!("the repository at {location}"),
-            "it has no keys",
-        )),
+        None if tried == 0 => {
+            Err(Error::corrupt(format!("the repository at {location}"), "it has no keys"))
+        }
         None => Err(Error::new(
             ErrorKind::WrongPassword,
             format!("the password does not open the repository at {location}"),
@@ -563,31 +506,17 @@ async fn save_key(
     owner: &KeyOwner,
     env: &Env,
 ) -> Result<KeyId> {
-    let (key, password, owner, own_env) = (
-        Arc::clone(key),
-        password.clone(),
-        owner.clone(),
-        env.clone(),
-    );
+    let (key, password, owner, own_env) =
+        (Arc::clone(key), password.clone(), owner.clone(), env.clone());
     let bytes = blocking(move || {
         let created = FileTime::from_timestamp(own_env.now(), own_env.time_zone());
         let (user, host) = (owner.username.as_str(), owner.hostname.as_str());
-        KeyFile::create(
-            &key,
-            &password,
-            KdfParams::default(),
-            user,
-            host,
-            created,
-            &own_env,
-        )?
-        .encode()
+        KeyFile::create(&key, &password, KdfParams::default(), user, host, created, &own_env)?
+            .encode()
     })
     .await?;
     let id = KeyId::of(&bytes);
-    destination
-        .create(&FileKind::Key.key(id.as_bytes())?, bytes.into())
-        .await?;
+    destination.create(&FileKind::Key.key(id.as_bytes())?, bytes.into()).await?;
     Ok(id)
 }
 
@@ -595,9 +524,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "a blocking task of the engine panicked",
-        ))
+        Err(Error::new(ErrorKind::Internal, "a blocking task of the engine panicked"))
     })
 }

@@ -165,11 +165,9 @@ impl Gatherer {
     /// Skipped and refused steps are done once they are told.
     fn settle(&self, item: &Item) {
         if let StepAction::Refuse(reason) = &item.step.action {
-            self.tools
-                .not_restored(&item.step, reason.clone(), "unsupported");
+            self.tools.not_restored(&item.step, reason.clone(), "unsupported");
         }
-        self.outcomes
-            .set(item.number, Outcome::of(&item.step.action), 0);
+        self.outcomes.set(item.number, Outcome::of(&item.step.action), 0);
         self.tools.counters.add_finished(1);
         self.tools.counters.add_finished_bytes(item.step.bytes);
     }
@@ -223,9 +221,7 @@ impl Gatherer {
         if self.errors_in_a_row > MAX_ERRORS_IN_A_ROW {
             return Err(error);
         }
-        self.tools
-            .events
-            .note(crate::model::Level::Error, error.report());
+        self.tools.events.note(crate::model::Level::Error, error.report());
         self.outcomes.add_failure();
         Ok(())
     }
@@ -273,14 +269,7 @@ impl Gatherer {
             is_first: false,
             ..item.clone()
         };
-        (
-            Item {
-                blobs: item.blobs.start..cut,
-                is_last: false,
-                ..item
-            },
-            Some(later),
-        )
+        (Item { blobs: item.blobs.start..cut, is_last: false, ..item }, Some(later))
     }
 }
 
@@ -310,13 +299,7 @@ impl Item {
 
     /// The blobs of this part, in order.
     pub(super) fn blob_ids(&self) -> impl Iterator<Item = crate::model::BlobId> + '_ {
-        let blobs = self
-            .step
-            .entry
-            .content
-            .0
-            .get(self.blobs.clone())
-            .unwrap_or_default();
+        let blobs = self.step.entry.content.0.get(self.blobs.clone()).unwrap_or_default();
         blobs.iter().copied()
     }
 }

@@ -29,13 +29,7 @@ struct Pending {
 
 impl Checkpoints {
     pub(crate) fn new(journal: Arc<dyn RunJournal>, started: FileTime) -> Self {
-        Self {
-            journal,
-            started,
-            last_at: None,
-            last_read_bytes: 0,
-            pending: None,
-        }
+        Self { journal, started, last_at: None, last_read_bytes: 0, pending: None }
     }
 
     /// How often to look whether one is due or durable.

@@ -70,10 +70,7 @@ impl Driver {
                     }
                 }
             }
-            Some(Err(ListError {
-                path: Some(path),
-                error,
-            })) => {
+            Some(Err(ListError { path: Some(path), error })) => {
                 self.tally.files_failed += 1;
                 self.events.entry_failed(&path, &error);
                 Ok(())
@@ -97,11 +94,7 @@ impl Driver {
         }
         self.reading.counters.add_listed_bytes(entry.size_bytes);
         match self.parents.look_up(&entry).await? {
-            Known::Unchanged {
-                content,
-                extended_attributes,
-                size_bytes,
-            } => {
+            Known::Unchanged { content, extended_attributes, size_bytes } => {
                 self.tally.files_unmodified += 1;
                 if entry.metadata.extended_attributes.is_none() {
                     entry.metadata.extended_attributes = extended_attributes;

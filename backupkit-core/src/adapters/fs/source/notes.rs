@@ -43,15 +43,9 @@ impl Notes {
         let mut sentences = Vec::new();
         self.with(|collected| {
             for (counted, what) in [
-                (
-                    &collected.left_out,
-                    "left out, because it belongs to the backup itself",
-                ),
+                (&collected.left_out, "left out, because it belongs to the backup itself"),
                 (&collected.sockets, "left out, because sockets hold no data"),
-                (
-                    &collected.attributes,
-                    "backed up without its extended attributes",
-                ),
+                (&collected.attributes, "backed up without its extended attributes"),
             ] {
                 sentences.extend(counted.sentence(what));
             }
