@@ -1,14 +1,15 @@
 //! From the command line to the exit code.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backupkit_core::adapters::fs::FsDestination;
 use backupkit_core::destination::Destination;
-use backupkit_core::{Engine, EngineBuilder, Identity};
 use backupkit_core::repo::{KeyOwner, Repository};
+use backupkit_core::{Engine, EngineBuilder, Identity};
 use backupkit_core::{Env, Error, ErrorKind, Result};
 use clap::error::ErrorKind as ClapErrorKind;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
@@ -82,7 +83,10 @@ fn parse(environment: &Environment) -> std::result::Result<Cli, clap::Error> {
 /// Prints help, the version, or why the command line is wrong.
 fn refuse(environment: &Environment, env: Env, error: &clap::Error) -> Exit {
     let is_json = has_flag(environment, "--json") || has_flag(environment, "--ndjson");
-    if error.use_stderr() && is_json && error.kind() != ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if error.use_stderr()
+        && is_json
+        && error.kind() != ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
         let text = uri::redact(&error.render().to_string());
         let message = text.strip_prefix("error: ").unwrap_or(&text);
         let message = message.lines().next().unwrap_or_default().to_owned();
@@ -110,15 +114,10 @@ fn has_flag(environment: &Environment, flag: &str) -> bool {
 
 impl App<'_> {
     /// Builds an engine. Without a usable cache folder it does without, and says so.
-    pub(crate) fn engine(
-        &self,
-        set_up: impl Fn(EngineBuilder) -> EngineBuilder,
-    ) -> Result<Engine> {
-        let builder = || {
-            set_up(Engine::builder().env(self.env.clone()).identity(self.identity.clone()))
-        };
-        let folder = self.options.cache_dir.clone().or_else(|| self.environment.cache_folder());
-        let Some(folder) = folder else {
+    pub(crate) fn engine(&self, set_up: impl Fn(EngineBuilder) -> EngineBuilder) -> Result<Engine> {
+        let builder =
+            || set_up(Engine::builder().env(self.env.clone()).identity(self.identity.clone()));
+        let Some(folder) = self.cache_folder() else {
             self.output.note("there is no home folder, so indexes are read anew each time");
             return builder().build();
         };
@@ -133,6 +132,15 @@ impl App<'_> {
             }
             result => result,
         }
+    }
+
+    fn cache_folder(&self) -> Option<PathBuf> {
+        self.options.cache_dir.clone().or_else(|| self.environment.cache_folder())
+    }
+
+    /// The folder for copies of indexes.
+    pub(crate) fn index_folder(&self) -> Option<PathBuf> {
+        Some(self.cache_folder()?.join("index"))
     }
 
     /// As [`Self::engine`], with what the user wants to spend.
@@ -167,7 +175,7 @@ impl App<'_> {
 
     /// The destination of an address.
     pub(crate) fn destination(&self, address: &OsStr) -> Result<Arc<dyn Destination>> {
-        Ok(Arc::new(FsDestination::new(uri::folder(address)?, self.env.clone())))
+        Ok(Arc::new(FsDestination::new(uri::absolute_folder(address)?, self.env.clone())))
     }
 
     pub(crate) fn key_owner(&self) -> KeyOwner {

@@ -8,6 +8,7 @@ mod snapshot_path;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use backupkit_core::repo::ReadData;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -65,7 +66,7 @@ pub(crate) struct GlobalOptions {
     /// Show no progress
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
-    /// Use no colours (also: `NO_COLOR`)
+    /// Use no colours (also: NO_COLOR)
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
     /// Read the password from this file
@@ -272,11 +273,32 @@ pub(crate) struct CatArguments {
 pub(crate) struct CheckArguments {
     #[command(flatten)]
     pub(crate) repository: RepositoryOption,
-    /// Read and verify every byte
-    #[arg(long)]
-    pub(crate) read_data: bool,
+    /// Read and verify every byte, or with `=2/7` the second of seven parts
+    #[arg(
+        long,
+        value_name = "PART",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all",
+        value_parser = read_data
+    )]
+    pub(crate) read_data: Option<ReadData>,
     #[command(flatten)]
     pub(crate) resources: ResourceOptions,
+}
+
+/// Reads `all` or `2/7`.
+fn read_data(text: &str) -> Result<ReadData, String> {
+    if text == "all" {
+        return Ok(ReadData::All);
+    }
+    let part = text
+        .split_once('/')
+        .and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+    match part {
+        Some((number, of)) if (1..=of).contains(&number) => Ok(ReadData::Part { number, of }),
+        _ => Err("write it as 2/7, with at most 255 parts".to_owned()),
+    }
 }
 
 #[derive(Subcommand)]
@@ -371,6 +393,7 @@ mod tests {
             "ls latest -r r -l --recursive",
             "cat latest:/a -r r",
             "check -r r --read-data --memory 64MiB --threads 2",
+            "check -r r --read-data=2/7",
             "repo init -r r",
             "repo unlock --all -r r",
             "repo key rm abc -r r",

@@ -1,12 +1,12 @@
 //! The commands: parse, one call to the engine, print.
 
 mod backup;
-// mod cat;
-// mod check;
+mod cat;
+mod check;
 mod completions;
-// mod ls;
+mod ls;
 mod repo;
-// mod restore;
+mod restore;
 mod snapshots;
 mod version;
 
@@ -20,11 +20,11 @@ use crate::exit::Exit;
 pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
     match command {
         Command::Backup(arguments) => Box::pin(backup::run(app, arguments)).await,
-        // Command::Restore(arguments) => Box::pin(restore::run(app, arguments)).await,
+        Command::Restore(arguments) => Box::pin(restore::run(app, arguments)).await,
         Command::Snapshots(arguments) => snapshots::run(app, arguments).await,
-        // Command::Ls(arguments) => Box::pin(ls::run(app, arguments)).await,
-        // Command::Cat(arguments) => Box::pin(cat::run(app, arguments)).await,
-        // Command::Check(arguments) => Box::pin(check::run(app, arguments)).await,
+        Command::Ls(arguments) => Box::pin(ls::run(app, arguments)).await,
+        Command::Cat(arguments) => Box::pin(cat::run(app, arguments)).await,
+        Command::Check(arguments) => Box::pin(check::run(app, arguments)).await,
         Command::Repo(command) => match command {
             RepoCommand::Init { repository, polynomial_of } => {
                 repo::init(app, &repository, polynomial_of.as_deref()).await
@@ -43,7 +43,6 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             },
         },
         Command::Completions { shell } => Ok(completions::run(app, shell)),
-        Command::Restore(_) | Command::Ls(_) | Command::Cat(_) | Command::Check(_) => Ok(Exit::Failure),
         Command::Version => Ok(version::run(app)),
     }
 }

@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn users_are_found_by_number() {
-        let users = "root:x:0:0::/root:/bin/sh\nbroken\n::5:\nada:x:1000:1000:Ada:/home/ada:/bin/sh";
+        let users =
+            "root:x:0:0::/root:/bin/sh\nbroken\n::5:\nada:x:1000:1000:Ada:/home/ada:/bin/sh";
         assert_eq!(user_name(users, 1000).as_deref(), Some("ada"));
         assert_eq!(user_name(users, 0).as_deref(), Some("root"));
         assert_eq!(user_name(users, 5), None);

@@ -133,6 +133,15 @@ impl Output {
         }
     }
 
+    /// Prints one of many things besides the document: a line for people, an object of a stream.
+    pub(crate) fn detail(&self, kind: &'static str, text: impl Display, detail: &impl Serialize) {
+        match self.form {
+            Form::Text => self.summary_line(text),
+            Form::Json => {}
+            Form::JsonLines => self.record(kind, detail),
+        }
+    }
+
     /// Ends what [`Self::item`] began.
     pub(crate) fn end_items(&self) {
         if self.form == Form::Json {
@@ -164,7 +173,9 @@ impl Output {
                 self.stderr_line(&format!("{} {text}", self.paint(RED, "error:")));
             }
             Form::Json => {}
-            Form::JsonLines => self.record("error", &ErrorRecord::new(error, Exit::of_error(error))),
+            Form::JsonLines => {
+                self.record("error", &ErrorRecord::new(error, Exit::of_error(error)));
+            }
         }
     }
 
@@ -174,7 +185,7 @@ impl Output {
             self.stream_line(&TypedEvent::new(event));
             return;
         }
-        let text = format::one_line(&event.kind.to_string());
+        let text = record::sentence(&event.kind);
         match event.level {
             Level::Error => {
                 if self.form == Form::Text {
@@ -239,8 +250,12 @@ impl Output {
     }
 
     fn stderr_line(&self, text: &str) {
-        // There is nowhere left to complain if this fails.
-        let print = || drop(writeln!(std::io::stderr(), "{text}"));
+        let print = || {
+            // In the order in which things happened, where both end on one terminal.
+            self.stdout.borrow_mut().flush();
+            // There is nowhere left to complain if this fails.
+            drop(writeln!(std::io::stderr(), "{text}"));
+        };
         match &*self.bar.borrow() {
             Some(bar) => bar.suspend(print),
             None => print(),
@@ -264,7 +279,9 @@ const CYAN: &str = "\x1b[36m";
 fn is_detail(kind: &EventKind) -> bool {
     matches!(
         kind,
-        EventKind::ParentFound { .. } | EventKind::SnapshotCreated { .. } | EventKind::Paused { .. }
+        EventKind::ParentFound { .. }
+            | EventKind::SnapshotCreated { .. }
+            | EventKind::Paused { .. }
     )
 }
 

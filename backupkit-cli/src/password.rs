@@ -59,9 +59,12 @@ impl PasswordFinder<'_> {
         if self.may_prompt {
             return self.prompt();
         }
-        Err(usage(format!("no {} was given, and there is no terminal to ask on", self.purpose.noun()))
-            .with_code("no-password")
-            .with_hint(format!("set {plain}, {file} or {command}")))
+        Err(usage(format!(
+            "no {} was given, and there is no terminal to ask on",
+            self.purpose.noun()
+        ))
+        .with_code("no-password")
+        .with_hint(format!("set {plain}, {file} or {command}")))
     }
 
     fn prompt(&self) -> Result<SecretString> {
@@ -203,7 +206,9 @@ mod tests {
 
     #[test]
     fn empty_and_endless_passwords_are_refused() {
-        for command in ["true", "printf '\\n'", "head -c 70000 /dev/zero | tr '\\0' x", "printf '\\377'"] {
+        for command in
+            ["true", "printf '\\n'", "head -c 70000 /dev/zero | tr '\\0' x", "printf '\\377'"]
+        {
             let environment = Environment::default().with("BACKUPKIT_PASSWORD_COMMAND", command);
             assert_eq!(find(&environment).unwrap_err().code(), "no-password", "{command}");
         }

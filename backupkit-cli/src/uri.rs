@@ -10,8 +10,19 @@ use crate::exit::usage;
 
 /// What other programs write without `//`, such as `s3:https://host/bucket`.
 const SHORT_SCHEMES: [&str; 13] = [
-    "azure", "b2", "gdrive", "gs", "mongodb", "mongodb+srv", "opendal", "rclone", "rest",
-    "rest+https", "s3", "sftp", "swift",
+    "azure",
+    "b2",
+    "gdrive",
+    "gs",
+    "mongodb",
+    "mongodb+srv",
+    "opendal",
+    "rclone",
+    "rest",
+    "rest+https",
+    "s3",
+    "sftp",
+    "swift",
 ];
 
 /// Returns the folder that a plain path, `file:///path` or `local:path` names.
@@ -34,7 +45,9 @@ pub(crate) fn folder(address: &OsStr) -> Result<PathBuf> {
         ))
         .with_hint("if it is a folder, put ./ in front"));
     }
-    let Some((scheme, rest)) = split_scheme(bytes) else { return Ok(PathBuf::from(address)) };
+    let Some((scheme, rest)) = split_scheme(bytes) else {
+        return Ok(PathBuf::from(address));
+    };
     if has_userinfo(bytes) {
         return Err(usage(format!(
             "{} holds credentials, and addresses are shown and logged",
@@ -47,6 +60,12 @@ pub(crate) fn folder(address: &OsStr) -> Result<PathBuf> {
         "local" if !rest.is_empty() => Ok(PathBuf::from(OsStr::from_bytes(rest))),
         scheme => Err(not_built_in(scheme)),
     }
+}
+
+/// As [`folder`], made absolute, so that messages say which one is meant.
+pub(crate) fn absolute_folder(address: &OsStr) -> Result<PathBuf> {
+    std::path::absolute(folder(address)?)
+        .map_err(|error| Error::io("find the working directory", error))
 }
 
 /// Replaces what stands before `@` in every address of a text.
@@ -163,9 +182,20 @@ mod tests {
     #[test]
     fn what_is_not_a_folder_is_refused() {
         for address in [
-            "", "@nas", "s3://bucket/prefix", "s3:https://host/bucket", "sftp:host:/srv", "rest:http://x/",
-            "gdrive://id", "mongodb+srv://host/db", "https://host/", "file://other/srv", "file:///a%2",
-            "file:///a%zz", "file:///a%00", "local:",
+            "",
+            "@nas",
+            "s3://bucket/prefix",
+            "s3:https://host/bucket",
+            "sftp:host:/srv",
+            "rest:http://x/",
+            "gdrive://id",
+            "mongodb+srv://host/db",
+            "https://host/",
+            "file://other/srv",
+            "file:///a%2",
+            "file:///a%zz",
+            "file:///a%00",
+            "local:",
         ] {
             let error = parse(address).unwrap_err();
             assert_eq!(error.code(), "usage", "{address}");
@@ -175,7 +205,9 @@ mod tests {
     #[test]
     fn credentials_are_refused_and_never_repeated() {
         for address in [
-            "rest:https://user:geheim@host/repo", "s3://key:geheim@bucket/x", "sftp://geheim@host/x",
+            "rest:https://user:geheim@host/repo",
+            "s3://key:geheim@bucket/x",
+            "sftp://geheim@host/x",
             "file://geheim@localhost/x",
         ] {
             let error = parse(address).unwrap_err();

@@ -2,6 +2,7 @@
 
 use backupkit_core::RunHandle;
 use backupkit_core::{Error, Result};
+use futures::future::FusedFuture as _;
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::app::App;
@@ -26,6 +27,16 @@ pub(crate) async fn watch<T: Send + 'static>(
     run: Run,
     start: impl FnOnce() -> RunHandle<T>,
 ) -> Result<T> {
+    watch_beside(app, run, start, std::future::ready(())).await
+}
+
+/// As [`watch`], and does something `beside` the run, which ends before this does.
+pub(crate) async fn watch_beside<T: Send + 'static>(
+    app: &App<'_>,
+    run: Run,
+    start: impl FnOnce() -> RunHandle<T>,
+    beside: impl Future<Output = ()>,
+) -> Result<T> {
     // Before the run starts, so that no signal can kill it half way.
     let mut signals = Signals::listen()?;
     let mut handle = start();
@@ -34,12 +45,14 @@ pub(crate) async fn watch<T: Send + 'static>(
     let mut view = ProgressView::start(&app.output, run.doing());
     let mut ticks = control.progress_every(view.interval());
     let mut end = std::pin::pin!(handle.wait());
+    let mut beside = std::pin::pin!(beside.fuse());
     let mut asked = 0_u8;
     let result = loop {
         tokio::select! {
             // What happened is told before the end of it.
             biased;
             Some(event) = events.next() => app.output.event(&event),
+            () = &mut beside => {}
             result = &mut end => break result,
             () = signals.next() => {
                 asked += 1;
@@ -60,6 +73,9 @@ pub(crate) async fn watch<T: Send + 'static>(
             Some(progress) = ticks.next() => view.show(progress),
         }
     };
+    if result.is_ok() && !beside.is_terminated() {
+        beside.await;
+    }
     while let Some(Some(event)) = events.next().now_or_never() {
         app.output.event(&event);
     }

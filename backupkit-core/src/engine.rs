@@ -6,6 +6,7 @@ mod check;
 mod commit;
 mod handle;
 mod origin;
+mod reading;
 mod recover;
 mod restore;
 mod resume;
@@ -70,17 +71,17 @@ impl Engine {
 
     /// Starts a backup of one source into one or more repositories.
     pub fn backup(&self, request: BackupRequest) -> RunHandle<BackupReport> {
-        RunHandle::start(self, |run| backup::run(run, request))
+        RunHandle::start(self, true, |run| backup::run(run, request))
     }
 
     /// Starts a restore.
     pub fn restore(&self, request: RestoreRequest) -> RunHandle<RestoreReport> {
-        RunHandle::start(self, |run| restore::run(run, request))
+        RunHandle::start(self, false, |run| restore::run(run, request))
     }
 
     /// Starts a check of a repository.
     pub fn check(&self, request: CheckRequest) -> RunHandle<CheckReport> {
-        RunHandle::start(self, |run| check::run(run, request))
+        RunHandle::start(self, false, |run| check::run(run, request))
     }
 
     /// This process, as others see it in locks.
@@ -116,8 +117,6 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("settings", &self.0.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("settings", &self.0.settings).finish_non_exhaustive()
     }
 }

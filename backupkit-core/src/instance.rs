@@ -45,10 +45,7 @@ impl Instance {
         let path = folder.join(format!("{id}.lock"));
         let open = || -> std::io::Result<File> {
             std::fs::create_dir_all(folder)?;
-            let file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&path)?;
+            let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
             file.lock()?;
             Ok(file)
         };
@@ -86,10 +83,7 @@ impl Instance {
     /// Notes that a run of this process uses a lock.
     pub(crate) fn hold(&self, id: LockId) -> HeldLock {
         self.held().insert(id);
-        HeldLock {
-            instance: self.clone(),
-            id,
-        }
+        HeldLock { instance: self.clone(), id }
     }
 
     /// Makes others see this process as dead, as after a crash, though it lives on.
@@ -139,9 +133,7 @@ impl Drop for Inner {
         }
         // A clean end leaves nothing; after a crash the file stays and tells so.
         if let Some((folder, _)) = &self.folder {
-            drop(std::fs::remove_file(
-                folder.join(format!("{}.lock", self.id)),
-            ));
+            drop(std::fs::remove_file(folder.join(format!("{}.lock", self.id))));
         }
     }
 }
@@ -149,7 +141,7 @@ impl Drop for Inner {
 const MARK: &str = "/backupkit-";
 
 /// How long the file of a dead instance is kept: as long as its locks may matter.
-const KEEP_DEAD_FILES: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
+const KEEP_DEAD_FILES: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
 fn is_unlocked(path: &Path) -> bool {
     let Ok(file) = OpenOptions::new().write(true).open(path) else {
@@ -167,11 +159,8 @@ fn remove_dead_files(folder: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let age = entry
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .ok()
-            .and_then(|at| at.elapsed().ok());
+        let age =
+            entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age > KEEP_DEAD_FILES) && is_unlocked(&entry.path()) {
             drop(std::fs::remove_file(entry.path()));
         }
@@ -213,11 +202,7 @@ mod tests {
     fn foreign_locks_are_never_called_dead() {
         let folder = tempfile::tempdir().unwrap();
         let ours = Instance::register(folder.path(), &Env::system()).unwrap();
-        for name in [
-            "host",
-            "host/backupkit-../../etc",
-            "host/backupkit-",
-        ] {
+        for name in ["host", "host/backupkit-../../etc", "host/backupkit-"] {
             assert!(!ours.is_dead(LOCK, name), "{name}");
         }
         assert!(!ours.is_dead(LOCK, &format!("host/backupkit-{}", "0".repeat(32))));

@@ -8,7 +8,7 @@ mod path;
 mod time;
 
 pub use entry::{Device, Entry, EntryKind, Fingerprint, Origin};
-pub use event::{Event, EventKind, Level, Progress};
+pub use event::{Event, EventKind, Finding, Level, Progress};
 pub use id::{BlobId, IndexId, KeyId, LockId, PackId, ParseIdError, SnapshotId};
 pub use metadata::{ExtendedAttribute, FileMode, Metadata};
 pub use path::EntryPath;

@@ -7,7 +7,9 @@ pub mod chunker;
 pub mod compress;
 pub mod config;
 pub mod crypto;
+pub(crate) mod fetch;
 pub mod index;
+pub(crate) mod index_cache;
 pub mod index_file;
 mod json;
 pub mod key_file;
@@ -19,6 +21,8 @@ pub(crate) mod node;
 pub mod pack_header;
 pub mod polynomial;
 mod quote;
+pub(crate) mod reader;
+pub(crate) mod recent_blobs;
 pub(crate) mod repository;
 pub(crate) mod snapshot_file;
 pub(crate) mod tree;
@@ -32,6 +36,7 @@ mod fuzz_text;
 #[cfg(test)]
 mod interop_tests;
 
+pub use check::{CheckOptions, CheckReport, ReadData};
 pub use checkpoint_tags::is_checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub use fuzz_text::{fuzz_name, fuzz_snapshot, fuzz_tree};
@@ -41,6 +46,7 @@ pub use lock_file::{
 };
 pub use locks::{LockInfo, LockOwner};
 pub use node::{Node, encode_node};
+pub use reader::{ReaderOptions, RepositoryReader};
 pub use repository::{InitOptions, KeyInfo, KeyOwner, Repository};
 pub use snapshot_file::{Snapshot, SnapshotSummary};
 pub use tree::{MAX_TREE_BYTES, TreeEncoder, TreeNodes, decode_tree, empty_tree};

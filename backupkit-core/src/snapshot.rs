@@ -34,6 +34,24 @@ pub trait SnapshotReader: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Corrupt` if stored bytes are not what was written.
     async fn read(&self, entry: &SnapshotEntry, range: Range<u64>) -> Result<Bytes>;
+
+    /// Length and SHA-256 of the stretches that a file consists of, in order: what a target has can
+    /// be compared with it without reading the file from the repository. `None`: not known.
+    ///
+    /// # Errors
+    /// `Corrupt` if parts of the file are missing.
+    fn stretches(&self, _entry: &SnapshotEntry) -> Result<Option<Vec<Stretch>>> {
+        Ok(None)
+    }
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// The SHA-256 of its bytes.
+    pub sha256: [u8; 32],
 }
 
 /// One thing in a snapshot.

@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use backupkit::destination::{RetryDestination, RetryPolicy};
 use backupkit::model::BlobId;
-use backupkit::testing::{
-    Fault, FaultDestination, FaultPlan, MemorySource, Operation, PausePoint,
-};
+use backupkit::testing::{Fault, FaultDestination, FaultPlan, MemorySource, Operation, PausePoint};
 use backupkit::{Engine, ErrorKind};
 use futures::StreamExt;
 
 use crate::scene::{
-    Rig, Scene, assert_whole, back_up, latest_tree, path, random, small_packs, start,
-    trees,
+    Rig, Scene, assert_whole, back_up, latest_tree, path, random, small_packs, start, trees,
 };
 use crate::scripted::Scripted;
 
@@ -44,10 +41,8 @@ fn later() -> MemorySource {
 /// How a death is planned.
 type Death = fn(&FaultPlan, u64);
 
-const DEATHS: [(&str, Death); 2] = [
-    ("after", FaultPlan::die_after),
-    ("during", FaultPlan::die_during),
-];
+const DEATHS: [(&str, Death); 2] =
+    [("after", FaultPlan::die_after), ("during", FaultPlan::die_during)];
 
 /// Backs up and dies at the `k`-th call of the run. Returns whether it came to that.
 async fn die(scene: &Scene, rig: &Rig, source: &MemorySource, death: Death, k: u64) -> bool {

@@ -10,6 +10,7 @@ use backupkit::testing::{Fault, Operation, PausePoint};
 use backupkit::{BackupRequest, RunStatus};
 
 use crate::scene::{Rig, Scene, assert_whole, back_up, checkpoints, latest_tree, random, start};
+use crate::support;
 
 fn database() -> FakeMongoDb {
     let server = FakeMongoDb::new(4000);
@@ -211,8 +212,7 @@ async fn a_view_that_is_gone_starts_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn very_many_objects_go_through() {
     // `BACKUPKIT_TEST_COUNT=1000000` for the full number.
-    let count = std::env::var("BACKUPKIT_TEST_COUNT").ok();
-    let count = count.and_then(|count| count.parse().ok()).unwrap_or(100_000);
+    let count = u64::from(support::tools::count(100_000)).max(100_000);
     let (scene, bucket) = (Scene::new().await, FakeS3::generated(count, 24));
     let rig = scene.rig().await;
     let repositories = [rig.repository.clone()];

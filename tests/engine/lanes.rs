@@ -1,20 +1,17 @@
 //! Several repositories in one run: each is whole by itself, whatever happens to the others.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backupkit::model::{BlobId, EventKind};
+use backupkit::adapters::fs::FsDestination;
+use backupkit::model::BlobId;
 use backupkit::testing::{Fault, ManualClock, MemorySource, Operation, PausePoint};
 use backupkit::{BackupReport, Env, ErrorKind, RunStatus};
 
-use crate::scene::{
-    Rig, Scene, assert_whole, back_up, checkpoints, latest_tree, path, random, watched,
-};
+use crate::scene::{PASSWORD, Rig, Scene, assert_whole, latest_tree, path, random, trees};
+use crate::support::restic::Restic;
 
-const MIB: u64 = 1 << 20;
-
-fn source() -> MemorySource {
+pub(crate) fn source() -> MemorySource {
     let mut source = MemorySource::new()
         .with_file(&path("data/big"), random(1, 9 << 20))
         .with_stream(&path("data/stream"), random(2, 3 << 20), 60_000)
@@ -33,16 +30,17 @@ fn change(source: &MemorySource, round: u64) {
 }
 
 /// A second repository with the cuts of the scene, or with its own.
-async fn second(scene: &Scene, same_cuts: bool) -> Rig {
-    if same_cuts {
-        scene.rig().await
-    } else {
-        scene.foreign_rig().await
-    }
+pub(crate) async fn second(scene: &Scene, same_cuts: bool) -> Rig {
+    if same_cuts { scene.rig().await } else { scene.foreign_rig().await }
 }
 
 /// The tree that a backup of its own makes, with the cuts of that repository.
-async fn assert_tree_as_alone(scene: &Scene, source: &MemorySource, rig: &Rig, context: &str) {
+pub(crate) async fn assert_tree_as_alone(
+    scene: &Scene,
+    source: &MemorySource,
+    rig: &Rig,
+    context: &str,
+) {
     let tree = latest_tree(&rig.repository).await;
     let objects = rig.memory.objects();
     rig.reset();
@@ -113,6 +111,34 @@ async fn a_parent_that_was_forgotten_and_pruned_in_one_repository_is_read_again_
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_restic_forgot_and_pruned_in_one_repository_is_stored_there_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("repository");
+    let Some(restic) = Restic::find(&scratch.path().join("home"), &folder, PASSWORD) else {
+        return;
+    };
+    let (scene, source) = (Scene::new().await, source());
+    let on_disk = FsDestination::new(&folder, scene.env.clone());
+    let on_disk = scene.repository_in(Arc::new(on_disk)).await;
+    let rig = scene.rig().await;
+    let both = [rig.repository.clone(), on_disk.clone()];
+    for round in 0..3 {
+        change(&source, round);
+        source.set(&path("data/big"), random(50 + round, 5 << 20));
+        scene.back_up(&source, &both).await;
+    }
+    // The parent goes, and with it all that it alone had.
+    let (latest, _) = on_disk.find_snapshot("latest").await.unwrap();
+    restic.forget(&[&latest.to_string()]);
+    restic.prune();
+    assert_eq!(trees(&on_disk).await.len(), 2);
+    scene.back_up(&source, &both).await;
+    assert_eq!(latest_tree(&on_disk).await, latest_tree(&rig.repository).await);
+    assert_whole(&on_disk, "pruned").await;
+    restic.check_read_data();
+}
+
 /// Two repositories, and the trees that backups of their own make in them.
 struct Pair {
     scene: Scene,
@@ -135,13 +161,7 @@ impl Pair {
             scene.back_up(&after, std::slice::from_ref(&rig.repository)).await;
             expected.push(latest_tree(&rig.repository).await);
         }
-        Self {
-            scene,
-            rigs,
-            expected: expected.try_into().unwrap(),
-            same_cuts,
-            big_bytes,
-        }
+        Self { scene, rigs, expected: expected.try_into().unwrap(), same_cuts, big_bytes }
     }
 
     fn move_on(source: &MemorySource, big_bytes: usize) {
@@ -287,141 +307,6 @@ async fn a_repository_that_had_nothing_to_do_for_long_is_not_set_aside() {
     assert_eq!(report.status, RunStatus::Succeeded, "{report:#?}");
 }
 
-/// Pauses a backup into these repositories at a place in the source.
-async fn pause(scene: &Scene, source: &MemorySource, rigs: &[&Rig], at: (&str, u64)) {
-    let point = PausePoint::new();
-    source.pause_at(&path(at.0), at.1, &point);
-    let repositories: Vec<_> = rigs.iter().map(|rig| rig.repository.clone()).collect();
-    let run = scene.start(source, &repositories);
-    point.reached().await;
-    run.pause();
-    point.release();
-    let report = run.wait().await.unwrap();
-    assert_eq!(report.status, RunStatus::Paused, "{report:#?}");
-    for rig in rigs {
-        assert_eq!(checkpoints(&rig.repository).await, 1);
-        assert_whole(&rig.repository, "paused").await;
-    }
-}
-
-fn places() -> [(&'static str, u64); 4] {
-    [
-        ("data/big", 8 * MIB),
-        ("data/stream", 2 * MIB),
-        ("data/small/3/3", 0),
-        ("late", 0),
-    ]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pause_of_two_repositories_goes_on_in_both() {
-    for same_cuts in [true, false] {
-        for place in places() {
-            let (scene, source) = (Scene::new().await, source());
-            let rigs = [scene.rig().await, second(&scene, same_cuts).await];
-            pause(&scene, &source, &[&rigs[0], &rigs[1]], place).await;
-            let both = [rigs[0].repository.clone(), rigs[1].repository.clone()];
-            let (report, events) = watched(scene.start(&source, &both)).await;
-            let context = format!("{place:?}, same cuts: {same_cuts}");
-            assert_eq!(report.unwrap().status, RunStatus::Succeeded, "{context}");
-            assert!(has_resumed(&events), "{context}: {events:#?}");
-            for rig in &rigs {
-                assert_eq!(checkpoints(&rig.repository).await, 0, "{context}");
-                let inventory = assert_whole(&rig.repository, &context).await;
-                assert_eq!(inventory.repeated(), [], "{context}");
-                assert_tree_as_alone(&scene, &source, rig, &context).await;
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_of_other_repositories_is_dropped_and_said_so() {
-    let (scene, source) = (Scene::new().await, source());
-    let rigs = [scene.rig().await, scene.foreign_rig().await, scene.rig().await];
-    let kept: Vec<BTreeMap<_, _>> = {
-        pause(&scene, &source, &[&rigs[0], &rigs[1]], places()[0]).await;
-        rigs.iter().map(|rig| rig.memory.objects()).collect()
-    };
-    // One is missing, another comes instead or besides, or one came back without what it had.
-    for (chosen, emptied) in [
-        (vec![0], None),
-        (vec![1], None),
-        (vec![0, 2], None),
-        (vec![2, 0], None),
-        (vec![2, 1], None),
-        (vec![0, 1, 2], None),
-        (vec![0, 1], Some(0)),
-        (vec![0, 1], Some(1)),
-    ] {
-        for (rig, objects) in rigs.iter().zip(&kept) {
-            rig.memory.replace_objects(objects.clone());
-        }
-        if let Some(number) = emptied {
-            rigs[number].reset();
-        }
-        let context = format!("{chosen:?}, without the content of {emptied:?}");
-        let repositories: Vec<_> = chosen.iter().map(|n| rigs[*n].repository.clone()).collect();
-        let (report, events) = watched(scene.start(&source, &repositories)).await;
-        assert_eq!(report.unwrap().status, RunStatus::Succeeded, "{context}");
-        let dropped = |event: &EventKind| matches!(event, EventKind::CheckpointDropped { .. });
-        assert!(events.iter().any(dropped), "{context}: {events:#?}");
-        for number in &chosen {
-            let rig = &rigs[*number];
-            assert_eq!(checkpoints(&rig.repository).await, 0, "{context}");
-            assert_whole(&rig.repository, &context).await;
-            assert_tree_as_alone(&scene, &source, rig, &context).await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pause_that_one_repository_cannot_keep_goes_on_in_the_other_or_starts_over() {
-    let (scene, source) = (Scene::new().await, source());
-    let rigs = [scene.rig().await, scene.foreign_rig().await];
-    let both = [rigs[0].repository.clone(), rigs[1].repository.clone()];
-    let point = PausePoint::new();
-    source.pause_at(&path("data/big"), 8 * MIB, &point);
-    let full = Fault::fail(ErrorKind::StorageFull).on(Operation::Create);
-    rigs[0].plan.add(full.with_prefix("data/").forever());
-    let run = scene.start(&source, &both);
-    point.reached().await;
-    run.pause();
-    point.release();
-    let report = run.wait().await.unwrap();
-    assert_eq!(report.status, RunStatus::Paused, "{report:#?}");
-    assert!(report.outputs[0].error.is_some() && report.outputs[1].snapshot.is_some());
-    rigs[0].plan.clear();
-    back_up(&scene.process(), &source, &both).await;
-    for rig in &rigs {
-        assert_eq!(checkpoints(&rig.repository).await, 0);
-        assert_whole(&rig.repository, "after a pause of one").await;
-        assert_tree_as_alone(&scene, &source, rig, "after a pause of one").await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pause_that_no_repository_can_keep_is_an_error() {
-    let (scene, source) = (Scene::new().await, source());
-    let rig = scene.rig().await;
-    let point = PausePoint::new();
-    source.pause_at(&path("data/big"), 8 * MIB, &point);
-    let full = Fault::fail(ErrorKind::StorageFull).on(Operation::Create);
-    rig.plan.add(full.with_prefix("snapshots/").forever());
-    let run = scene.start(&source, std::slice::from_ref(&rig.repository));
-    point.reached().await;
-    run.pause();
-    point.release();
-    let error = run.wait().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::StorageFull);
-    assert_eq!(rig.count("locks") + rig.count("snapshots"), 0);
-}
-
-fn has_resumed(events: &[EventKind]) -> bool {
-    let resumed = |event: &EventKind| matches!(event, EventKind::Resumed { .. });
-    events.iter().any(resumed)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_is_renewed_while_it_is_looked_at_is_not_lost() {
     let clock = ManualClock::default();
@@ -444,9 +329,10 @@ async fn a_lock_that_is_renewed_while_it_is_looked_at_is_not_lost() {
     while rig.plan.calls_of(Operation::Delete) == deletes {
         tokio::task::yield_now().await;
     }
-    while before.keys().any(|key| {
-        key.as_str().starts_with("locks/") && rig.memory.objects().contains_key(key)
-    }) {
+    while before
+        .keys()
+        .any(|key| key.as_str().starts_with("locks/") && rig.memory.objects().contains_key(key))
+    {
         tokio::task::yield_now().await;
     }
     looking.release();

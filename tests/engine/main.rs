@@ -5,7 +5,12 @@
 mod crash;
 mod entries;
 mod fakes;
+mod lane_pauses;
 mod lanes;
 mod pause;
 mod scene;
 mod scripted;
+mod stops;
+
+#[path = "../support/lib.rs"]
+mod support;

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backupkit::destination::{
-    Destination, DestinationCapabilities, MemoryDestination, ObjectKey,
-};
+use backupkit::destination::{Destination, DestinationCapabilities, MemoryDestination, ObjectKey};
 use backupkit::model::{BlobId, EntryPath, EventKind};
 use backupkit::repo::{InitOptions, Repository, is_checkpoint};
 use backupkit::source::Source;
@@ -42,19 +40,11 @@ impl Scene {
         let destination = Arc::new(MemoryDestination::new());
         let first =
             Repository::init(destination, &PASSWORD.into(), InitOptions::default(), &env).await;
-        Self {
-            engine,
-            env,
-            first: first.unwrap(),
-            instances,
-        }
+        Self { engine, env, first: first.unwrap(), instances }
     }
 
     /// An engine as another process would have it, with what the builder gets besides.
-    pub(crate) fn engine_with(
-        &self,
-        build: impl FnOnce(EngineBuilder) -> EngineBuilder,
-    ) -> Engine {
+    pub(crate) fn engine_with(&self, build: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Engine {
         build(engine_of(&self.env, &self.instances)).build().unwrap()
     }
 
@@ -69,11 +59,9 @@ impl Scene {
     }
 
     pub(crate) async fn repository_in(&self, destination: Arc<dyn Destination>) -> Repository {
-        let mut options = InitOptions::default();
-        options.polynomial_of = Some(self.first.clone());
-        Repository::init(destination, &PASSWORD.into(), options, &self.env)
-            .await
-            .unwrap()
+        let options =
+            InitOptions { polynomial_of: Some(self.first.clone()), ..InitOptions::default() };
+        Repository::init(destination, &PASSWORD.into(), options, &self.env).await.unwrap()
     }
 
     /// A new repository whose chunks are cut at places of its own.
@@ -82,9 +70,7 @@ impl Scene {
         destination: Arc<dyn Destination>,
     ) -> Repository {
         let options = InitOptions::default();
-        Repository::init(destination, &PASSWORD.into(), options, &self.env)
-            .await
-            .unwrap()
+        Repository::init(destination, &PASSWORD.into(), options, &self.env).await.unwrap()
     }
 
     /// A new repository that fails as planned.
@@ -157,12 +143,7 @@ pub(crate) struct Rig {
 impl Rig {
     fn new(repository: Repository, memory: MemoryDestination, plan: FaultPlan) -> Self {
         let empty = memory.objects();
-        Self {
-            repository,
-            memory,
-            plan,
-            empty,
-        }
+        Self { repository, memory, plan, empty }
     }
 
     /// Takes away all that is stored and planned.
@@ -229,10 +210,7 @@ pub(crate) async fn trees(repository: &Repository) -> Vec<BlobId> {
 /// How many checkpoint snapshots there are.
 pub(crate) async fn checkpoints(repository: &Repository) -> usize {
     let snapshots = repository.snapshots().await.unwrap();
-    snapshots
-        .iter()
-        .filter(|(_, snapshot)| is_checkpoint(snapshot))
-        .count()
+    snapshots.iter().filter(|(_, snapshot)| is_checkpoint(snapshot)).count()
 }
 
 pub(crate) fn path(text: &str) -> EntryPath {
@@ -244,10 +222,7 @@ pub(crate) fn random(seed: u64, len_bytes: usize) -> Vec<u8> {
 }
 
 fn engine_of(env: &Env, instances: &tempfile::TempDir) -> EngineBuilder {
-    Engine::builder()
-        .env(env.clone())
-        .threads(2)
-        .instance_folder(instances.path())
+    Engine::builder().env(env.clone()).threads(2).instance_folder(instances.path())
 }
 
 /// A clock on which short waits are over at once: those between two looks at the locks, and those

@@ -65,9 +65,7 @@ impl Scripted {
 
     pub(crate) fn link(mut self, name: &str) -> Self {
         let mut link = entry(&path(name), 0);
-        link.kind = EntryKind::Symlink {
-            target: b"x".to_vec(),
-        };
+        link.kind = EntryKind::Symlink { target: b"x".to_vec() };
         self.items.push(Item::Entry(link));
         self
     }
@@ -170,10 +168,7 @@ impl SourceView for Scripted {
                         Item::Entry(entry) => ListedItem::Entry(Box::new(entry)),
                         Item::Done(path) => ListedItem::DirDone {
                             path,
-                            metadata: Box::new(Metadata::new(
-                                FileMode::DIRECTORY,
-                                FileTime::EPOCH,
-                            )),
+                            metadata: Box::new(Metadata::new(FileMode::DIRECTORY, FileTime::EPOCH)),
                         },
                         Item::Fails(path, kind) => {
                             let error = Error::new(kind, "scripted");
@@ -197,11 +192,7 @@ impl SourceView for Scripted {
             restless: self.restless,
             memory: Arc::clone(&self.memory),
         };
-        Ok(if self.streams {
-            Body::stream(body)
-        } else {
-            Body::ranged(body)
-        })
+        Ok(if self.streams { Body::stream(body) } else { Body::ranged(body) })
     }
 }
 
@@ -253,11 +244,7 @@ impl RangedBody for ScriptedBody {
     }
 
     async fn finish(&self) -> backupkit::Result<BodyEnd> {
-        Ok(if self.restless {
-            BodyEnd::Changed
-        } else {
-            BodyEnd::Consistent
-        })
+        Ok(if self.restless { BodyEnd::Changed } else { BodyEnd::Consistent })
     }
 }
 

@@ -2,15 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod fixtures;
+mod large;
+
 #[path = "../support/lib.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backupkit::adapters::fs::{FsDestination, FsSource};
+use backupkit::adapters::fs::{FsDestination, FsSource, FsTarget};
 use backupkit::repo::{InitOptions, Repository};
-use backupkit::{BackupReport, BackupRequest, Engine, Env, RunStatus};
+use backupkit::target::VerifyLevel;
+use backupkit::{
+    BackupReport, BackupRequest, CheckRequest, Engine, Env, RestoreRequest, RunStatus,
+};
 use support::compare::{Aspects, assert_same};
 use support::data::{self, Plan};
 use support::restic::Restic;
@@ -32,12 +38,7 @@ impl Scene {
         let env = Env::system().with_time_zone(time_zone);
         let engine = Engine::builder().env(env.clone()).build().unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        Self {
-            scratch,
-            env,
-            engine,
-            zone,
-        }
+        Self { scratch, env, engine, zone }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -46,11 +47,7 @@ impl Scene {
 
     fn restic(&self, repository: &str) -> Option<Restic> {
         let restic = Restic::find(&self.path("home"), &self.path(repository), PASSWORD)?;
-        Some(
-            restic
-                .in_time_zone(self.zone)
-                .in_folder(self.scratch.path()),
-        )
+        Some(restic.in_time_zone(self.zone).in_folder(self.scratch.path()))
     }
 
     fn destination(&self, name: &str) -> Arc<FsDestination> {
@@ -65,9 +62,7 @@ impl Scene {
     }
 
     async fn open(&self, name: &str) -> Repository {
-        Repository::open(self.destination(name), &PASSWORD.into(), &self.env)
-            .await
-            .unwrap()
+        Repository::open(self.destination(name), &PASSWORD.into(), &self.env).await.unwrap()
     }
 
     /// Backs the folder up as `restic backup NAME` in the scratch folder would.
@@ -78,6 +73,23 @@ impl Scene {
         let repositories: Vec<Repository> = repositories.iter().map(|&one| one.clone()).collect();
         let request = BackupRequest::new(Arc::new(source), repositories);
         self.engine.backup(request).wait().await.unwrap()
+    }
+
+    /// Reads and verifies every byte.
+    async fn check(&self, repository: &Repository) {
+        let request = CheckRequest::new(repository.clone()).with_read_data();
+        let report = self.engine.check(request).wait().await.unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+    }
+
+    /// Restores the latest snapshot into a folder and compares it byte by byte.
+    async fn restore(&self, repository: &Repository, folder: &str) {
+        let (snapshot, _) = repository.find_snapshot("latest").await.unwrap();
+        let target = Arc::new(FsTarget::new(self.path(folder), self.env.clone()));
+        let request = RestoreRequest::new(repository.clone(), snapshot, target)
+            .with_verify(Some(VerifyLevel::Bytes));
+        let report = self.engine.restore(request).wait().await.unwrap();
+        assert!(report.is_complete(), "{report:#?}");
     }
 }
 
@@ -102,11 +114,7 @@ async fn restic_checks_restores_and_prunes_what_we_write() {
         restic.check_read_data();
         let target = scene.path("restored");
         restic.restore("latest", &target);
-        assert_same(
-            &scene.path("data"),
-            &restored(&target, "data"),
-            Aspects::ALL,
-        );
+        assert_same(&scene.path("data"), &restored(&target, "data"), Aspects::ALL);
         assert_eq!(restic.snapshots_json().len(), 1);
         data::change(&scene.path("data"), 2);
         assert_succeeded(&scene.back_up("data", &[&repository]).await);
@@ -154,11 +162,37 @@ async fn we_add_no_blob_to_restics_backup_of_the_same_folder() {
         let report = scene.back_up("data", &[&repository]).await;
         assert_succeeded(&report);
         let output = &report.outputs[0];
-        assert_eq!(
-            (output.data_blobs, output.tree_blobs),
-            (0, 0),
-            "{report:#?}"
-        );
+        assert_eq!((output.data_blobs, output.tree_blobs), (0, 0), "{report:#?}");
         restic.check_read_data();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_check_and_restore_what_restic_wrote() {
+    for zone in TIME_ZONES {
+        let scene = Scene::new(zone);
+        let Some(restic) = scene.restic("theirs") else { return };
+        data::create(&scene.path("data"), 5, &Plan::everything());
+        restic.init();
+        restic.backup(&[Path::new("data")]);
+        let repository = scene.open("theirs").await;
+        scene.check(&repository).await;
+        scene.restore(&repository, "restored").await;
+        let restored = scene.path("restored").join("data");
+        assert_same(&scene.path("data"), &restored, Aspects::ALL);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn we_check_and_restore_what_we_wrote() {
+    for zone in TIME_ZONES {
+        let scene = Scene::new(zone);
+        data::create(&scene.path("data"), 6, &Plan::everything());
+        let repository = scene.init("ours").await;
+        assert_succeeded(&scene.back_up("data", &[&repository]).await);
+        scene.check(&repository).await;
+        scene.restore(&repository, "restored").await;
+        let restored = scene.path("restored").join("data");
+        assert_same(&scene.path("data"), &restored, Aspects::ALL);
     }
 }

@@ -23,10 +23,15 @@ impl SnapshotPath {
             None => (bytes, &b""[..]),
         };
         let known = snapshot == b"latest"
-            || (!snapshot.is_empty() && snapshot.len() <= 64 && snapshot.iter().all(u8::is_ascii_hexdigit));
+            || (!snapshot.is_empty()
+                && snapshot.len() <= 64
+                && snapshot.iter().all(u8::is_ascii_hexdigit));
         if !known {
-            return Err(usage(format!("{:?} is not a snapshot", String::from_utf8_lossy(snapshot)))
-                .with_hint("write `latest`, or the first digits of an id that `snapshots` lists"));
+            return Err(usage(format!(
+                "{:?} is not a snapshot",
+                String::from_utf8_lossy(snapshot)
+            ))
+            .with_hint("write `latest`, or the first digits of an id that `snapshots` lists"));
         }
         Ok(Self {
             snapshot: String::from_utf8_lossy(snapshot).to_ascii_lowercase(),
@@ -62,7 +67,11 @@ mod tests {
     #[test]
     fn what_cannot_be_a_snapshot_is_a_wrong_command_line() {
         for text in ["", ":/a", "newest", "./repo", &"a".repeat(65)] {
-            assert_eq!(SnapshotPath::parse(OsStr::new(text)).unwrap_err().code(), "usage", "{text}");
+            assert_eq!(
+                SnapshotPath::parse(OsStr::new(text)).unwrap_err().code(),
+                "usage",
+                "{text}"
+            );
         }
     }
 }

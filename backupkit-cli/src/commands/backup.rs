@@ -1,7 +1,7 @@
 //! `backup`.
 
-mod repositories;
 mod report;
+mod repositories;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -19,9 +19,12 @@ pub(super) async fn run(app: &App<'_>, arguments: CatArguments) -> Result<Exit> 
     match &entry.kind {
         EntryKind::File => {}
         EntryKind::Directory => {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("{} is a directory", wanted.path))
-                .with_code("not-a-file")
-                .with_hint("list it with `ls`, or restore it"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("{} is a directory", wanted.path),
+            )
+            .with_code("not-a-file")
+            .with_hint("list it with `ls`, or restore it"));
         }
         _ => {
             return Err(Error::new(

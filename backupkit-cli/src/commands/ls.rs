@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use backupkit_core::model::{EntryKind, FileMode};
+use backupkit_core::repo::ReaderOptions;
 use backupkit_core::snapshot::{SnapshotEntry, SnapshotReader};
 use backupkit_core::{Error, ErrorKind, Result};
 use futures::TryStreamExt as _;
@@ -67,13 +68,16 @@ pub(super) async fn open(
     wanted: &SnapshotPath,
 ) -> Result<(Arc<dyn SnapshotReader>, SnapshotEntry)> {
     let repository = app.open(option).await?;
-    let engine = app.engine(|builder| builder)?;
     let (id, _) = repository.find_snapshot(&wanted.snapshot).await?;
-    let snapshot = engine.open_snapshot(&repository, id).await?;
+    let options = ReaderOptions { cache_folder: app.index_folder() };
+    let snapshot = repository.reader(options).await?.snapshot(id).await?;
     let entry = snapshot.find(&wanted.path).await?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("{} is not in snapshot {}", wanted.path, id.short()))
-            .with_code("path-not-found")
-            .with_hint("list what is there with `ls`")
+        Error::new(
+            ErrorKind::NotFound,
+            format!("{} is not in snapshot {}", wanted.path, id.short()),
+        )
+        .with_code("path-not-found")
+        .with_hint("list what is there with `ls`")
     })?;
     Ok((snapshot, entry))
 }
@@ -88,19 +92,19 @@ fn long_line(entry: &SnapshotEntry, zone: &TimeZone) -> String {
     let owner = |name: &str, number: u32| {
         if name.is_empty() { number.to_string() } else { format::one_line(name) }
     };
-    let mut line = format!(
-        "{} {:>8} {:>8} {:>11} {} {}",
+    let link = match &entry.kind {
+        EntryKind::Symlink { target } => format!(" -> {}", format::lossy(target)),
+        _ => String::new(),
+    };
+    format!(
+        "{} {:>8} {:>8} {:>10} {} {}{link}",
         mode_text(&entry.kind, metadata.mode),
         owner(&metadata.user, metadata.uid),
         owner(&metadata.group, metadata.gid),
         format::bytes(entry.size_bytes),
         format::time(&metadata.mtime, zone),
         short_line(entry)
-    );
-    if let EntryKind::Symlink { target } = &entry.kind {
-        line.push_str(&format!(" -> {}", format::lossy(target)));
-    }
-    line
+    )
 }
 
 fn record(entry: &SnapshotEntry) -> EntryRecord<'_> {
@@ -152,7 +156,9 @@ fn mode_text(kind: &EntryKind, mode: FileMode) -> String {
     for (shift, special, letters) in
         [(6, 0o4000, ['s', 'S']), (3, 0o2000, ['s', 'S']), (0, 0o1000, ['t', 'T'])]
     {
-        let bit = |bit: u32, letter: char| if bits >> shift & bit != 0 { letter } else { '-' };
+        let bit = |bit: u32, letter: char| {
+            if bits >> shift & bit != 0 { letter } else { '-' }
+        };
         text.push(bit(4, 'r'));
         text.push(bit(2, 'w'));
         text.push(match (bits & special != 0, bits >> shift & 1 != 0) {

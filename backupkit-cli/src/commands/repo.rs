@@ -112,7 +112,10 @@ pub(super) async fn info(app: &App<'_>, option: &RepositoryOption) -> Result<Exi
     });
     app.output.line(format!("Snapshots   {}{newest}", format::count(record.snapshots)));
     if checkpoints > 0 {
-        app.output.line(format!("Paused      {}", format::counted(record.checkpoints, "backup", "backups")));
+        app.output.line(format!(
+            "Paused      {}",
+            format::counted(record.checkpoints, "backup", "backups")
+        ));
     }
     app.output.line(format!("Passwords   {}", format::count(record.keys)));
     app.output.line(format!("Locks       {}", format::count(record.locks.len() as u64)));

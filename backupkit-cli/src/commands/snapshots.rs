@@ -70,6 +70,13 @@ fn table(app: &App<'_>, snapshots: &[(SnapshotId, Snapshot)]) -> Table {
         ("Paths", Align::Left),
     ]);
     for (id, snapshot) in snapshots {
+        if is_checkpoint(snapshot) {
+            let mut row = vec![id.short()];
+            row.resize(5, String::new());
+            row.push("(what an interrupted backup stored)".to_owned());
+            table.row(row);
+            continue;
+        }
         let size = snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed);
         let mut paths = snapshot.paths.iter().map(|path| format::one_line(path));
         table.row([

@@ -59,7 +59,11 @@ pub(crate) fn duration(duration: Duration) -> String {
 pub(crate) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }
 
 /// `2026-11-22 21:01:03` in `zone`.
@@ -99,7 +103,9 @@ pub(crate) fn shell_word(word: &OsStr) -> String {
         return String::from_utf8_lossy(bytes).into_owned();
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        Ok(text) if !text.chars().any(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
         // Any shell can make these from octal numbers.
         _ => {
             let escape = |&byte: &u8| {
@@ -143,9 +149,13 @@ mod tests {
 
     #[test]
     fn durations_get_coarser_as_they_grow() {
-        for (milliseconds, text) in
-            [(0, "0.0 s"), (840, "0.8 s"), (12_300, "12 s"), (185_000, "3 min 05 s"), (7_380_000, "2 h 03 min")]
-        {
+        for (milliseconds, text) in [
+            (0, "0.0 s"),
+            (840, "0.8 s"),
+            (12_300, "12 s"),
+            (185_000, "3 min 05 s"),
+            (7_380_000, "2 h 03 min"),
+        ] {
             assert_eq!(duration(Duration::from_millis(milliseconds)), text);
         }
         assert_eq!(clock(Duration::from_secs(3605)), "1:00:05");

@@ -113,7 +113,9 @@ mod tests {
         let mut meter = Meter::new(Duration::ZERO);
         let mut rate = 0;
         for second in 1..=60 {
-            rate = meter.read(Duration::from_secs(second), progress(second * 1000, 0, false)).read_rate;
+            rate = meter
+                .read(Duration::from_secs(second), progress(second * 1000, 0, false))
+                .read_rate;
         }
         assert!((950..=1050).contains(&rate), "{rate}");
         for second in 61..=120 {

@@ -133,7 +133,9 @@ fn bar_text(doing: &str, reading: &Reading) -> [String; 2] {
             "{percent:2} %  {} of {}{}",
             format::bytes(progress.finished_bytes),
             format::bytes(progress.listed_bytes),
-            reading.remaining.map_or(String::new(), |left| format!("  {} left", format::clock(left))),
+            reading
+                .remaining
+                .map_or(String::new(), |left| format!("  {} left", format::clock(left))),
         ),
         None => format!(
             "{doing}: {} found, {} done",
@@ -198,10 +200,10 @@ mod tests {
                     read_bytes: 0,
                     problems: 99_999,
                 },
-                elapsed: Duration::from_secs(99 * 3600),
+                elapsed: Duration::from_hours(99),
                 percent,
                 read_rate: 1023 << 20,
-                remaining: percent.map(|_| Duration::from_secs(99 * 3600)),
+                remaining: percent.map(|_| Duration::from_hours(99)),
             };
             let [upper, lower] = bar_text("backing up", &reading);
             assert!(upper.len() + 21 <= 80, "{upper}");
@@ -222,7 +224,7 @@ mod tests {
             problems: 1,
         };
         meter.read(Duration::ZERO, Progress::default());
-        let reading = meter.read(Duration::from_secs(60), progress);
+        let reading = meter.read(Duration::from_mins(1), progress);
         assert_eq!(
             line("backing up", &reading),
             "backing up: 25 %, 1.0 GiB of 4.0 GiB, 1,000 of 4,000 entries, reading 0 B/s, \

@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 
-use backupkit_core::model::{EntryPath, Event, Level};
+use backupkit_core::model::{EntryPath, Event, EventKind, Level};
 use backupkit_core::{Env, Error};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use super::format;
 use crate::exit::Exit;
 
 /// An object of a stream: its type and time, then its own fields.
@@ -65,6 +66,18 @@ pub(super) fn message(error: &Error) -> String {
     std::iter::once(error.to_string()).chain(context).collect::<Vec<_>>().join(", ")
 }
 
+/// The sentence of an event, on one line.
+pub(super) fn sentence(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Resumed { entries, bytes } => format!(
+            "continuing where it was interrupted: {} and {} are stored already",
+            format::counted(*entries, "entry", "entries"),
+            format::bytes(*bytes)
+        ),
+        kind => format::one_line(&kind.to_string()),
+    }
+}
+
 /// An event of a run, with its sentence.
 #[derive(Serialize)]
 pub(crate) struct EventRecord<'a> {
@@ -75,7 +88,7 @@ pub(crate) struct EventRecord<'a> {
 
 impl<'a> EventRecord<'a> {
     pub(crate) fn new(event: &'a Event) -> Self {
-        Self { message: event.kind.to_string(), event }
+        Self { message: sentence(&event.kind), event }
     }
 }
 
@@ -111,10 +124,7 @@ impl PathFields {
     pub(crate) fn new(path: &EntryPath) -> Self {
         let is_text = path.names().all(|name| std::str::from_utf8(name).is_ok());
         let joined = || path.names().collect::<Vec<_>>().join(&b'/');
-        Self {
-            path: path.to_string(),
-            path_b64: (!is_text).then(|| STANDARD.encode(joined())),
-        }
+        Self { path: path.to_string(), path_b64: (!is_text).then(|| STANDARD.encode(joined())) }
     }
 }
 

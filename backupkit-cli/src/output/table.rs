@@ -29,12 +29,19 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A column without content says nothing.
         let shown: Vec<bool> = (0..self.columns.len())
-            .map(|column| self.rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty())))
+            .map(|column| {
+                self.rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()))
+            })
             .collect();
-        let heading: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let heading: Vec<String> =
+            self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let rows: Vec<&Vec<String>> = std::iter::once(&heading).chain(&self.rows).collect();
         let width = |column: usize| {
-            rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max().unwrap_or(0)
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| width_of(cell))
+                .max()
+                .unwrap_or(0)
         };
         for (index, row) in rows.iter().enumerate() {
             let mut cells = Vec::with_capacity(self.columns.len());
@@ -68,8 +75,12 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_empty_ones_left_out() {
-        let mut table =
-            Table::new([("id", Align::Left), ("tags", Align::Left), ("size", Align::Right), ("path", Align::Left)]);
+        let mut table = Table::new([
+            ("id", Align::Left),
+            ("tags", Align::Left),
+            ("size", Align::Right),
+            ("path", Align::Left),
+        ]);
         table.row(["a".into(), String::new(), "1 B".into(), "/x".into()]);
         table.row(["bcd".into(), String::new(), "10 MiB".into(), "/y".into()]);
         let text = "id     size  path\na       1 B  /x\nbcd  10 MiB  /y";

@@ -70,13 +70,7 @@ pub(super) async fn commit(
             Ok(()) => {
                 created[lane.number()] = Some(output.snapshot);
                 let (repository, snapshot) = (lane.repository().location(), output.snapshot);
-                run.events.tell(
-                    Level::Info,
-                    EventKind::SnapshotCreated {
-                        repository,
-                        snapshot,
-                    },
-                );
+                run.events.tell(Level::Info, EventKind::SnapshotCreated { repository, snapshot });
             }
             Err(error) => lane.set_aside(error),
         }
@@ -151,9 +145,7 @@ fn snapshot(run: &RunContext, lane: &Lane, commit: &Commit) -> Snapshot {
     snapshot.gid = engine.identity.gid;
     snapshot.tags.clone_from(&commit.tags);
     snapshot.excludes.clone_from(&commit.excludes);
-    snapshot
-        .program_version
-        .clone_from(&engine.settings.program_version);
+    snapshot.program_version.clone_from(&engine.settings.program_version);
     snapshot.summary = Some(SnapshotSummary {
         backup_start: commit.started,
         backup_end: FileTime::from_timestamp(engine.env.now(), engine.env.time_zone()),

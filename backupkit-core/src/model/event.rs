@@ -89,6 +89,34 @@ pub enum EventKind {
         /// What is missing.
         reason: String,
     },
+    /// An entry was not restored.
+    EntryNotRestored {
+        /// Where it stands in the snapshot.
+        #[serde(flatten, serialize_with = "serialize_path")]
+        path: EntryPath,
+        /// Why.
+        reason: String,
+        /// The kind of error.
+        error: &'static str,
+    },
+    /// What the target has is not what was restored.
+    EntryDiffers {
+        /// Where it stands in the snapshot.
+        #[serde(flatten, serialize_with = "serialize_path")]
+        path: EntryPath,
+        /// In what.
+        reason: String,
+    },
+    /// What the target has could not be compared.
+    EntryNotCompared {
+        /// Where it stands in the snapshot.
+        #[serde(flatten, serialize_with = "serialize_path")]
+        path: EntryPath,
+        /// Why.
+        reason: String,
+    },
+    /// A check found damage.
+    Finding(Finding),
     /// A repository takes no part in the rest of the run.
     RepositorySetAside {
         /// Where the repository is.
@@ -129,38 +157,31 @@ impl fmt::Display for EventKind {
                 write!(f, "follows snapshot {}", snapshot.short())
             }
             Self::Resumed { entries, bytes } => {
-                write!(
-                    f,
-                    "goes on after a pause: {entries} entries, {bytes} bytes are stored"
-                )
+                write!(f, "goes on after a pause: {entries} entries, {bytes} bytes are stored")
             }
             Self::CheckpointDropped { reason } => {
                 write!(f, "starts from the beginning: {reason}")
             }
             Self::PacksRecovered { repository, packs } => {
-                write!(
-                    f,
-                    "{packs} packs of a crashed run are used again in {repository}"
-                )
+                write!(f, "{packs} packs of a crashed run are used again in {repository}")
             }
             Self::EntryFailed { path, reason, .. } => write!(f, "not backed up: {path}: {reason}"),
             Self::EntryChanged { path } => {
-                write!(
-                    f,
-                    "changed while it was read, stored as one look gave it: {path}"
-                )
+                write!(f, "changed while it was read, stored as one look gave it: {path}")
             }
             Self::EntryIncomplete { path, reason } => write!(f, "{path}: {reason}"),
-            Self::RepositorySetAside { repository, reason } => {
-                write!(
-                    f,
-                    "{repository} is left out of the rest of the run: {reason}"
-                )
+            Self::EntryNotRestored { path, reason, .. } => {
+                write!(f, "not restored: {path}: {reason}")
             }
-            Self::SnapshotCreated {
-                repository,
-                snapshot,
-            } => {
+            Self::EntryDiffers { path, reason } => write!(f, "differs: {path}: {reason}"),
+            Self::EntryNotCompared { path, reason } => {
+                write!(f, "not compared: {path}: {reason}")
+            }
+            Self::Finding(finding) => write!(f, "{finding}"),
+            Self::RepositorySetAside { repository, reason } => {
+                write!(f, "{repository} is left out of the rest of the run: {reason}")
+            }
+            Self::SnapshotCreated { repository, snapshot } => {
                 write!(f, "snapshot {} created in {repository}", snapshot.short())
             }
             Self::Paused { repository, .. } => {
@@ -169,6 +190,40 @@ impl fmt::Display for EventKind {
             Self::Note { text } => f.write_str(text),
             Self::Missed { events } => write!(f, "{events} messages were not shown"),
         }
+    }
+}
+
+/// Something that a check found to be damaged, or missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What is damaged, such as `pack` and its id.
+    pub object: String,
+    /// In what way.
+    pub problem: String,
+    /// The file or directory that it is about.
+    #[serde(flatten, serialize_with = "serialize_path_if_any")]
+    pub path: Option<EntryPath>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.object)?;
+        if let Some(path) = &self.path {
+            write!(f, ", {path}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde asks for it")]
+fn serialize_path_if_any<S: serde::Serializer>(
+    path: &Option<EntryPath>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeMap as _;
+    match path {
+        Some(path) => serialize_path(path, serializer),
+        None => serializer.serialize_map(Some(0))?.end(),
     }
 }
 

@@ -10,19 +10,21 @@ use crate::token::CancelToken;
 pub(crate) struct Control {
     pause: watch::Sender<bool>,
     cancel: CancelToken,
+    can_rest: bool,
 }
 
 impl Control {
-    pub(crate) fn new() -> Self {
-        Self {
-            pause: watch::Sender::new(false),
-            cancel: CancelToken::new(),
-        }
+    /// Returns the control of a run. One that cannot rest stops when it is asked to.
+    pub(crate) fn new(can_rest: bool) -> Self {
+        Self { pause: watch::Sender::new(false), cancel: CancelToken::new(), can_rest }
     }
 
     /// Asks the reading side to stop; what was read is stored.
     pub(crate) fn pause(&self) {
         self.pause.send_replace(true);
+        if !self.can_rest {
+            self.cancel.cancel();
+        }
     }
 
     /// Whether the gate is closed.

@@ -67,6 +67,8 @@ pub(crate) struct Lane {
     guard: Guard,
     pool: Pool,
     journal: Arc<dyn RunJournal>,
+    /// What the repository had when the run started.
+    base: Arc<Index>,
     state: Mutex<State>,
     packers: Packers,
     /// Packs that are closed and not yet durable.
@@ -79,7 +81,8 @@ pub(crate) struct Lane {
 
 #[derive(Debug)]
 struct State {
-    index: Index,
+    /// What this run added.
+    added: Index,
     in_flight: HashSet<(BlobKind, BlobId)>,
     outstanding: BTreeSet<Ticket>,
     next_ticket: Ticket,
@@ -99,7 +102,7 @@ struct State {
 pub(crate) struct LaneParts {
     pub(crate) number: usize,
     pub(crate) repository: Repository,
-    pub(crate) index: Index,
+    pub(crate) index: Arc<Index>,
     pub(crate) guard: Guard,
     pub(crate) pool: Pool,
     pub(crate) journal: Arc<dyn RunJournal>,
@@ -115,8 +118,9 @@ impl Lane {
             guard: parts.guard,
             pool: parts.pool,
             journal: parts.journal,
+            base: parts.index,
             state: Mutex::new(State {
-                index: parts.index,
+                added: Index::empty(),
                 in_flight: HashSet::new(),
                 outstanding: BTreeSet::new(),
                 next_ticket: 0,
@@ -196,8 +200,11 @@ impl Lane {
         if !self.is_live() {
             return Claim::Known;
         }
+        if self.base.contains(kind, id) {
+            return Claim::Known;
+        }
         let mut state = self.state();
-        if state.index.contains(kind, id) || !state.in_flight.insert((kind, *id)) {
+        if state.added.contains(kind, id) || !state.in_flight.insert((kind, *id)) {
             return Claim::Known;
         }
         let ticket = state.next_ticket;
@@ -208,13 +215,16 @@ impl Lane {
 
     /// Whether a blob is stored or under way.
     pub(crate) fn knows(&self, kind: BlobKind, id: &BlobId) -> bool {
+        if self.base.contains(kind, id) {
+            return true;
+        }
         let state = self.state();
-        state.index.contains(kind, id) || state.in_flight.contains(&(kind, *id))
+        state.added.contains(kind, id) || state.in_flight.contains(&(kind, *id))
     }
 
     /// Whether a blob is stored.
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
-        self.state().index.get(kind, id)
+        self.base.get(kind, id).or_else(|| self.state().added.get(kind, id))
     }
 
     /// Takes sealed blobs into packs; waits while too many packs are under way. Errors set the lane
@@ -234,11 +244,7 @@ impl Lane {
     /// The number below which all tickets are durable.
     pub(crate) fn durable_below(&self) -> Ticket {
         let state = self.state();
-        state
-            .outstanding
-            .first()
-            .copied()
-            .unwrap_or(state.next_ticket)
+        state.outstanding.first().copied().unwrap_or(state.next_ticket)
     }
 
     /// The number of the next ticket: everything claimed until now has a smaller one.
@@ -310,7 +316,7 @@ impl Lane {
         {
             let mut state = self.state();
             for pack in packs {
-                state.index.insert_pack(pack.id, &pack.blobs);
+                state.added.insert_pack(pack.id, &pack.blobs);
                 state.unindexed_blobs += pack.blobs.len();
                 state.unindexed.push(pack);
             }
@@ -331,16 +337,13 @@ impl Lane {
             return Ok(());
         }
         let location = self.repository.location();
-        Err(Error::new(
-            ErrorKind::Internal,
-            format!("{lost} blobs were not stored in {location}"),
-        ))
+        Err(Error::new(ErrorKind::Internal, format!("{lost} blobs were not stored in {location}")))
     }
 
     fn pack_is_durable(&self, pack: PackId, stored: packer::ClosedPack) {
         let now = self.now();
         let mut state = self.state();
-        state.index.insert_pack(pack, &stored.blobs);
+        state.added.insert_pack(pack, &stored.blobs);
         for blob in &stored.blobs {
             state.in_flight.remove(&(blob.kind, blob.id));
             match blob.kind {
@@ -357,10 +360,7 @@ impl Lane {
             state.unindexed_since = now;
         }
         state.unindexed_blobs += stored.blobs.len();
-        state.unindexed.push(IndexedPack {
-            id: pack,
-            blobs: stored.blobs,
-        });
+        state.unindexed.push(IndexedPack { id: pack, blobs: stored.blobs });
     }
 
     fn now(&self) -> Duration {
@@ -405,10 +405,7 @@ impl Drop for CallUnderWay<'_> {
 pub(crate) fn stalled(repository: &Repository) -> Error {
     Error::new(
         ErrorKind::Timeout,
-        format!(
-            "{} stored nothing for minutes while others did",
-            repository.location()
-        ),
+        format!("{} stored nothing for minutes while others did", repository.location()),
     )
     .with_code("repository-stalled")
 }

@@ -11,7 +11,7 @@ use crate::instance::{HeldLock, Instance};
 use crate::model::{FileTime, LockId};
 
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
-pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(20 * 60);
+pub(crate) const FREEZE_AFTER: Duration = Duration::from_mins(20);
 
 /// Who takes a lock.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +70,30 @@ impl RepositoryLock {
         exclusive: bool,
     ) -> Result<(Self, Takeover)> {
         let dead_locks = refuse_conflict(repository, instance, exclusive, None).await?;
+        let lock = Self::create(repository, owner, instance, exclusive).await?;
+        Ok((lock, Takeover { dead_locks }))
+    }
+
+    /// Takes a shared lock to read. Locks of our own dead instances do not count and stay: the next
+    /// backup must see them, to find the packs that lack an index.
+    ///
+    /// # Errors
+    /// `Locked` if somebody else holds an exclusive lock.
+    pub(crate) async fn acquire_for_reading(
+        repository: &Repository,
+        owner: &LockOwner,
+        instance: &Instance,
+    ) -> Result<Self> {
+        refuse_conflict(repository, instance, false, None).await?;
+        Self::create(repository, owner, instance, false).await
+    }
+
+    async fn create(
+        repository: &Repository,
+        owner: &LockOwner,
+        instance: &Instance,
+        exclusive: bool,
+    ) -> Result<Self> {
         let (id, held) = create(repository, owner, instance, exclusive).await?;
         let lock = Self(Arc::new(Inner {
             repository: repository.clone(),
@@ -88,7 +112,7 @@ impl RepositoryLock {
             drop(lock.release().await);
             return Err(conflict);
         }
-        Ok((lock, Takeover { dead_locks }))
+        Ok(lock)
     }
 
     /// Removes locks of dead runs, once what those left is taken care of.
@@ -108,23 +132,15 @@ impl RepositoryLock {
     pub(crate) async fn refresh(&self) -> Result<()> {
         self.check_alive().await?;
         let inner = &self.0;
-        let (id, held) = create(
-            &inner.repository,
-            &inner.owner,
-            &inner.instance,
-            inner.exclusive,
-        )
-        .await?;
+        let (id, held) =
+            create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
         let new = State {
             id,
             refreshed_at: inner.repository.env().clock().elapsed_since_boot(),
             held: Some(held),
         };
         let old = std::mem::replace(&mut *self.state(), new);
-        inner
-            .repository
-            .delete(FileKind::Lock, old.id.as_bytes())
-            .await
+        inner.repository.delete(FileKind::Lock, old.id.as_bytes()).await
     }
 
     /// Proves that the lock is still ours. Called right before anything is published.
@@ -146,10 +162,7 @@ impl RepositoryLock {
             let now = repository.env().clock().elapsed_since_boot();
             let age = now.saturating_sub(refreshed_at);
             if age >= FREEZE_AFTER {
-                return Err(lost(format!(
-                    "it was not renewed for {} min",
-                    age.as_secs() / 60
-                )));
+                return Err(lost(format!("it was not renewed for {} min", age.as_secs() / 60)));
             }
             let key = FileKind::Lock.key(id.as_bytes())?;
             if exists(&**repository.destination(), &key).await? {
@@ -170,10 +183,7 @@ impl RepositoryLock {
     /// Gives the lock up.
     pub(crate) async fn release(&self) -> Result<()> {
         let id = self.state().id;
-        self.0
-            .repository
-            .delete(FileKind::Lock, id.as_bytes())
-            .await
+        self.0.repository.delete(FileKind::Lock, id.as_bytes()).await
     }
 
     /// The id of the lock file as of now.
@@ -259,9 +269,7 @@ async fn create(
     // Held before it is there: other runs of this process must not take it for dead.
     let id = LockId::from_bytes(sha256(&sealed));
     let held = instance.hold(id);
-    repository
-        .create_sealed(FileKind::Lock, sealed.into())
-        .await?;
+    repository.create_sealed(FileKind::Lock, sealed.into()).await?;
     Ok((id, held))
 }
 
@@ -277,10 +285,7 @@ async fn refuse_conflict(
         if Some(id) == own {
             continue;
         }
-        if lock
-            .as_ref()
-            .is_some_and(|lock| instance.is_dead(id, &lock.hostname))
-        {
+        if lock.as_ref().is_some_and(|lock| instance.is_dead(id, &lock.hostname)) {
             dead.push(id);
             continue;
         }
@@ -292,10 +297,7 @@ async fn refuse_conflict(
         if conflicts {
             return Err(Error::new(
                 ErrorKind::Locked,
-                format!(
-                    "the repository at {} is locked by {holder}",
-                    repository.location()
-                ),
+                format!("the repository at {} is locked by {holder}", repository.location()),
             )
             .with_hint("wait until it is done; if it died, run `backupkit repo unlock`"));
         }
@@ -328,13 +330,6 @@ async fn load_all(repository: &Repository) -> Result<Vec<(LockId, Option<Lock>)>
 }
 
 fn describe_holder(lock: &Lock) -> String {
-    let host = lock
-        .hostname
-        .split("/backupkit-")
-        .next()
-        .unwrap_or(&lock.hostname);
-    format!(
-        "{}@{host}, process {}, since {}",
-        lock.username, lock.pid, lock.time
-    )
+    let host = lock.hostname.split("/backupkit-").next().unwrap_or(&lock.hostname);
+    format!("{}@{host}, process {}, since {}", lock.username, lock.pid, lock.time)
 }

@@ -30,10 +30,7 @@ impl Inventory {
     pub async fn read(repository: &Repository) -> Result<Self> {
         let packs = repository.destination().list(&packs_prefix()?);
         let packs: Vec<ObjectMeta> = packs.try_collect().await?;
-        let mut inventory = Self {
-            packs: BTreeMap::new(),
-            indexed: BTreeMap::new(),
-        };
+        let mut inventory = Self { packs: BTreeMap::new(), indexed: BTreeMap::new() };
         for pack in packs {
             let id = id_of_name(pack.key.name()).map(PackId::from_bytes);
             let id = id.ok_or_else(|| Error::corrupt(&pack.key, "no name of a pack"))?;
@@ -90,10 +87,10 @@ impl Inventory {
                 if !seen.insert((kind == BlobKind::Data, blob)) {
                     continue;
                 }
-                let missing = || Error::corrupt(format!("snapshot {id}"), format!("{blob} is missing"));
-                let (pack, packed) = index
-                    .get(&(kind == BlobKind::Data, blob))
-                    .ok_or_else(missing)?;
+                let missing =
+                    || Error::corrupt(format!("snapshot {id}"), format!("{blob} is missing"));
+                let (pack, packed) =
+                    index.get(&(kind == BlobKind::Data, blob)).ok_or_else(missing)?;
                 let plain = read(repository, pack, packed).await?;
                 if kind == BlobKind::Tree {
                     for node in decode_tree(&plain)? {
@@ -125,10 +122,7 @@ async fn read(repository: &Repository, pack: &PackId, blob: &PackedBlob) -> Resu
         plain_bytes: blob.plain_bytes,
     };
     let range = u64::from(blob.offset)..blob.end();
-    let sealed = repository
-        .destination()
-        .get(&pack_key(pack)?, Some(range))
-        .await?;
+    let sealed = repository.destination().get(&pack_key(pack)?, Some(range)).await?;
     let mut decompressor = Decompressor::new()?;
     open_blob(repository, &mut decompressor, blob.kind, &blob.id, &location, &sealed)
 }

@@ -29,6 +29,9 @@ struct OutputRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_id: Option<String>,
     snapshot: Option<String>,
+    /// What keeps the parts of a paused backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<String>,
     parent: Option<String>,
     added_bytes: u64,
     stored_bytes: u64,
@@ -49,7 +52,8 @@ pub(super) fn print(app: &App<'_>, opened: &[Opened], report: &BackupReport) -> 
     };
     let outputs: Vec<_> = opened.iter().map(|opened| output(app, opened, report)).collect();
     // A run without any snapshot is not partial: it failed.
-    let nothing = status == RunStatus::Partial && outputs.iter().all(|output| output.snapshot.is_none());
+    let nothing =
+        status == RunStatus::Partial && outputs.iter().all(|output| output.snapshot.is_none());
     let exit = if nothing { Exit::Failure } else { Exit::of_status(status) };
     for line in lines(status, opened, &outputs, report) {
         app.output.summary_line(line);
@@ -84,11 +88,13 @@ fn output(app: &App<'_>, opened: &Opened, report: &BackupReport) -> OutputRecord
         return OutputRecord::default();
     };
     let OutputReport { added_bytes, stored_bytes, data_blobs, tree_blobs, .. } = *output;
-    let finished = output.snapshot.filter(|_| report.status != RunStatus::Paused);
+    let paused = report.status == RunStatus::Paused;
+    let finished = output.snapshot.filter(|_| !paused);
     OutputRecord {
         repository: output.repository.clone(),
         repository_id: Some(output.repository_id.clone()),
-        snapshot: output.snapshot.map(|id| id.to_string()),
+        snapshot: finished.map(|id| id.to_string()),
+        checkpoint: output.snapshot.filter(|_| paused).map(|id| id.to_string()),
         parent: output.parent.map(|id| id.to_string()),
         added_bytes,
         stored_bytes,
@@ -127,7 +133,7 @@ fn lines(
     }
     for (opened, output) in opened.iter().zip(outputs) {
         let location = format::lossy(opened.folder.as_os_str().as_encoded_bytes());
-        let Some(id) = output.snapshot.as_ref().filter(|_| status != RunStatus::Paused) else {
+        let Some(id) = &output.snapshot else {
             if output.error.is_some() {
                 lines.push(format!("{location}: no snapshot, it failed"));
             }

@@ -35,8 +35,7 @@ pub(super) struct Opened {
 pub(super) fn places(app: &App<'_>, addresses: &[OsString]) -> Result<Vec<Place>> {
     let mut places: Vec<Place> = Vec::new();
     for address in addresses {
-        let folder = std::path::absolute(uri::folder(address)?)
-            .map_err(|error| Error::io("find the working directory", error))?;
+        let folder = uri::absolute_folder(address)?;
         if places.iter().any(|place| place.folder == folder) {
             return Err(usage(format!("{} is named twice", folder.display())));
         }

@@ -107,16 +107,18 @@ fn find_new_password(app: &App<'_>, options: NewPasswordOptions) -> Result<Secre
 async fn find(repository: &Repository, start: &str) -> Result<KeyInfo> {
     let start = start.to_ascii_lowercase();
     let keys = repository.keys().await?;
-    let mut found = keys
-        .into_iter()
-        .filter(|key| !start.is_empty() && key.id.to_string().starts_with(&start));
+    let mut found =
+        keys.into_iter().filter(|key| !start.is_empty() && key.id.to_string().starts_with(&start));
     let key = found.next().ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("there is no key {start:?}"))
             .with_hint("list them with `backupkit repo key list`")
     })?;
     if found.next().is_some() {
-        return Err(Error::new(ErrorKind::InvalidInput, format!("several keys begin with {start:?}"))
-            .with_hint("give more digits"));
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("several keys begin with {start:?}"),
+        )
+        .with_hint("give more digits"));
     }
     Ok(key)
 }

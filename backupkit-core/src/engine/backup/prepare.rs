@@ -9,8 +9,8 @@ use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::lane::{Lane, LaneParts};
 use crate::pipeline::task::{self, OwnedTask};
 use crate::repo::REFRESH_INTERVAL;
-use crate::repo::load_index::load_index;
 use crate::repo::locks::RepositoryLock;
+use crate::repo::reader::RepositoryReader;
 use crate::repo::repository::Repository;
 use crate::repo::snapshot_file::Snapshot;
 use crate::state::RunJournal;
@@ -19,6 +19,8 @@ use crate::state::RunJournal;
 pub(super) struct Prepared {
     pub(super) lane: Arc<Lane>,
     pub(super) snapshots: Vec<(SnapshotId, Snapshot)>,
+    /// Reads the snapshots that were there when the backup started.
+    pub(super) reader: RepositoryReader,
     pub(super) lock: RepositoryLock,
     /// Renews the lock for as long as this lives.
     _refresher: OwnedTask<()>,
@@ -44,25 +46,12 @@ pub(super) async fn prepare(
     let owner = run.engine.lock_owner();
     let (lock, takeover) =
         RepositoryLock::acquire(repository, &owner, run.engine.instance(), false).await?;
-    let loaded = load(
-        run,
-        number,
-        repository,
-        journal,
-        liveness,
-        &lock,
-        &takeover.dead_locks,
-    )
-    .await;
+    let loaded =
+        load(run, number, repository, journal, liveness, &lock, &takeover.dead_locks).await;
     match loaded {
-        Ok((lane, snapshots)) => {
+        Ok(Loaded { lane, snapshots, reader }) => {
             let refresher = task::start(refresh(Arc::clone(&lane), lock.clone()));
-            Ok(Prepared {
-                lane,
-                snapshots,
-                lock,
-                _refresher: refresher,
-            })
+            Ok(Prepared { lane, snapshots, reader, lock, _refresher: refresher })
         }
         Err(error) => {
             // The first error counts; a lock that stays is removed by age.
@@ -70,6 +59,13 @@ pub(super) async fn prepare(
             Err(error)
         }
     }
+}
+
+/// What is loaded under the lock.
+struct Loaded {
+    lane: Arc<Lane>,
+    snapshots: Vec<(SnapshotId, Snapshot)>,
+    reader: RepositoryReader,
 }
 
 async fn load(
@@ -80,18 +76,20 @@ async fn load(
     liveness: &Arc<dyn Liveness>,
     lock: &RepositoryLock,
     dead_locks: &[LockId],
-) -> Result<(Arc<Lane>, Vec<(SnapshotId, Snapshot)>)> {
+) -> Result<Loaded> {
     let parts = run.engine.parts();
     // Snapshots before the index: what a snapshot names is then in the index.
-    let snapshots = repository.snapshots().await?;
+    let (snapshots, damage) = repository.readable_snapshots().await?;
+    for error in damage {
+        // What is to be stored now needs none of the old ones.
+        run.events.note(Level::Warning, error.report());
+    }
     let cache = parts.settings.cache_folder.as_deref();
-    let index = load_index(repository, &parts.pool, cache).await?.index;
-    let mut found = recover::find_recorded(
-        repository,
-        &index,
-        journal.recorded_packs(repository.id()).await?,
-    )
-    .await?;
+    let reader = RepositoryReader::open(repository, &parts.pool, cache).await?;
+    let index = reader.fetcher().shared_index();
+    let mut found =
+        recover::find_recorded(repository, &index, journal.recorded_packs(repository.id()).await?)
+            .await?;
     if !dead_locks.is_empty() {
         found.extend(recover::find_unindexed(repository, &index).await?);
         found.sort_by_key(|pack| pack.id);
@@ -107,13 +105,12 @@ async fn load(
     });
     if !found.is_empty() {
         let (repository, packs) = (repository.location(), found.len() as u64);
-        run.events
-            .tell(Level::Info, EventKind::PacksRecovered { repository, packs });
+        run.events.tell(Level::Info, EventKind::PacksRecovered { repository, packs });
         lane.adopt(found).await?;
     }
     // Only now: whoever crashes before this leaves the trace that leads the next run to the packs.
     lock.remove_dead(dead_locks).await?;
-    Ok((lane, snapshots))
+    Ok(Loaded { lane, snapshots, reader })
 }
 
 /// Renews the lock until this is dropped. A lock that is lost takes the lane out of the run. A

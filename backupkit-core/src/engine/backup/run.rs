@@ -45,14 +45,7 @@ pub(in crate::engine) async fn run(
     // One after the other: a lock that is refused must not leave others behind.
     for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
         let number = prepared.len();
-        let ready = prepare(
-            &run,
-            number,
-            repository,
-            &request.journal,
-            &request.liveness,
-        )
-        .await;
+        let ready = prepare(&run, number, repository, &request.journal, &request.liveness).await;
         match finish_earlier(ready, &committed).await {
             Ok(Earlier::Nothing(ready)) => prepared.push(*ready),
             Ok(Earlier::Published(snapshot)) => output.snapshot = Some(snapshot),
@@ -69,40 +62,24 @@ pub(in crate::engine) async fn run(
         }
     }
     if prepared.is_empty() && outputs.iter().any(|output| output.snapshot.is_some()) {
-        let seconds = run
-            .engine
-            .env()
-            .clock()
-            .elapsed_since_boot()
-            .saturating_sub(started);
-        return Ok(report(&run, outputs, &[], Ended::default(), seconds));
+        let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
+        return Ok(report(&run, outputs, &[], &Ended::default(), seconds));
     }
     if prepared.is_empty() {
         let first = outputs.into_iter().find_map(|output| output.error);
         return Err(first.unwrap_or_else(|| Error::new(ErrorKind::Internal, "nothing to do")));
     }
     let result = back_up(&run, &request, &prepared).await;
-    let lanes: Vec<Arc<Lane>> = prepared
-        .iter()
-        .map(|ready| Arc::clone(&ready.lane))
-        .collect();
+    let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
     // A release that fails costs others a wait, not this run its result.
     let releases = prepared.iter().map(|ready| ready.lock.release());
     let released = join_all(releases.map(|release| within(&run, RELEASE_TIME, release))).await;
     for error in released.into_iter().filter_map(Result::err) {
-        run.events.note(
-            Level::Warning,
-            format!("a lock stays behind: {}", error.report()),
-        );
+        run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
     }
     let ended = result?;
-    let seconds = run
-        .engine
-        .env()
-        .clock()
-        .elapsed_since_boot()
-        .saturating_sub(started);
-    Ok(report(&run, outputs, &lanes, ended, seconds))
+    let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
+    Ok(report(&run, outputs, &lanes, &ended, seconds))
 }
 
 /// What an earlier attempt of the run left of an output.
@@ -163,47 +140,27 @@ async fn back_up(
 ) -> Result<Ended> {
     let env = run.engine.env();
     let origin = request.source.origin();
-    let lanes: Vec<Arc<Lane>> = prepared
-        .iter()
-        .map(|ready| Arc::clone(&ready.lane))
-        .collect();
-    let snapshots: Vec<_> = prepared
-        .iter()
-        .map(|ready| ready.snapshots.clone())
-        .collect();
-    let parents: Vec<_> = snapshots
-        .iter()
-        .map(|known| origin::find_parent(known, &origin).cloned())
-        .collect();
+    let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
+    let snapshots: Vec<_> = prepared.iter().map(|ready| ready.snapshots.clone()).collect();
+    let parents: Vec<_> =
+        snapshots.iter().map(|known| origin::find_parent(known, &origin).cloned()).collect();
     for (lane, parent) in lanes.iter().zip(&parents) {
         if let Some((snapshot, _)) = parent {
             let (repository, snapshot) = (lane.repository().location(), *snapshot);
-            run.events.tell(
-                Level::Info,
-                EventKind::ParentFound {
-                    repository,
-                    snapshot,
-                },
-            );
+            run.events.tell(Level::Info, EventKind::ParentFound { repository, snapshot });
         }
     }
     let checkpoints: Vec<Vec<SnapshotId>> = snapshots
         .iter()
-        .map(|known| {
-            origin::find_checkpoints(known, &origin)
-                .iter()
-                .map(|(id, _)| *id)
-                .collect()
-        })
+        .map(|known| origin::find_checkpoints(known, &origin).iter().map(|(id, _)| *id).collect())
         .collect();
     let mut row = find_row(run, request, &lanes, &snapshots).await?;
     let starts: Vec<Option<ParentStart>> = parents
         .iter()
         .map(|parent| {
-            parent.as_ref().map(|(_, snapshot)| ParentStart {
-                tree: snapshot.tree,
-                time: snapshot.time,
-            })
+            parent
+                .as_ref()
+                .map(|(_, snapshot)| ParentStart { tree: snapshot.tree, time: snapshot.time })
         })
         .collect();
     let mut now = FileTime::from_timestamp(env.now(), env.time_zone());
@@ -213,7 +170,9 @@ async fn back_up(
     let (mut driver, resumed) = loop {
         let cx = OpenContext {
             resume: row.as_ref().map(|row| row.view.clone()),
-            parent: None,
+            parent: parents[0]
+                .as_ref()
+                .map(|(_, snapshot)| prepared[0].reader.open_snapshot(snapshot)),
             store: Arc::clone(&request.store),
             cancel: run.control.cancel_token().child(),
         };
@@ -257,8 +216,7 @@ async fn back_up(
         run.counters.add_finished_bytes(tally.bytes_processed);
         run.counters.add_listed_bytes(tally.bytes_processed);
         let bytes = tally.bytes_processed;
-        run.events
-            .tell(Level::Info, EventKind::Resumed { entries, bytes });
+        run.events.tell(Level::Info, EventKind::Resumed { entries, bytes });
     }
     let view = Arc::clone(&driver.reading.view);
     let mut checkpoints_taken = Checkpoints::new(Arc::clone(&request.journal), now);
@@ -266,10 +224,7 @@ async fn back_up(
     let stall_after = run.engine.parts().settings.stall_after;
     let reading = driver.run(&mut checkpoints_taken);
     let end = attended(&store, clock, stall_after, reading).await;
-    let parents: Vec<_> = parents
-        .iter()
-        .map(|parent| parent.as_ref().map(|(id, _)| *id))
-        .collect();
+    let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
     let ended = match end {
         Ok(DriverEnd::Complete(root)) => {
             close(&view, Outcome::Completed, run).await;
@@ -311,18 +266,10 @@ async fn back_up(
         if snapshots[lane.number()].is_some()
             && let Err(error) = resume::remove(lane, &checkpoints[lane.number()]).await
         {
-            run.events.note(
-                Level::Warning,
-                format!("an old checkpoint stays: {}", error.report()),
-            );
+            run.events.note(Level::Warning, format!("an old checkpoint stays: {}", error.report()));
         }
     }
-    Ok(Ended {
-        paused,
-        snapshots,
-        parents,
-        summary: summary(run, &driver),
-    })
+    Ok(Ended { paused, snapshots, parents, summary: summary(run, &driver) })
 }
 
 async fn pause(
@@ -341,13 +288,7 @@ async fn pause(
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
             let repository = lane.repository().location();
-            run.events.tell(
-                Level::Info,
-                EventKind::Paused {
-                    repository,
-                    snapshot,
-                },
-            );
+            run.events.tell(Level::Info, EventKind::Paused { repository, snapshot });
         }
     }
     Ok((true, saved))
@@ -362,14 +303,7 @@ async fn find_row(
     if request.skip_checkpoint {
         return Ok(None);
     }
-    match resume::find(
-        lanes,
-        snapshots,
-        &request.source.origin(),
-        &*request.journal,
-    )
-    .await
-    {
+    match resume::find(lanes, snapshots, &request.source.origin(), &*request.journal).await {
         Ok(row) => Ok(row),
         // Whatever keeps it from being read, the backup can do without.
         Err(error) => {
@@ -382,12 +316,7 @@ async fn find_row(
 fn drop_row(run: &RunContext, row: &mut Option<Row>, error: &Error) {
     *row = None;
     // No warning: it takes longer, but nothing is missing.
-    run.events.tell(
-        Level::Info,
-        EventKind::CheckpointDropped {
-            reason: error.report(),
-        },
-    );
+    run.events.tell(Level::Info, EventKind::CheckpointDropped { reason: error.report() });
 }
 
 /// Lanes that cut at the same places share one chunking.
@@ -413,14 +342,16 @@ fn chunk_groups(lanes: &[Arc<Lane>]) -> Vec<ChunkGroup> {
 async fn close(view: &Arc<dyn SourceView>, outcome: Outcome, run: &RunContext) {
     match view.close(outcome).await {
         Ok(notes) => {
+            for text in notes.remarks {
+                run.events.note(Level::Info, text);
+            }
             for text in notes.warnings {
                 run.events.note(Level::Warning, text);
             }
         }
-        Err(error) => run.events.note(
-            Level::Warning,
-            format!("close the source: {}", error.report()),
-        ),
+        Err(error) => {
+            run.events.note(Level::Warning, format!("close the source: {}", error.report()));
+        }
     }
 }
 
@@ -430,10 +361,7 @@ fn refuse_nonsense(request: &BackupRequest) -> Result<()> {
         return invalid("a backup needs a repository");
     }
     for (number, repository) in request.repositories.iter().enumerate() {
-        if request.repositories[..number]
-            .iter()
-            .any(|other| other.id() == repository.id())
-        {
+        if request.repositories[..number].iter().any(|other| other.id() == repository.id()) {
             return invalid("the same repository is named twice");
         }
     }
@@ -460,7 +388,7 @@ fn report(
     run: &RunContext,
     mut outputs: Vec<OutputReport>,
     lanes: &[Arc<Lane>],
-    ended: Ended,
+    ended: &Ended,
     took: Duration,
 ) -> BackupReport {
     for lane in lanes {
@@ -479,10 +407,7 @@ fn report(
         output.error = lane.failure().filter(|_| output.snapshot.is_none());
         if let Some(error) = &output.error {
             let (repository, reason) = (output.repository.clone(), error.report());
-            run.events.tell(
-                Level::Error,
-                EventKind::RepositorySetAside { repository, reason },
-            );
+            run.events.tell(Level::Error, EventKind::RepositorySetAside { repository, reason });
         }
     }
     let partial = outputs.iter().any(|output| output.snapshot.is_none());
@@ -496,10 +421,7 @@ fn report(
     BackupReport {
         status,
         outputs,
-        summary: Summary {
-            seconds: took.as_secs_f64(),
-            ..ended.summary
-        },
+        summary: Summary { seconds: took.as_secs_f64(), ..ended.summary },
         problems: run.events.problems(),
         problem_count,
     }

@@ -24,7 +24,7 @@ pub(super) const MAX_UPLOADS: usize = 2;
 /// An index is written when so many blobs wait for it, as restic does.
 const INDEX_BLOBS: usize = 50_000;
 /// Or when the oldest waits for so long.
-const INDEX_AGE: Duration = Duration::from_secs(10 * 60);
+const INDEX_AGE: Duration = Duration::from_mins(10);
 
 /// Room for one more pack under way.
 pub(super) type Room = OwnedSemaphorePermit;
@@ -62,9 +62,7 @@ async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
         .pool
         .run(move |_| {
             let header = repository.key().seal(iv, &encode_header(&pack.blobs)?);
-            let length = u32::try_from(header.len())
-                .unwrap_or(u32::MAX)
-                .to_le_bytes();
+            let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
             let mut parts = std::mem::take(&mut pack.parts);
             parts.push(Bytes::from(header));
             parts.push(Bytes::copy_from_slice(&length));
@@ -77,12 +75,9 @@ async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
         })
         .await?;
     let key = pack_key(&id)?;
-    lane.call(lane.repository.destination().create(&key, payload))
-        .await?;
+    lane.call(lane.repository.destination().create(&key, payload)).await?;
     // Durable: noted at once, so that a resume finds it before any index names it.
-    lane.journal
-        .record_packs(lane.repository.id(), &[id])
-        .await?;
+    lane.journal.record_packs(lane.repository.id(), &[id]).await?;
     lane.pack_is_durable(id, pack);
     let due = {
         let state = lane.state();
@@ -103,24 +98,16 @@ pub(super) async fn save_index_now(lane: &Arc<Lane>) -> Result<()> {
         let mut state = lane.state();
         state.unindexed_blobs = 0;
         state.unindexed_since = lane.now();
-        Unindexed {
-            lane,
-            packs: std::mem::take(&mut state.unindexed).into(),
-        }
+        Unindexed { lane, packs: std::mem::take(&mut state.unindexed).into() }
     };
     if packs.packs.is_empty() {
         return Ok(());
     }
     let (repository, encoded) = (lane.repository.clone(), Arc::clone(&packs.packs));
-    let sealed = lane
-        .pool
-        .run(move |_| repository.seal_file(&index_file::encode(&encoded)?))
-        .await?;
+    let sealed =
+        lane.pool.run(move |_| repository.seal_file(&index_file::encode(&encoded)?)).await?;
     lane.guard.check().await?;
-    let id = lane
-        .repository
-        .create_sealed(FileKind::Index, sealed.into())
-        .await?;
+    let id = lane.repository.create_sealed(FileKind::Index, sealed.into()).await?;
     packs.are_indexed();
     lane.state().index_files.push(IndexId::from_bytes(id));
     Ok(())

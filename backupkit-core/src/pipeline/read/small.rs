@@ -28,10 +28,7 @@ pub(crate) async fn read_batch(
     reading: Arc<Reading>,
     entries: Vec<Entry>,
 ) -> Result<Vec<ReadOutcome>> {
-    let bytes: u64 = entries
-        .iter()
-        .map(room_bytes)
-        .sum();
+    let bytes: u64 = entries.iter().map(room_bytes).sum();
     let permit = reading.budget.take(bytes).await?;
     if reading.control.is_pausing() {
         return Ok(entries.iter().map(|_| ReadOutcome::Paused).collect());
@@ -45,11 +42,7 @@ pub(crate) async fn read_batch(
     let mut blobs = Vec::new();
     for small in read {
         outcomes.push(match small {
-            Ok(Small::Whole {
-                entry,
-                bytes,
-                changed_while_read,
-            }) => {
+            Ok(Small::Whole { entry, bytes, changed_while_read }) => {
                 let size_bytes = bytes.len() as u64;
                 reading.counters.add_read(size_bytes);
                 if !bytes.is_empty() {
@@ -58,7 +51,7 @@ pub(crate) async fn read_batch(
                 // The content is filled in below.
                 let content = Vec::new();
                 ReadOutcome::Done(Box::new(ReadEntry {
-                    entry,
+                    entry: *entry,
                     content,
                     size_bytes,
                     changed_while_read,
@@ -71,18 +64,11 @@ pub(crate) async fn read_batch(
     }
     for group in &reading.groups {
         let chunks = blobs.iter().cloned().map(Into::into).collect();
-        let ids = reading
-            .store
-            .put(BlobKind::Data, chunks, Arc::clone(&group.lanes))
-            .await?;
+        let ids = reading.store.put(BlobKind::Data, chunks, Arc::clone(&group.lanes)).await?;
         let mut ids = ids.into_iter();
         for outcome in &mut outcomes {
             if let ReadOutcome::Done(done) = outcome {
-                let blob = if done.size_bytes == 0 {
-                    None
-                } else {
-                    ids.next()
-                };
+                let blob = if done.size_bytes == 0 { None } else { ids.next() };
                 done.content.push(blob.into_iter().collect());
             }
         }
@@ -98,11 +84,7 @@ pub(crate) fn room_bytes(entry: &Entry) -> u64 {
 }
 
 enum Small {
-    Whole {
-        entry: Entry,
-        bytes: Bytes,
-        changed_while_read: bool,
-    },
+    Whole { entry: Box<Entry>, bytes: Bytes, changed_while_read: bool },
     Grown,
 }
 
@@ -112,10 +94,7 @@ async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
     loop {
         let attempt = read_once(reading, &entry).await;
         match attempt {
-            Ok(Small::Whole {
-                changed_while_read: true,
-                ..
-            }) if !retried => retried = true,
+            Ok(Small::Whole { changed_while_read: true, .. }) if !retried => retried = true,
             Err(error) if error.is(ErrorKind::SourceChanged) && !retried => retried = true,
             other => return other,
         }
@@ -125,7 +104,7 @@ async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
 async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
     let room = room_bytes(entry);
     let Body { refreshed, content } = reading.view.body(entry, None).await?;
-    let entry = refreshed.map_or_else(|| entry.clone(), |entry| *entry);
+    let entry = refreshed.unwrap_or_else(|| Box::new(entry.clone()));
     match content {
         BodyContent::Ranged(body) => {
             if body.len_bytes() > room {
@@ -133,11 +112,7 @@ async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
             }
             let bytes = body.read_at(0..body.len_bytes()).await?;
             let changed_while_read = body.finish().await? == BodyEnd::Changed;
-            Ok(Small::Whole {
-                entry,
-                bytes,
-                changed_while_read,
-            })
+            Ok(Small::Whole { entry, bytes, changed_while_read })
         }
         BodyContent::Stream(body) => {
             let mut pieces = body.pieces(None);
@@ -148,11 +123,7 @@ async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
                     return Ok(Small::Grown);
                 }
             }
-            Ok(Small::Whole {
-                entry,
-                bytes: all.into(),
-                changed_while_read: false,
-            })
+            Ok(Small::Whole { entry, bytes: all.into(), changed_while_read: false })
         }
     }
 }

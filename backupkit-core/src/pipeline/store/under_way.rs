@@ -81,10 +81,7 @@ impl<T> Future for Answer<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|answer| {
             answer.unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Internal,
-                    "a task of the run ended without an answer",
-                ))
+                Err(Error::new(ErrorKind::Internal, "a task of the run ended without an answer"))
             })
         })
     }

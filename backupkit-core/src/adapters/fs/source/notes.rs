@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::EntryPath;
+use crate::source::SourceNotes;
 
 /// Paths named in one sentence; the others are counted.
 const NAMED: usize = 5;
@@ -39,24 +40,17 @@ impl Notes {
         self.with(|collected| collected.attributes.add(|| format!("{path} ({error})")));
     }
 
-    pub(super) fn sentences(&self) -> Vec<String> {
-        let mut sentences = Vec::new();
+    pub(super) fn sentences(&self) -> SourceNotes {
+        let mut notes = SourceNotes::default();
         self.with(|collected| {
-            for (counted, what) in [
-                (
-                    &collected.left_out,
-                    "left out, because it belongs to the backup itself",
-                ),
-                (&collected.sockets, "left out, because sockets hold no data"),
-                (
-                    &collected.attributes,
-                    "backed up without its extended attributes",
-                ),
-            ] {
-                sentences.extend(counted.sentence(what));
-            }
+            let own = "left out, because it belongs to the backup itself";
+            notes.remarks.extend(collected.left_out.sentence(own));
+            let sockets = "left out, because sockets hold no data";
+            notes.remarks.extend(collected.sockets.sentence(sockets));
+            let attributes = "backed up without its extended attributes";
+            notes.warnings.extend(collected.attributes.sentence(attributes));
         });
-        sentences
+        notes
     }
 
     fn with(&self, work: impl FnOnce(&mut Collected)) {

@@ -1,0 +1,226 @@
+//! `restore`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backupkit_core::adapters::fs::FsTarget;
+use backupkit_core::model::{EntryKind, EntryPath};
+use backupkit_core::target::{ConflictPolicy, RestoreOptions, Step, StepAction, VerifyLevel};
+use backupkit_core::{RestoreReport, RestoreRequest, Result, VerifyCounts};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::cli::{Conflict, RestoreArguments, SnapshotPath, Verify};
+use crate::exit::Exit;
+use crate::output::format;
+use crate::output::record::{EventRecord, PathFields};
+use crate::uri;
+use crate::watch::{Run, watch_beside};
+
+/// Steps that a dry run plans ahead of their being printed.
+const STEPS_AHEAD: usize = 256;
+
+#[derive(Serialize)]
+struct ReportRecord<'a> {
+    dry_run: bool,
+    complete: bool,
+    snapshot: String,
+    target: String,
+    created: u64,
+    overwritten: u64,
+    renamed: u64,
+    skipped: u64,
+    refused: u64,
+    failed: u64,
+    written_bytes: u64,
+    verified: Option<VerifyCounts>,
+    notes: &'a [String],
+    problem_count: u64,
+    problems: Vec<EventRecord<'a>>,
+}
+
+#[derive(Serialize)]
+struct StepRecord {
+    action: &'static str,
+    #[serde(flatten)]
+    path: PathFields,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Exit> {
+    let wanted = SnapshotPath::parse(&arguments.snapshot)?;
+    let target = uri::absolute_folder(&arguments.to)?;
+    let repository = app.open(&arguments.repository).await?;
+    let engine = app.engine_with(&arguments.resources)?;
+    let (snapshot, _) = repository.find_snapshot(&wanted.snapshot).await?;
+    let options = RestoreOptions { path: wanted.path, conflict: policy(arguments.conflict) };
+    let place = Arc::new(FsTarget::new(&target, app.env.clone()));
+    let mut request = RestoreRequest::new(repository, snapshot, place)
+        .with_options(options)
+        .with_verify(level(arguments.verify));
+    let (sender, mut steps) = mpsc::channel(STEPS_AHEAD);
+    if arguments.dry_run {
+        request = request.dry_run().with_preview(sender);
+    } else {
+        drop(sender);
+    }
+    let show_steps = async {
+        let mut folders_in = None;
+        while let Some(step) = steps.recv().await {
+            // Later phases finish the folders that were made in the first.
+            if step.entry.kind == EntryKind::Directory
+                && *folders_in.get_or_insert(step.phase) != step.phase
+            {
+                continue;
+            }
+            app.output.detail("step", step_line(&step, &target), &step_record(&step));
+        }
+    };
+    let report = watch_beside(app, Run::Restore, || engine.restore(request), show_steps).await?;
+    print(app, &arguments, &snapshot.to_string(), &target, &report);
+    Ok(if report.is_complete() { Exit::Success } else { Exit::UnreadableEntries })
+}
+
+fn policy(conflict: Conflict) -> ConflictPolicy {
+    match conflict {
+        Conflict::Skip => ConflictPolicy::Skip,
+        Conflict::Newer => ConflictPolicy::Newer,
+        Conflict::Overwrite => ConflictPolicy::Overwrite,
+        Conflict::Rename => ConflictPolicy::Rename,
+    }
+}
+
+fn level(verify: Verify) -> Option<VerifyLevel> {
+    match verify {
+        Verify::None => None,
+        Verify::Count => Some(VerifyLevel::Count),
+        Verify::Bytes => Some(VerifyLevel::Bytes),
+    }
+}
+
+/// `create     /home/a/b`.
+fn step_line(step: &Step, target: &Path) -> String {
+    let place = format::lossy(below(target, destination(step)).as_os_str().as_bytes());
+    let size =
+        if step.bytes > 0 { format!("  {}", format::bytes(step.bytes)) } else { String::new() };
+    let reason = reason(step).map_or(String::new(), |reason| format!(": {reason}"));
+    format!("{:<9}  {place}{size}{reason}", action(step))
+}
+
+fn step_record(step: &Step) -> StepRecord {
+    StepRecord {
+        action: action(step),
+        path: PathFields::new(destination(step)),
+        bytes: step.bytes,
+        reason: reason(step).map(str::to_owned),
+    }
+}
+
+fn action(step: &Step) -> &'static str {
+    match step.action {
+        StepAction::Create => "create",
+        StepAction::Overwrite => "overwrite",
+        StepAction::Skip => "skip",
+        StepAction::Rename(_) => "rename",
+        StepAction::Refuse(_) => "refuse",
+    }
+}
+
+fn reason(step: &Step) -> Option<&str> {
+    match &step.action {
+        StepAction::Refuse(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+/// Where a step really writes.
+fn destination(step: &Step) -> &EntryPath {
+    match &step.action {
+        StepAction::Rename(renamed) => renamed,
+        _ => &step.destination,
+    }
+}
+
+fn below(target: &Path, path: &EntryPath) -> PathBuf {
+    let mut place = target.to_owned();
+    place.extend(path.names().map(OsStr::from_bytes));
+    place
+}
+
+fn print(
+    app: &App<'_>,
+    arguments: &RestoreArguments,
+    snapshot: &str,
+    target: &Path,
+    report: &RestoreReport,
+) {
+    for line in lines(arguments.dry_run, target, report) {
+        app.output.summary_line(line);
+    }
+    app.output.document(
+        "summary",
+        &ReportRecord {
+            dry_run: arguments.dry_run,
+            complete: report.is_complete(),
+            snapshot: snapshot.to_owned(),
+            target: format::lossy(target.as_os_str().as_bytes()),
+            created: report.created,
+            overwritten: report.overwritten,
+            renamed: report.renamed,
+            skipped: report.skipped,
+            refused: report.refused,
+            failed: report.failed,
+            written_bytes: report.bytes,
+            verified: report.verified,
+            notes: &report.notes,
+            problem_count: report.problem_count,
+            problems: report.problems.iter().map(EventRecord::new).collect(),
+        },
+    );
+}
+
+fn lines(dry_run: bool, target: &Path, report: &RestoreReport) -> Vec<String> {
+    let target = format::lossy(target.as_os_str().as_bytes());
+    let counts = [
+        (report.created, "created"),
+        (report.overwritten, "overwritten"),
+        (report.renamed, "restored under a new name"),
+        (report.skipped, "left alone"),
+        (report.refused, "refused"),
+        (report.failed, "FAILED"),
+    ];
+    let counts: Vec<_> = counts
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{} {what}", format::count(number)))
+        .collect();
+    let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
+    let bytes = format::bytes(report.bytes);
+    if dry_run {
+        return vec![format!("dry run into {target}: {counts}, {bytes}; nothing was written")];
+    }
+    let mut lines = vec![format!("restored into {target}: {counts}, {bytes} written")];
+    lines.push(match report.verified {
+        None => "not verified".to_owned(),
+        Some(counts) => {
+            let mut text = format!("verified: {} the same", format::count(counts.same));
+            if counts.differs > 0 {
+                text = format!("{text}, {} DIFFER", format::count(counts.differs));
+            }
+            if counts.cannot > 0 {
+                text = format!("{text}, {} cannot be compared", format::count(counts.cannot));
+            }
+            text
+        }
+    });
+    if report.problem_count > 0 {
+        let problems = format::counted(report.problem_count, "problem", "problems");
+        lines.push(format!("{problems}, named above"));
+    }
+    lines
+}

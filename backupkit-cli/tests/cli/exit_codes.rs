@@ -1,0 +1,229 @@
+//! Every promised exit code that can be provoked from outside.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::scene::{Outcome, Scene};
+
+/// A user who may do nothing special.
+const NOBODY: u32 = 65534;
+
+/// Runs the program so that permissions bind it, also where tests run as root.
+fn run_bound(scene: &Scene, arguments: &[&str]) -> Outcome {
+    let ours = scene.command(arguments);
+    if !rustix::process::geteuid().is_root() {
+        let mut ours = ours;
+        return Outcome(ours.output().unwrap());
+    }
+    // Nobody may not look into the folder where programs are built.
+    let program = scene.path("backupkit");
+    if !program.exists() {
+        fs::copy(ours.get_program(), &program).unwrap();
+    }
+    for path in [scene.path(""), scene.path("src"), scene.path("home")] {
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut bound = Command::new(program);
+    scene.clean(&mut bound).args(arguments).uid(NOBODY).gid(NOBODY);
+    Outcome(bound.output().unwrap())
+}
+
+fn lock_out(path: &Path) {
+    fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(1), Some(1)).unwrap();
+    }
+}
+
+fn let_in(path: &Path) {
+    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+}
+
+fn flip_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn success_is_0() {
+    let scene = Scene::backed_up();
+    scene.run(["backup", "src", "--to", "repo"]).expect(0);
+    scene.run(["check", "-r", "repo", "--read-data"]).expect(0);
+}
+
+#[test]
+fn a_missing_source_is_1_and_makes_nothing() {
+    let scene = Scene::new();
+    let outcome = scene.run(["backup", "nope", "--to", "repo", "--init"]).expect(1);
+    assert!(outcome.stderr().contains("nope"), "{}", outcome.stderr());
+    assert!(!scene.path("repo").exists());
+}
+
+#[test]
+fn a_missing_snapshot_or_path_is_1() {
+    let scene = Scene::backed_up();
+    for snapshot in ["00000000", "latest:/nope", "latest:/src/a.txt/b"] {
+        let outcome = scene.run(["cat", &format!("{snapshot}:/x"), "-r", "repo"]).expect(1);
+        assert!(outcome.stderr().starts_with("error: "), "{}", outcome.stderr());
+        scene.run(["ls", snapshot, "-r", "repo"]).expect(1);
+        scene.run(["restore", snapshot, "-r", "repo", "--to", "out"]).expect(1);
+    }
+}
+
+#[test]
+fn a_repository_that_is_there_already_is_1() {
+    let scene = Scene::backed_up();
+    let outcome = scene.run(["repo", "init", "-r", "repo"]).expect(1);
+    assert!(outcome.stderr().contains("already"), "{}", outcome.stderr());
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let scene = Scene::backed_up();
+    for arguments in [
+        &["backup", "src"][..],
+        &["backup", "--to", "repo"],
+        &["snapshots"],
+        &["restore", "latest", "-r", "repo"],
+        &["restore", "newest", "-r", "repo", "--to", "out"],
+        &["cat", "latest", "-r", "repo"],
+        &["backup", "src", "--to", "repo", "--memory", "lots"],
+        &["backup", "src", "--to", "repo", "--memory", "1KiB"],
+        &["backup", "src", "--to", "repo", "--compression-level", "23"],
+        &["backup", "src", "--to", "repo", "--own-polynomial"],
+        &["backup", "src", "--to", "repo", "--to", "./repo"],
+        &["check", "-r", "repo", "--read-data=8/7"],
+        &["nonsense"],
+    ] {
+        let outcome = scene.run(arguments).expect(2);
+        assert!(outcome.stderr().starts_with("error: "), "{arguments:?}: {}", outcome.stderr());
+        assert_eq!(outcome.stdout(), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn unreadable_entries_are_3_and_named() {
+    let scene = Scene::new();
+    scene.write("src/secret", "x");
+    lock_out(&scene.path("src/secret"));
+    let outcome = run_bound(&scene, &["backup", "src", "--to", "repo", "--init"]).expect(3);
+    assert!(outcome.stderr().contains("/src/secret"), "{}", outcome.stderr());
+    assert!(outcome.stdout().contains("1 NOT backed up"), "{}", outcome.stdout());
+    let outcome = run_bound(&scene, &["backup", "src", "--to", "repo", "--json"]).expect(3);
+    let report = outcome.json();
+    assert_eq!(report["status"], "warnings");
+    assert_eq!(report["problems"][0]["path"], "/src/secret");
+}
+
+#[test]
+fn a_missing_source_among_others_is_3() {
+    let scene = Scene::new();
+    let outcome = scene.run(["backup", "src", "nope", "--to", "repo", "--init"]).expect(3);
+    assert!(outcome.stderr().contains("/nope"), "{}", outcome.stderr());
+}
+
+#[test]
+fn no_repository_is_10_and_asks_for_no_password() {
+    let scene = Scene::new();
+    for arguments in [
+        &["backup", "src", "--to", "repo"][..],
+        &["snapshots", "-r", "repo"],
+        &["check", "-r", "repo"],
+        &["repo", "key", "list", "-r", "repo"],
+    ] {
+        let mut program = scene.command(arguments);
+        let outcome = Outcome(program.env_remove("BACKUPKIT_PASSWORD").output().unwrap());
+        let outcome = outcome.expect(10);
+        assert!(outcome.stderr().contains("there is no repository"), "{}", outcome.stderr());
+        assert!(!scene.path("repo").exists());
+    }
+}
+
+#[test]
+fn a_lock_of_somebody_else_is_11_until_it_is_removed() {
+    let scene = Scene::backed_up();
+    // What cannot be read may be exclusive.
+    let lock = format!("repo/locks/{}", "ab".repeat(32));
+    scene.write(&lock, "x".repeat(100));
+    let outcome = scene.run(["backup", "src", "--to", "repo"]).expect(11);
+    assert!(outcome.stderr().contains("locked"), "{}", outcome.stderr());
+    assert!(outcome.stderr().contains("repo unlock"), "{}", outcome.stderr());
+    scene.run(["repo", "unlock", "-r", "repo"]).expect(0);
+    scene.run(["backup", "src", "--to", "repo"]).expect(11);
+    let removed = scene.run(["repo", "unlock", "--all", "-r", "repo", "--json"]).expect(0);
+    assert_eq!(removed.json()["removed"].as_array().unwrap().len(), 1);
+    scene.run(["backup", "src", "--to", "repo"]).expect(0);
+}
+
+#[test]
+fn a_wrong_password_is_12() {
+    let scene = Scene::backed_up();
+    for arguments in [&["snapshots", "-r", "repo"][..], &["backup", "src", "--to", "repo"]] {
+        let mut program = scene.command(arguments);
+        let outcome = Outcome(program.env("BACKUPKIT_PASSWORD", "battery").output().unwrap());
+        let outcome = outcome.expect(12);
+        assert!(outcome.stderr().contains("password"), "{}", outcome.stderr());
+    }
+}
+
+#[test]
+fn a_damaged_config_is_13() {
+    let scene = Scene::backed_up();
+    flip_a_byte(&scene.path("repo/config"));
+    let outcome = scene.run(["snapshots", "-r", "repo"]).expect(13);
+    assert!(outcome.stderr().contains("config"), "{}", outcome.stderr());
+}
+
+#[test]
+fn a_damaged_pack_is_13_and_named() {
+    let scene = Scene::backed_up();
+    let packs = scene.files("repo/data");
+    for pack in &packs {
+        flip_a_byte(pack);
+    }
+    let outcome = scene.run(["check", "-r", "repo", "--read-data"]).expect(13);
+    let name = packs[0].file_name().unwrap().to_string_lossy().into_owned();
+    assert!(outcome.stderr().contains(&name[..8]), "{name}: {}", outcome.stderr());
+    assert!(outcome.stdout().contains("DAMAGED"), "{}", outcome.stdout());
+    let report = scene.run(["check", "-r", "repo", "--read-data", "--json"]).expect(13).json();
+    assert_eq!(report["clean"], false);
+    assert!(report["finding_count"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_repository_that_may_not_be_read_is_14() {
+    let scene = Scene::new();
+    run_bound(&scene, &["backup", "src", "--to", "repo", "--init"]).expect(0);
+    lock_out(&scene.path("repo"));
+    for arguments in [&["snapshots", "-r", "repo"][..], &["backup", "src", "--to", "repo"]] {
+        let outcome = run_bound(&scene, arguments).expect(14);
+        assert!(outcome.stderr().contains("permission denied"), "{}", outcome.stderr());
+    }
+    let_in(&scene.path("repo"));
+}
+
+#[test]
+fn an_error_in_json_says_code_message_hint_and_exit() {
+    let scene = Scene::new();
+    for form in ["--json", "--ndjson"] {
+        let outcome = scene.run(["snapshots", "-r", "repo", form]).expect(10);
+        let error = outcome.json_error();
+        assert_eq!(outcome.stdout(), "");
+        assert_eq!(error["type"], "error");
+        assert_eq!(error["code"], "repository-not-found");
+        assert_eq!(error["exit"], 10);
+        assert!(error["message"].as_str().unwrap().contains("repo"));
+        assert!(error["hint"].is_string());
+        let both = scene.run(["snapshots", "--json", "--ndjson"]).expect(2).json_error();
+        assert_eq!(both["code"], "usage");
+        let usage = scene.run(["snapshots", "--nope", form]).expect(2).json_error();
+        assert_eq!((usage["type"].as_str(), usage["exit"].as_u64()), (Some("error"), Some(2)));
+    }
+}

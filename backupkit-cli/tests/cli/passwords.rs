@@ -1,0 +1,97 @@
+//! Where passwords come from, and how they are changed.
+
+use crate::scene::{Outcome, PASSWORD, Scene};
+
+/// Runs with these variables and no other password.
+fn run_with(scene: &Scene, arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
+    let mut program = scene.command(arguments);
+    program.env_remove("BACKUPKIT_PASSWORD");
+    program.envs(variables.iter().copied());
+    Outcome(program.output().unwrap())
+}
+
+#[test]
+fn every_source_of_a_password_opens() {
+    let scene = Scene::backed_up();
+    scene.write("password", format!("{PASSWORD}\n"));
+    scene.write("windows", format!("{PASSWORD}\r\n"));
+    let list = ["snapshots", "-r", "repo"];
+    let command = format!("echo '{PASSWORD}'");
+    for variable in [
+        ("BACKUPKIT_PASSWORD", PASSWORD),
+        ("BACKUPKIT_PASSWORD_FILE", "password"),
+        ("BACKUPKIT_PASSWORD_FILE", "windows"),
+        ("BACKUPKIT_PASSWORD_COMMAND", "cat password"),
+        ("BACKUPKIT_PASSWORD_COMMAND", &command),
+    ] {
+        run_with(&scene, &list, &[variable]).expect(0);
+    }
+    let flags = [&list[..], &["--password-file", "password"]].concat();
+    run_with(&scene, &flags, &[("BACKUPKIT_PASSWORD", "wrong")]).expect(0);
+    let flags = [&list[..], &["--password-command", "cat password"]].concat();
+    run_with(&scene, &flags, &[("BACKUPKIT_PASSWORD", "wrong")]).expect(0);
+}
+
+#[test]
+fn without_a_password_and_a_terminal_the_variables_are_named() {
+    let scene = Scene::backed_up();
+    let outcome = run_with(&scene, &["snapshots", "-r", "repo"], &[]).expect(2);
+    for name in ["BACKUPKIT_PASSWORD,", "BACKUPKIT_PASSWORD_FILE", "BACKUPKIT_PASSWORD_COMMAND"] {
+        assert!(outcome.stderr().contains(name), "{}", outcome.stderr());
+    }
+}
+
+#[test]
+fn a_source_that_gives_no_password_is_named() {
+    let scene = Scene::backed_up();
+    scene.write("empty", "\n");
+    for (variable, value, word, code) in [
+        ("BACKUPKIT_PASSWORD_FILE", "nowhere", "nowhere", 1),
+        ("BACKUPKIT_PASSWORD_FILE", "empty", "empty", 2),
+        ("BACKUPKIT_PASSWORD_COMMAND", "echo geheim; exit 7", "7", 1),
+        ("BACKUPKIT_PASSWORD_COMMAND", "true", "empty", 2),
+    ] {
+        let outcome = run_with(&scene, &["snapshots", "-r", "repo"], &[(variable, value)]);
+        let outcome = outcome.expect(code);
+        assert!(outcome.stderr().contains(word), "{}", outcome.stderr());
+        assert!(!outcome.stderr().contains("geheim"), "{}", outcome.stderr());
+    }
+}
+
+#[test]
+fn keys_are_added_listed_changed_and_removed() {
+    let scene = Scene::backed_up();
+    let opens = |password: &str| {
+        let list = ["snapshots", "-r", "repo"];
+        run_with(&scene, &list, &[("BACKUPKIT_PASSWORD", password)]).code() == Some(0)
+    };
+    scene.write("second", "second\n");
+    let add = ["repo", "key", "add", "-r", "repo", "--new-password-file", "second", "--json"];
+    let second = scene.run(add).expect(0).json();
+    assert!(opens(PASSWORD) && opens("second"));
+
+    let keys = scene.run(["repo", "key", "list", "-r", "repo", "--json"]).expect(0).json();
+    let keys = keys.as_array().unwrap();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys.iter().filter(|key| key["current"] == true).count(), 1);
+    let text = scene.run(["repo", "key", "list", "-r", "repo"]).expect(0).stdout();
+    assert_eq!(text.lines().count(), 3, "{text}");
+
+    let mut passwd = scene.command(["repo", "key", "passwd", "-r", "repo"]);
+    let changed = passwd.env("BACKUPKIT_NEW_PASSWORD", "third").output().unwrap();
+    Outcome(changed).expect(0);
+    assert!(!opens(PASSWORD) && opens("second") && opens("third"));
+
+    let id = &second["id"].as_str().unwrap()[..10];
+    let rm = ["repo", "key", "rm", id, "-r", "repo"];
+    run_with(&scene, &rm, &[("BACKUPKIT_PASSWORD", "second")]).expect(1);
+    run_with(&scene, &rm, &[("BACKUPKIT_PASSWORD", "third")]).expect(0);
+    assert!(!opens("second") && opens("third"));
+}
+
+#[test]
+fn a_new_password_needs_a_source_of_its_own() {
+    let scene = Scene::backed_up();
+    let outcome = scene.run(["repo", "key", "add", "-r", "repo"]).expect(2);
+    assert!(outcome.stderr().contains("BACKUPKIT_NEW_PASSWORD_FILE"), "{}", outcome.stderr());
+}

@@ -1,0 +1,76 @@
+//! The lock of a run that only reads.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::RunContext;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Events;
+use crate::model::Level;
+use crate::pipeline::task;
+use crate::repo::REFRESH_INTERVAL;
+use crate::repo::locks::RepositoryLock;
+use crate::repo::repository::Repository;
+
+/// Does `work` under a shared lock, so that nobody prunes meanwhile. A destination that refuses the
+/// lock, such as a full or write-protected one, is read without, with a warning.
+///
+/// # Errors
+/// `Locked` if somebody holds an exclusive lock; else those of `work`.
+pub(super) async fn under_shared_lock<T>(
+    run: &RunContext,
+    repository: &Repository,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let owner = run.engine.lock_owner();
+    let acquired =
+        RepositoryLock::acquire_for_reading(repository, &owner, run.engine.instance()).await;
+    let lock = match acquired {
+        Ok(lock) => lock,
+        Err(error) if refuses_writes(&error) => {
+            run.events.note(
+                Level::Warning,
+                format!(
+                    "{} is read without a lock, so a prune at the same time would disturb: {}",
+                    repository.location(),
+                    error.report()
+                ),
+            );
+            return work.await;
+        }
+        Err(error) => return Err(error),
+    };
+    let refreshing = task::start(refresh(lock.clone(), run.events.clone()));
+    let result = work.await;
+    drop(refreshing);
+    if let Err(error) = lock.release().await {
+        // The work is done; a lock that stays is removed by age.
+        let error = error.while_doing("remove the lock of this run");
+        run.events.note(Level::Warning, error.report());
+    }
+    result
+}
+
+fn refuses_writes(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::Unsupported
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+    )
+}
+
+/// Renews the lock until this is dropped. Reading goes on without it.
+async fn refresh(lock: RepositoryLock, events: Events) -> Result<()> {
+    let clock = Arc::clone(events.env().clock());
+    loop {
+        clock.sleep(REFRESH_INTERVAL).await;
+        if let Err(error) = lock.refresh().await
+            && error.is(ErrorKind::Locked)
+        {
+            events.note(Level::Warning, error.report());
+            return Ok(());
+        }
+    }
+}

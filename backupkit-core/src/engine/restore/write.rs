@@ -1,0 +1,247 @@
+//! Writing windows: many small steps side by side, one large one at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::stream::{self, StreamExt as _};
+use tokio::sync::mpsc;
+
+use super::Tools;
+use super::outcome::{Outcome, Outcomes};
+use super::window::{Item, Window};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EventKind, Level};
+use crate::pipeline::task::{self, OwnedTask};
+use crate::repo::fetch::Fetched;
+use crate::target::{BodyPiece, BodyReader, RestoreSession, RestoreTarget, Step, Written};
+
+/// Pieces of a large file that wait for the target, beside those of the window.
+const WAITING_PIECES: usize = 1;
+
+/// Writes steps into the target.
+pub(super) struct Writer {
+    session: Arc<dyn RestoreSession>,
+    target: Arc<dyn RestoreTarget>,
+    tools: Tools,
+    outcomes: Arc<Outcomes>,
+    concurrency: usize,
+    large: Option<LargeFile>,
+}
+
+/// A step that spans windows.
+struct LargeFile {
+    parts: mpsc::Sender<Part>,
+    task: OwnedTask<Written>,
+}
+
+/// What a large file is handed. One that breaks off without its end is an error to the target.
+enum Part {
+    Piece(BodyPiece),
+    End,
+}
+
+impl Writer {
+    pub(super) fn new(
+        session: &Arc<dyn RestoreSession>,
+        target: &Arc<dyn RestoreTarget>,
+        tools: &Tools,
+        outcomes: &Arc<Outcomes>,
+    ) -> Self {
+        Self {
+            session: Arc::clone(session),
+            target: Arc::clone(target),
+            tools: tools.clone(),
+            outcomes: Arc::clone(outcomes),
+            concurrency: target.capabilities().concurrency.max(1),
+            large: None,
+        }
+    }
+
+    /// Writes a window. All that was begun has ended on return, but a large file that goes on in the
+    /// next window.
+    ///
+    /// # Errors
+    /// What ends the restore.
+    pub(super) async fn write(&mut self, window: Option<(Window, Fetched)>) -> Result<()> {
+        let Some((window, fetched)) = window else {
+            return Ok(());
+        };
+        let result = self.write_window(window.items, &fetched).await;
+        if result.is_err()
+            && let Some(LargeFile { parts, task }) = self.large.take()
+        {
+            // The target learns that there is no more, and removes what is incomplete.
+            drop(parts);
+            drop(task.await);
+        }
+        result
+    }
+
+    async fn write_window(&mut self, items: Vec<Item>, fetched: &Fetched) -> Result<()> {
+        let (large, small): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| !(item.is_first && item.is_last));
+        let (begins, goes_on): (Vec<_>, Vec<_>) = large.into_iter().partition(|item| item.is_first);
+        // In this order there is never more than one large file: it comes first or last in a window.
+        for item in &goes_on {
+            self.write_part(item, fetched).await?;
+        }
+        self.write_small(small, fetched).await?;
+        for item in &begins {
+            self.write_part(item, fetched).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_small(&self, items: Vec<Item>, fetched: &Fetched) -> Result<()> {
+        let is_stopped = AtomicBool::new(false);
+        let is_stopped = &is_stopped;
+        let writes = items.into_iter().map(|item| async move {
+            if is_stopped.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            self.tools.cancel.check()?;
+            let written = match pieces(&item, fetched).collect::<Result<Vec<_>>>() {
+                Ok(pieces) => {
+                    let body = BodyReader::new(stream::iter(pieces.into_iter().map(Ok)).boxed());
+                    self.start(&item, body).await
+                }
+                // A file with a damaged blob is not begun.
+                Err(damage) => Err(damage),
+            };
+            self.settle(&item, written).await
+        });
+        let mut writes = stream::iter(writes).buffer_unordered(self.concurrency);
+        let mut failure = None;
+        while let Some(result) = writes.next().await {
+            if let Err(error) = result {
+                // No write is torn off: those that were begun end by themselves.
+                is_stopped.store(true, Ordering::Relaxed);
+                failure.get_or_insert(error);
+            }
+        }
+        drop(writes);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Hands the bytes of a part on. The last part waits for the end of the step.
+    async fn write_part(&mut self, item: &Item, fetched: &Fetched) -> Result<()> {
+        if item.is_first {
+            let (parts, received) = mpsc::channel(WAITING_PIECES);
+            let task = self.start(item, body_of(received));
+            self.large = Some(LargeFile { parts, task });
+        }
+        // Nothing: an earlier part failed.
+        let Some(large) = &self.large else {
+            return Ok(());
+        };
+        let mut is_over = item.is_last;
+        let mut damage = None;
+        for piece in pieces(item, fetched) {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => {
+                    damage = Some(error);
+                    break;
+                }
+            };
+            let sent = tokio::select! {
+                biased;
+                () = self.tools.cancel.cancelled() => return Err(Error::cancelled()),
+                sent = large.parts.send(Part::Piece(piece)) => sent,
+            };
+            if sent.is_err() {
+                // The target has given up, and says why.
+                is_over = true;
+                break;
+            }
+        }
+        if !is_over && damage.is_none() {
+            return Ok(());
+        }
+        let Some(LargeFile { parts, task }) = self.large.take() else {
+            return Ok(());
+        };
+        if damage.is_none() {
+            drop(parts.send(Part::End).await);
+        }
+        drop(parts);
+        let written = task.await;
+        // What the target says of it tells less than what is damaged.
+        let written = damage.map_or(written, Err);
+        self.settle(item, written).await
+    }
+
+    fn start(&self, item: &Item, body: BodyReader) -> OwnedTask<Written> {
+        let (session, step) = (Arc::clone(&self.session), Arc::clone(&item.step));
+        task::start(async move { session.write(&step, body, None).await })
+    }
+
+    /// Notes what became of a step.
+    async fn settle(&self, item: &Item, written: Result<Written>) -> Result<()> {
+        let step = &item.step;
+        match written {
+            Ok(written) => {
+                self.tell_warnings(step, &written);
+                self.outcomes.set(item.number, Outcome::of(&step.action), written.bytes);
+            }
+            Err(error) if self.ends_restore(&error).await => {
+                return Err(error.while_doing(format!("restore {}", step.entry.path)));
+            }
+            Err(error) => {
+                self.tools.entry_failed(step, &error);
+                self.outcomes.set(item.number, Outcome::Failed, 0);
+            }
+        }
+        self.tools.counters.add_finished(1);
+        self.tools.counters.add_finished_bytes(step.bytes);
+        Ok(())
+    }
+
+    fn tell_warnings(&self, step: &Step, written: &Written) {
+        for warning in &written.warnings {
+            let (path, reason) = (step.entry.path.clone(), warning.report());
+            self.tools.events.tell(Level::Warning, EventKind::EntryIncomplete { path, reason });
+        }
+    }
+
+    /// Whether no other step can succeed either.
+    async fn ends_restore(&self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Cancelled => true,
+            // One odd file, or the whole target? Ask it.
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::RateLimited => {
+                !self.target.check().await.is_ok_and(|probe| probe.is_healthy())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The bytes of a step or a part of one, in order.
+fn pieces<'a>(
+    item: &'a Item,
+    fetched: &'a Fetched,
+) -> impl Iterator<Item = Result<BodyPiece>> + Send + 'a {
+    let mut offset = item.offset;
+    item.blob_ids().map(move |id| {
+        let bytes = fetched.get(&id)?;
+        let piece = BodyPiece { offset, bytes };
+        offset += piece.bytes.len() as u64;
+        Ok(piece)
+    })
+}
+
+fn body_of(parts: mpsc::Receiver<Part>) -> BodyReader {
+    let pieces = stream::unfold(Some(parts), |parts| async move {
+        let mut parts = parts?;
+        match parts.recv().await {
+            Some(Part::Piece(piece)) => Some((Ok(piece), Some(parts))),
+            Some(Part::End) => None,
+            None => Some((Err(Error::cancelled()), None)),
+        }
+    });
+    BodyReader::new(pieces.boxed())
+}

@@ -1,0 +1,11 @@
+//! Reading repositories: the index and its copy, snapshots, checks and restores, also of damaged ones.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod check;
+mod index_copy;
+mod other_programs;
+mod restore;
+mod restore_failures;
+mod scene;
+mod snapshots;
