@@ -37,8 +37,8 @@ fn changed(report: &BackupReport) -> usize {
 }
 
 async fn run_with(scene: &Scene, rig: &Rig, faults: &SourceFaults) -> BackupReport {
-    let faulty = FaultSource::new(Arc::new(source()), faults);
-    let run = scene.start(&faulty, std::slice::from_ref(&rig.repository));
+    let source = FaultSource::new(Arc::new(source()), faults);
+    let run = scene.start(&source, std::slice::from_ref(&rig.repository));
     let report = run.wait().await.unwrap();
     rig.assert_tidy("after faults of the source").await;
     report
@@ -165,8 +165,8 @@ async fn what_another_entry_began_to_store_gets_there_though_that_entry_fails() 
         faults.fail_read_at(path("data/a"), last, ErrorKind::Unavailable, u64::MAX);
         faults.fail_read_at(path("data/b"), last, ErrorKind::SourceChanged, 1);
         faults.fail_read_at(path("data/c"), last, ErrorKind::SourceChanged, 2);
-        let faulty = FaultSource::new(Arc::new(source), &faults);
-        let run = scene.start(&faulty, std::slice::from_ref(&rig.repository));
+        let source = FaultSource::new(Arc::new(source), &faults);
+        let run = scene.start(&source, std::slice::from_ref(&rig.repository));
         let report = run.wait().await.unwrap();
         assert_eq!(failures(&report).len(), 2, "{report:#?}");
         rig.assert_tidy(&format!("round {round}")).await;
@@ -232,17 +232,17 @@ async fn a_source_that_breaks_its_word_gets_a_clear_error_and_no_snapshot() {
                 };
                 let end = tokio::select! {
                     end = run.wait() => end,
-                    () = release => continue,
+                    () = release => unreachable!("it goes on for ever"),
                 };
-                assert_refused(&rig, end, name, word).await;
+                assert_refused(&rig, end, name, word);
             } else {
-                assert_refused(&rig, run.wait().await, name, word).await;
+                assert_refused(&rig, run.wait().await, name, word);
             }
         }
     }
 }
 
-async fn assert_refused(rig: &Rig, end: backupkit::Result<BackupReport>, name: &str, word: &str) {
+fn assert_refused(rig: &Rig, end: backupkit::Result<BackupReport>, name: &str, word: &str) {
     let error = end.map(|report| format!("{report:#?}")).expect_err(name);
     assert!(error.to_string().contains(word), "{name}: {error}");
     assert_eq!(rig.count("snapshots") + rig.count("locks"), 0, "{name}");

@@ -6,7 +6,9 @@ use std::time::Duration;
 use backupkit::adapters::fs::FsDestination;
 use backupkit::model::BlobId;
 use backupkit::testing::{Fault, ManualClock, MemorySource, Operation, PausePoint};
-use backupkit::{BackupReport, Env, ErrorKind, RunStatus};
+use backupkit::{BackupReport, Clock, Env, ErrorKind, RunStatus};
+use futures::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::scene::{PASSWORD, Rig, Scene, assert_whole, latest_tree, path, random, trees};
 use crate::support::restic::Restic;
@@ -275,10 +277,13 @@ async fn a_run_without_any_repository_left_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_that_had_nothing_to_do_for_long_is_not_set_aside() {
-    let clock = ManualClock::default();
-    let env = Env::system().with_clock(Arc::new(clock.clone()));
-    let mut scene = Scene::with_env(env).await;
-    scene.engine = scene.engine_with(|engine| engine.stall_after(Duration::from_secs(60)));
+    // Lanes are looked after as often as the time after which one is stuck.
+    let stall_after = Duration::from_secs(4);
+    let (clock, looks) = (ManualClock::default(), watch::Sender::new(0));
+    let counting =
+        CountingClock { clock: clock.clone(), counted: stall_after, count: looks.clone() };
+    let mut scene = Scene::with_env(Env::system().with_clock(Arc::new(counting))).await;
+    scene.engine = scene.engine_with(|engine| engine.stall_after(stall_after));
     let rigs = [scene.rig().await, scene.rig().await];
     let both = [rigs[0].repository.clone(), rigs[1].repository.clone()];
     let (source, reading, storing) = (source(), PausePoint::new(), PausePoint::new());
@@ -292,19 +297,45 @@ async fn a_repository_that_had_nothing_to_do_for_long_is_not_set_aside() {
         clock.advance(Duration::from_millis(200));
     }
     reading.reached().await;
+    let mut seen = looks.subscribe();
+    seen.wait_for(|looks| *looks == 1).await.unwrap();
     clock.advance(Duration::from_secs(200));
+    seen.wait_for(|looks| *looks == 2).await.unwrap();
+    clock.advance(Duration::from_secs(2));
     reading.release();
     storing.reached().await;
-    // Time for a look at the lanes: this one has been at it for a moment only.
-    for _ in 0..5 {
-        clock.advance(Duration::from_secs(5));
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-    }
+    // The next look finds a call that lasts for a moment only.
+    clock.advance(Duration::from_secs(2));
+    seen.wait_for(|looks| *looks == 3).await.unwrap();
     storing.release();
     let report = run.wait().await.unwrap();
     assert_eq!(report.status, RunStatus::Succeeded, "{report:#?}");
+}
+
+/// Counts the sleeps of one duration.
+#[derive(Debug)]
+struct CountingClock {
+    clock: ManualClock,
+    counted: Duration,
+    count: watch::Sender<usize>,
+}
+
+impl Clock for CountingClock {
+    fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
+    fn elapsed_since_boot(&self) -> Duration {
+        self.clock.elapsed_since_boot()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let sleep = self.clock.sleep(duration);
+        if duration == self.counted {
+            self.count.send_modify(|count| *count += 1);
+        }
+        sleep
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +356,7 @@ async fn a_lock_that_is_renewed_while_it_is_looked_at_is_not_lost() {
     reading.release();
     looking.reached().await;
     let (before, deletes) = (rig.memory.objects(), rig.plan.calls_of(Operation::Delete));
-    clock.advance(Duration::from_secs(5 * 60));
+    clock.advance(Duration::from_mins(5));
     while rig.plan.calls_of(Operation::Delete) == deletes {
         tokio::task::yield_now().await;
     }

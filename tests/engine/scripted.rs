@@ -34,7 +34,7 @@ pub(crate) struct Scripted {
 
 #[derive(Debug, Clone)]
 enum Item {
-    Entry(Entry),
+    Entry(Box<Entry>),
     Done(EntryPath),
     Fails(Option<EntryPath>, ErrorKind),
 }
@@ -50,7 +50,7 @@ pub(crate) struct Memory {
 impl Scripted {
     pub(crate) fn file(mut self, name: &str, bytes: impl Into<Bytes>) -> Self {
         let (path, bytes) = (path(name), bytes.into());
-        self.items.push(Item::Entry(entry(&path, bytes.len())));
+        self.items.push(Item::Entry(Box::new(entry(&path, bytes.len()))));
         self.bodies.insert(path, bytes);
         self
     }
@@ -58,7 +58,7 @@ impl Scripted {
     /// A file that is listed with another size than it has.
     pub(crate) fn file_listed_with(mut self, name: &str, size: usize, bytes: Bytes) -> Self {
         let path = path(name);
-        self.items.push(Item::Entry(entry(&path, size)));
+        self.items.push(Item::Entry(Box::new(entry(&path, size))));
         self.bodies.insert(path, bytes);
         self
     }
@@ -66,7 +66,7 @@ impl Scripted {
     pub(crate) fn link(mut self, name: &str) -> Self {
         let mut link = entry(&path(name), 0);
         link.kind = EntryKind::Symlink { target: b"x".to_vec() };
-        self.items.push(Item::Entry(link));
+        self.items.push(Item::Entry(Box::new(link)));
         self
     }
 
@@ -165,7 +165,7 @@ impl SourceView for Scripted {
                     }
                     let token = ListToken::new([u8::try_from(number).unwrap_or(u8::MAX)]);
                     let item = match item {
-                        Item::Entry(entry) => ListedItem::Entry(Box::new(entry)),
+                        Item::Entry(entry) => ListedItem::Entry(entry),
                         Item::Done(path) => ListedItem::DirDone {
                             path,
                             metadata: Box::new(Metadata::new(FileMode::DIRECTORY, FileTime::EPOCH)),

@@ -34,7 +34,7 @@ async fn a_cancelled_run_leaves_neither_lock_nor_snapshot() {
         };
         let end = tokio::select! {
             end = run.wait() => end,
-            () = steer => continue,
+            () = steer => unreachable!("it goes on for ever"),
         };
         let context = format!("round {round}, kind {kind}, number {number}: {end:?}");
         for rig in &rigs {

@@ -1,5 +1,6 @@
 //! Looks after the lanes while something else goes on, whatever that waits for.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +21,17 @@ pub(crate) async fn attended<T>(
     stall_after: Duration,
     work: impl Future<Output = T>,
 ) -> T {
-    let attend = async {
-        loop {
-            clock.sleep(INTERVAL.min(stall_after)).await;
-            look_after(store, stall_after);
-        }
-    };
     tokio::select! {
         biased;
         done = work => done,
-        () = attend => unreachable!("it goes on for ever"),
+        never = attend(store, clock, stall_after) => match never {},
+    }
+}
+
+async fn attend(store: &Store, clock: &Arc<dyn Clock>, stall_after: Duration) -> Infallible {
+    loop {
+        clock.sleep(INTERVAL.min(stall_after)).await;
+        look_after(store, stall_after);
     }
 }
 

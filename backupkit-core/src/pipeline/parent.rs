@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use super::lane::Lane;
 use super::node::LaneContent;
 use super::per_lane::PerLane;
-use crate::error::{ErrorKind, Result};
+use crate::error::ErrorKind;
 use crate::model::{BlobId, Entry, EntryKind, EntryPath, ExtendedAttribute, FileTime, Fingerprint};
 use crate::repo::blobs::read_blob;
 use crate::repo::node::Node;
@@ -65,7 +65,7 @@ impl Parents {
     }
 
     /// Says what the parents know of an entry.
-    pub(crate) async fn look_up(&mut self, entry: &Entry) -> Result<Known> {
+    pub(crate) async fn look_up(&mut self, entry: &Entry) -> Known {
         let mut contents: Vec<Arc<[BlobId]>> = Vec::with_capacity(self.lanes.len());
         let mut first: Option<(Option<Vec<ExtendedAttribute>>, u64)> = None;
         let (mut found, mut unchanged) = (false, true);
@@ -74,7 +74,7 @@ impl Parents {
                 contents.push(Arc::default());
                 continue;
             }
-            let Some(tree) = self.directory(number, &entry.path).await? else {
+            let Some(tree) = self.directory(number, &entry.path).await else {
                 unchanged = false;
                 continue;
             };
@@ -98,7 +98,7 @@ impl Parents {
                 None => unchanged = false,
             }
         }
-        Ok(match first {
+        match first {
             Some((extended_attributes, size_bytes)) if unchanged => {
                 // A lane that was set aside takes part in nothing: any content does.
                 let any = contents.iter().find(|content| !content.is_empty()).cloned();
@@ -112,12 +112,12 @@ impl Parents {
             }
             _ if found => Known::Changed,
             _ => Known::New,
-        })
+        }
     }
 
     /// Makes sure that the directory which holds `path` is known in the first lane.
-    pub(crate) async fn visit(&mut self, path: &EntryPath) -> Result<()> {
-        self.directory(0, path).await.map(drop)
+    pub(crate) async fn visit(&mut self, path: &EntryPath) {
+        self.directory(0, path).await;
     }
 
     /// The subtree that a directory has in the parent of one lane. Its parent must be known.
@@ -138,23 +138,21 @@ impl Parents {
     }
 
     /// The tree that holds `path` in the parent of a lane.
-    async fn directory(&mut self, lane: usize, path: &EntryPath) -> Result<Option<Arc<Tree>>> {
-        let Some(start) = self.lanes[lane].start else {
-            return Ok(None);
-        };
+    async fn directory(&mut self, lane: usize, path: &EntryPath) -> Option<Arc<Tree>> {
+        let start = self.lanes[lane].start?;
         let parent = path.parent().unwrap_or_default();
         if let Some(known) = self.lanes[lane].directories.get(&parent) {
-            return Ok(known.clone());
+            return known.clone();
         }
         // From the root down to the directory, as far as it is known.
         let mut path = EntryPath::root();
-        let mut tree = self.load(lane, &path, Some(start.tree)).await?;
+        let mut tree = self.load(lane, &path, Some(start.tree)).await;
         for name in parent.names() {
             path.push(name);
             let subtree = tree.as_ref().and_then(|tree| tree.find(name)?.subtree);
-            tree = self.load(lane, &path, subtree).await?;
+            tree = self.load(lane, &path, subtree).await;
         }
-        Ok(tree)
+        tree
     }
 
     async fn load(
@@ -162,9 +160,9 @@ impl Parents {
         lane: usize,
         path: &EntryPath,
         id: Option<BlobId>,
-    ) -> Result<Option<Arc<Tree>>> {
+    ) -> Option<Arc<Tree>> {
         if let Some(known) = self.lanes[lane].directories.get(path) {
-            return Ok(known.clone());
+            return known.clone();
         }
         let tree = match id {
             None => None,
@@ -177,16 +175,14 @@ impl Parents {
             self.trees.insert(id, Arc::downgrade(tree));
         }
         self.lanes[lane].directories.insert(path.clone(), tree.clone());
-        Ok(tree)
+        tree
     }
 
     /// A tree that is missing or damaged only means that everything in it is read again. A repository
     /// that cannot be read takes no part any more, and the others go on.
     async fn read(&self, lane: usize, id: BlobId) -> Option<Arc<Tree>> {
         let lane = &self.lanes[lane].lane;
-        let Some(location) = lane.locate(BlobKind::Tree, &id) else {
-            return None;
-        };
+        let location = lane.locate(BlobKind::Tree, &id)?;
         let read = read_blob(lane.repository(), BlobKind::Tree, &id, &location);
         match lane.call(read).await {
             Ok(json) => decode_tree(&json).ok().map(|nodes| Arc::new(Tree(nodes))),

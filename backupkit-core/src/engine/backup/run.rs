@@ -72,9 +72,9 @@ pub(in crate::engine) async fn run(
     let result = back_up(&run, &request, &prepared).await;
     let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
     // A release that fails costs others a wait, not this run its result.
-    let releases = prepared.iter().map(|ready| ready.lock.release());
-    let released = join_all(releases.map(|release| within(&run, RELEASE_TIME, release))).await;
-    for error in released.into_iter().filter_map(Result::err) {
+    let releases = prepared.iter().map(|ready| within(&run, RELEASE_TIME, ready.lock.release()));
+    let gone = join_all(releases).await;
+    for error in gone.into_iter().filter_map(Result::err) {
         run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
     }
     let ended = result?;

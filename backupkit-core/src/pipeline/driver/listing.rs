@@ -103,7 +103,7 @@ impl Driver {
             return Ok(());
         }
         self.reading.counters.add_listed_bytes(entry.size_bytes);
-        match self.parents.look_up(&entry).await? {
+        match self.parents.look_up(&entry).await {
             Known::Unchanged { content, extended_attributes, size_bytes } => {
                 self.tally.files_unmodified += 1;
                 if entry.metadata.extended_attributes.is_none() {
@@ -124,7 +124,7 @@ impl Driver {
             return Ok(());
         }
         // An empty directory is announced by this alone; looking it up lets it count as known.
-        self.parents.visit(&path).await?;
+        self.parents.visit(&path).await;
         let closing = self.directories.complete(path, metadata)?;
         self.store_closing(closing);
         Ok(())
