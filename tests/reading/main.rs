@@ -4,6 +4,7 @@
 
 mod check;
 mod index_copy;
+mod other_programs;
 mod restore;
 mod restore_failures;
 mod scene;

@@ -95,8 +95,10 @@ async fn a_part_of_a_snapshot_goes_to_the_root_of_the_target() {
     let id = scene.back_up(&source).await;
     for (part, expected) in [("a/b", "file"), ("a/other", "other")] {
         let target = MemoryTarget::new();
-        let mut options = RestoreOptions::default();
-        options.path = path(part);
+        let options = RestoreOptions {
+            path: path(part),
+            ..RestoreOptions::default()
+        };
         let report = restore(&scene, request(&scene, id, &target).with_options(options)).await;
         assert_eq!(report.created, 1);
         assert_eq!(
@@ -120,8 +122,10 @@ async fn conflicts_are_counted_and_compared_where_they_were_decided() {
     ] {
         let target = MemoryTarget::new();
         target.put(&path("there"), MemoryNode::file("old", FileTime::EPOCH));
-        let mut options = RestoreOptions::default();
-        options.conflict = policy;
+        let options = RestoreOptions {
+            conflict: policy,
+            ..RestoreOptions::default()
+        };
         let report = restore(&scene, request(&scene, id, &target).with_options(options)).await;
         let counts = (
             report.created,
@@ -177,15 +181,15 @@ async fn a_dry_run_writes_nothing_and_shows_every_step() {
     let target = MemoryTarget::new();
     target.put(&path("there"), MemoryNode::file("old", FileTime::EPOCH));
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<Step>(1);
-    let steps = tokio::spawn(async move {
+    let steps = async move {
         let mut steps = Vec::new();
         while let Some(step) = receiver.recv().await {
             steps.push((step.destination.to_string(), step.action));
         }
         steps
-    });
+    };
     let request = request(&scene, id, &target).dry_run().with_preview(sender);
-    let report = restore(&scene, request).await;
+    let (report, steps) = futures::join!(restore(&scene, request), steps);
     assert_eq!(
         (report.created, report.overwritten, report.bytes),
         (2, 1, 3 + 8)
@@ -198,7 +202,7 @@ async fn a_dry_run_writes_nothing_and_shows_every_step() {
         ("/d/new".to_owned(), StepAction::Create),
         ("/there".to_owned(), StepAction::Overwrite),
     ];
-    assert_eq!(steps.await.unwrap(), expected);
+    assert_eq!(steps, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,9 +67,10 @@ impl RestoreTarget for OddTarget {
     }
 
     async fn check(&self) -> Result<Probe> {
-        let outcome = match self.is_lost {
-            true => ProbeOutcome::Failed("gone".to_owned()),
-            false => ProbeOutcome::Ok,
+        let outcome = if self.is_lost {
+            ProbeOutcome::Failed("gone".to_owned())
+        } else {
+            ProbeOutcome::Ok
         };
         let took = std::time::Duration::ZERO;
         let step = ProbeStep {

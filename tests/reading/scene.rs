@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backupkit::destination::{Destination, MemoryDestination, ObjectKey};
 use backupkit::model::{EntryPath, Event, SnapshotId};
-use backupkit::repo::{CheckOptions, CheckReport, InitOptions, Repository};
+use backupkit::repo::{CheckOptions, CheckReport, InitOptions, ReaderOptions, Repository};
 use backupkit::snapshot::SnapshotReader;
 use backupkit::testing::{FaultDestination, FaultPlan, MemorySource, random_bytes};
 use backupkit::{BackupRequest, CheckRequest, Engine, EngineBuilder, Env, RunStatus};
@@ -54,7 +54,11 @@ impl Scene {
     }
 
     pub(crate) async fn open(&self, id: SnapshotId) -> Arc<dyn SnapshotReader> {
-        let reader = self.repository.reader(Default::default()).await.unwrap();
+        let reader = self
+            .repository
+            .reader(ReaderOptions::default())
+            .await
+            .unwrap();
         reader.snapshot(id).await.unwrap()
     }
 

@@ -230,6 +230,7 @@ impl fmt::Display for Finding {
     }
 }
 
+#[expect(clippy::ref_option, reason = "serde asks for it")]
 fn serialize_path_if_any<S: serde::Serializer>(
     path: &Option<EntryPath>,
     serializer: S,
