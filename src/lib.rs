@@ -1,4 +1,3 @@
-//! Back up S3, MongoDB, Google Drive and folders into restic-format repositories, and put them back,
-//! verified. This crate re-exports [`backupkit_core`].
+#![doc = include_str!("../README.md")]
 
 pub use backupkit_core::*;

@@ -104,34 +104,21 @@ fn refuse(environment: &Environment, env: Env, error: &clap::Error) -> Exit {
         use std::io::Write as _;
         drop(std::io::stderr().write_all(uri::redact(&error.to_string()).as_bytes()));
     }
-    if error.use_stderr() {
-        Exit::Usage
-    } else {
-        Exit::Success
-    }
+    if error.use_stderr() { Exit::Usage } else { Exit::Success }
 }
 
 fn has_flag(environment: &Environment, flag: &str) -> bool {
-    let mut arguments = environment
-        .arguments
-        .iter()
-        .take_while(|argument| *argument != "--");
+    let mut arguments = environment.arguments.iter().take_while(|argument| *argument != "--");
     arguments.any(|argument| argument == flag)
 }
 
 impl App<'_> {
     /// Builds an engine. Without a usable cache folder it does without, and says so.
     pub(crate) fn engine(&self, set_up: impl Fn(EngineBuilder) -> EngineBuilder) -> Result<Engine> {
-        let builder = || {
-            set_up(
-                Engine::builder()
-                    .env(self.env.clone())
-                    .identity(self.identity.clone()),
-            )
-        };
+        let builder =
+            || set_up(Engine::builder().env(self.env.clone()).identity(self.identity.clone()));
         let Some(folder) = self.cache_folder() else {
-            self.output
-                .note("there is no home folder, so indexes are read anew each time");
+            self.output.note("there is no home folder, so indexes are read anew each time");
             return builder().build();
         };
         let cached = builder()
@@ -140,8 +127,7 @@ impl App<'_> {
             .build();
         match cached {
             Err(error) if !error.is(ErrorKind::InvalidConfig) => {
-                self.output
-                    .warning(format!("going on without a cache folder: {error}"));
+                self.output.warning(format!("going on without a cache folder: {error}"));
                 builder().build()
             }
             result => result,
@@ -149,10 +135,7 @@ impl App<'_> {
     }
 
     fn cache_folder(&self) -> Option<PathBuf> {
-        self.options
-            .cache_dir
-            .clone()
-            .or_else(|| self.environment.cache_folder())
+        self.options.cache_dir.clone().or_else(|| self.environment.cache_folder())
     }
 
     /// The folder for copies of indexes.
@@ -192,10 +175,7 @@ impl App<'_> {
 
     /// The destination of an address.
     pub(crate) fn destination(&self, address: &OsStr) -> Result<Arc<dyn Destination>> {
-        Ok(Arc::new(FsDestination::new(
-            uri::absolute_folder(address)?,
-            self.env.clone(),
-        )))
+        Ok(Arc::new(FsDestination::new(uri::absolute_folder(address)?, self.env.clone())))
     }
 
     pub(crate) fn key_owner(&self) -> KeyOwner {
@@ -227,10 +207,7 @@ async fn require_repository(destination: &dyn Destination) -> Result<()> {
 
 pub(crate) fn no_repository(destination: &dyn Destination) -> Error {
     let location = destination.location();
-    Error::new(
-        ErrorKind::NotFound,
-        format!("there is no repository at {location}"),
-    )
-    .with_code("repository-not-found")
-    .with_hint("check the address; `repo init` or `backup --init` makes a new repository")
+    Error::new(ErrorKind::NotFound, format!("there is no repository at {location}"))
+        .with_code("repository-not-found")
+        .with_hint("check the address; `repo init` or `backup --init` makes a new repository")
 }

@@ -1,9 +1,6 @@
 //! The command line.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "these comments are the texts of --help"
-)]
+#![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
 
 mod size;
 mod snapshot_path;
@@ -73,12 +70,7 @@ pub(crate) struct GlobalOptions {
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
     /// Read the password from this file
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        conflicts_with = "password_command"
-    )]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "password_command")]
     pub(crate) password_file: Option<PathBuf>,
     /// Take the password from the output of this shell command
     #[arg(long, global = true, value_name = "COMMAND")]

@@ -26,23 +26,20 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
         Command::Cat(arguments) => Box::pin(cat::run(app, arguments)).await,
         Command::Check(arguments) => Box::pin(check::run(app, arguments)).await,
         Command::Repo(command) => match command {
-            RepoCommand::Init {
-                repository,
-                polynomial_of,
-            } => repo::init(app, &repository, polynomial_of.as_deref()).await,
+            RepoCommand::Init { repository, polynomial_of } => {
+                repo::init(app, &repository, polynomial_of.as_deref()).await
+            }
             RepoCommand::Info { repository } => repo::info(app, &repository).await,
             RepoCommand::Unlock { repository, all } => repo::unlock(app, &repository, all).await,
             RepoCommand::Key(command) => match command {
-                KeyCommand::Add {
-                    repository,
-                    new_password,
-                } => repo::key::add(app, &repository, new_password).await,
+                KeyCommand::Add { repository, new_password } => {
+                    repo::key::add(app, &repository, new_password).await
+                }
                 KeyCommand::List { repository } => repo::key::list(app, &repository).await,
                 KeyCommand::Rm { key, repository } => repo::key::rm(app, &key, &repository).await,
-                KeyCommand::Passwd {
-                    repository,
-                    new_password,
-                } => repo::key::passwd(app, &repository, new_password).await,
+                KeyCommand::Passwd { repository, new_password } => {
+                    repo::key::passwd(app, &repository, new_password).await
+                }
             },
         },
         Command::Completions { shell } => Ok(completions::run(app, shell)),

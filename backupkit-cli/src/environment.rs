@@ -47,17 +47,12 @@ impl Environment {
     /// The value of a variable; an empty one counts as not set.
     pub(crate) fn variable(&self, name: &str) -> Option<&OsStr> {
         debug_assert!(VARIABLES.contains(&name), "{name} is never read");
-        self.variables
-            .get(name)
-            .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+        self.variables.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
     /// The program as it was called, so that commands in messages can be run as they stand.
     pub(crate) fn program(&self) -> &OsStr {
-        self.arguments
-            .first()
-            .map_or(OsStr::new("backupkit"), OsString::as_os_str)
+        self.arguments.first().map_or(OsStr::new("backupkit"), OsString::as_os_str)
     }
 
     /// Whether people see colours and redrawn lines.
@@ -72,11 +67,7 @@ impl Environment {
         if let Some(folder) = self.variable("BACKUPKIT_CACHE_DIR") {
             return Some(PathBuf::from(folder));
         }
-        let absolute = |name| {
-            self.variable(name)
-                .map(Path::new)
-                .filter(|path| path.is_absolute())
-        };
+        let absolute = |name| self.variable(name).map(Path::new).filter(|path| path.is_absolute());
         let caches = match absolute("XDG_CACHE_HOME") {
             Some(folder) => folder.to_owned(),
             None => absolute("HOME")?.join(".cache"),
@@ -88,17 +79,10 @@ impl Environment {
     pub(crate) fn identity(&self) -> Identity {
         let uid = rustix::process::getuid().as_raw();
         let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let named = self
-            .variable("USER")
-            .map(|name| name.to_string_lossy().into_owned());
+        let named = self.variable("USER").map(|name| name.to_string_lossy().into_owned());
         Identity {
-            hostname: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
-            username: user_name(&users, uid)
-                .or(named)
-                .unwrap_or_else(|| uid.to_string()),
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            username: user_name(&users, uid).or(named).unwrap_or_else(|| uid.to_string()),
             uid,
             gid: rustix::process::getgid().as_raw(),
         }
@@ -137,9 +121,7 @@ mod tests {
 
     #[test]
     fn a_relative_cache_folder_is_not_taken() {
-        let relative = Environment::default()
-            .with("HOME", "/h")
-            .with("XDG_CACHE_HOME", "caches");
+        let relative = Environment::default().with("HOME", "/h").with("XDG_CACHE_HOME", "caches");
         assert_eq!(relative.cache_folder(), Some("/h/.cache/backupkit".into()));
     }
 

@@ -68,20 +68,11 @@ mod tests {
             (usage("x"), 2),
             (usage("x").with_code("no-password"), 2),
             (Error::new(ErrorKind::InvalidConfig, "x"), 2),
-            (
-                Error::new(ErrorKind::NotFound, "x").with_code("repository-not-found"),
-                10,
-            ),
-            (
-                Error::new(ErrorKind::NotFound, "x").with_code("snapshot-not-found"),
-                1,
-            ),
+            (Error::new(ErrorKind::NotFound, "x").with_code("repository-not-found"), 10),
+            (Error::new(ErrorKind::NotFound, "x").with_code("snapshot-not-found"), 1),
             (Error::new(ErrorKind::NotFound, "x"), 1),
             (Error::new(ErrorKind::Locked, "x"), 11),
-            (
-                Error::new(ErrorKind::Locked, "x").with_code("lock-lost"),
-                11,
-            ),
+            (Error::new(ErrorKind::Locked, "x").with_code("lock-lost"), 11),
             (Error::new(ErrorKind::WrongPassword, "x"), 12),
             (Error::corrupt("x", "y"), 13),
             (Error::new(ErrorKind::PermissionDenied, "x"), 14),

@@ -126,11 +126,7 @@ impl Output {
         match self.form {
             Form::Text => self.line(text),
             Form::Json => {
-                self.print(if self.has_items.replace(true) {
-                    b",\n"
-                } else {
-                    b"["
-                });
+                self.print(if self.has_items.replace(true) { b",\n" } else { b"[" });
                 self.print(&json(item));
             }
             Form::JsonLines => self.record(kind, item),
@@ -149,11 +145,7 @@ impl Output {
     /// Ends what [`Self::item`] began.
     pub(crate) fn end_items(&self) {
         if self.form == Form::Json {
-            self.print(if self.has_items.replace(false) {
-                b"]\n"
-            } else {
-                b"[]\n"
-            });
+            self.print(if self.has_items.replace(false) { b"]\n" } else { b"[]\n" });
         }
     }
 
@@ -210,22 +202,14 @@ impl Output {
     pub(crate) fn error(&self, error: &Error, exit: Exit) {
         self.hide_bar();
         if self.form != Form::Text {
-            let text = json(&Typed::new(
-                "error",
-                &self.env,
-                &ErrorRecord::new(error, exit),
-            ));
+            let text = json(&Typed::new("error", &self.env, &ErrorRecord::new(error, exit)));
             self.stderr_line(&String::from_utf8_lossy(&text));
             return;
         }
         let text = format::one_line(&record::message(error));
         self.stderr_line(&format!("{} {text}", self.paint(RED, "error:")));
         if let Some(hint) = error.hint() {
-            self.stderr_line(&format!(
-                "{} {}",
-                self.paint(CYAN, "hint:"),
-                format::one_line(hint)
-            ));
+            self.stderr_line(&format!("{} {}", self.paint(CYAN, "hint:"), format::one_line(hint)));
         }
     }
 
@@ -283,11 +267,7 @@ impl Output {
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour {
-            format!("{colour}{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("{colour}{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 

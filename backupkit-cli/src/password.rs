@@ -47,9 +47,7 @@ impl PasswordFinder<'_> {
         }
         let [plain, file, command] = self.purpose.variables();
         if let Some(password) = self.environment.variable(plain) {
-            let text = password
-                .to_str()
-                .ok_or_else(|| usage(format!("{plain} is not UTF-8")))?;
+            let text = password.to_str().ok_or_else(|| usage(format!("{plain} is not UTF-8")))?;
             return Ok(SecretString::from(text));
         }
         if let Some(file) = self.environment.variable(file) {
@@ -88,11 +86,9 @@ impl PasswordFinder<'_> {
 impl Purpose {
     fn variables(self) -> [&'static str; 3] {
         match self {
-            Self::Open | Self::Create => [
-                "BACKUPKIT_PASSWORD",
-                "BACKUPKIT_PASSWORD_FILE",
-                "BACKUPKIT_PASSWORD_COMMAND",
-            ],
+            Self::Open | Self::Create => {
+                ["BACKUPKIT_PASSWORD", "BACKUPKIT_PASSWORD_FILE", "BACKUPKIT_PASSWORD_COMMAND"]
+            }
             Self::New => [
                 "BACKUPKIT_NEW_PASSWORD",
                 "BACKUPKIT_NEW_PASSWORD_FILE",
@@ -127,11 +123,8 @@ fn from_file(path: &Path) -> Result<SecretString> {
 
 fn from_command(command: &OsStr) -> Result<SecretString> {
     let failed = |why: String| {
-        Error::new(
-            ErrorKind::Unavailable,
-            format!("the password command {why}"),
-        )
-        .with_code("password-command-failed")
+        Error::new(ErrorKind::Unavailable, format!("the password command {why}"))
+            .with_code("password-command-failed")
     };
     let output = Command::new("/bin/sh")
         .arg("-c")
@@ -155,9 +148,7 @@ fn password_in(bytes: Vec<u8>, place: &str) -> Result<SecretString> {
         error.into_bytes().zeroize();
         usage(format!("what {place} gives is not UTF-8")).with_code("no-password")
     })?;
-    let password = text
-        .trim_start_matches('\u{feff}')
-        .trim_end_matches(['\r', '\n']);
+    let password = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
     let result = if text.len() > MAX_BYTES {
         Err(usage(format!("{place} gives more than 64 KiB")).with_code("no-password"))
     } else if password.is_empty() {
@@ -175,16 +166,9 @@ mod tests {
 
     fn find(environment: &Environment) -> Result<String> {
         let purpose = Purpose::Open;
-        let finder = PasswordFinder {
-            environment,
-            may_prompt: false,
-            file: None,
-            command: None,
-            purpose,
-        };
-        finder
-            .find()
-            .map(|password| password.expose_secret().to_owned())
+        let finder =
+            PasswordFinder { environment, may_prompt: false, file: None, command: None, purpose };
+        finder.find().map(|password| password.expose_secret().to_owned())
     }
 
     #[test]
@@ -217,26 +201,16 @@ mod tests {
         let error = find(&environment).unwrap_err();
         assert_eq!(error.code(), "password-command-failed");
         let report = error.report();
-        assert!(
-            report.contains('3') && !report.contains("secret"),
-            "{report}"
-        );
+        assert!(report.contains('3') && !report.contains("secret"), "{report}");
     }
 
     #[test]
     fn empty_and_endless_passwords_are_refused() {
-        for command in [
-            "true",
-            "printf '\\n'",
-            "head -c 70000 /dev/zero | tr '\\0' x",
-            "printf '\\377'",
-        ] {
+        for command in
+            ["true", "printf '\\n'", "head -c 70000 /dev/zero | tr '\\0' x", "printf '\\377'"]
+        {
             let environment = Environment::default().with("BACKUPKIT_PASSWORD_COMMAND", command);
-            assert_eq!(
-                find(&environment).unwrap_err().code(),
-                "no-password",
-                "{command}"
-            );
+            assert_eq!(find(&environment).unwrap_err().code(), "no-password", "{command}");
         }
     }
 }

@@ -9,11 +9,7 @@ pub(crate) struct Signals([Signal; 3]);
 
 impl Signals {
     pub(crate) fn listen() -> Result<Self> {
-        let kinds = [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-        ];
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let listen = |kind| signal(kind).map_err(|error| Error::io("listen to signals", error));
         let [interrupt, terminate, hangup] = kinds.map(listen);
         Ok(Self([interrupt?, terminate?, hangup?]))

@@ -76,9 +76,7 @@ pub(crate) fn redact(text: &str) -> String {
         let (before, after) = rest.split_at(at + 2);
         redacted.push_str(before);
         rest = after;
-        let end = rest
-            .find(|c: char| c == '/' || c.is_whitespace())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(rest.len());
         if let Some(userinfo) = rest[..end].rfind('@') {
             redacted.push_str("***");
             rest = &rest[userinfo..];
@@ -98,9 +96,7 @@ fn split_scheme(address: &[u8]) -> Option<(String, &[u8])> {
     let colon = address.iter().position(|&byte| byte == b':')?;
     let (scheme, rest) = (&address[..colon], &address[colon + 1..]);
     let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme
-            .iter()
-            .all(|&byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        && scheme.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     if !is_scheme {
         return None;
     }
@@ -133,11 +129,7 @@ fn file(rest: &[u8]) -> Result<PathBuf> {
 }
 
 fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -221,19 +213,13 @@ mod tests {
             let error = parse(address).unwrap_err();
             assert_eq!(error.code(), "usage");
             let shown = error.report();
-            assert!(
-                shown.contains("credentials") && !shown.contains("geheim"),
-                "{shown}"
-            );
+            assert!(shown.contains("credentials") && !shown.contains("geheim"), "{shown}");
         }
     }
 
     #[test]
     fn redaction_leaves_the_rest_of_a_text() {
         let text = "cannot open 's3://a:b@c/d@e' and http://f//g@h ok";
-        assert_eq!(
-            redact(text),
-            "cannot open 's3://***@c/d@e' and http://f//***@h ok"
-        );
+        assert_eq!(redact(text), "cannot open 's3://***@c/d@e' and http://f//***@h ok");
     }
 }

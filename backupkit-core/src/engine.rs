@@ -117,8 +117,6 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("settings", &self.0.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("settings", &self.0.settings).finish_non_exhaustive()
     }
 }

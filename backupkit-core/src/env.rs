@@ -126,11 +126,8 @@ impl Entropy for SystemEntropy {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     fn fill(&self, bytes: &mut [u8]) -> Result<()> {
         getrandom::fill(bytes).map_err(|error| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "cannot get random bytes from the system",
-            )
-            .with_source(error)
+            Error::new(ErrorKind::Unavailable, "cannot get random bytes from the system")
+                .with_source(error)
         })
     }
 }

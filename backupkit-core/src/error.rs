@@ -320,19 +320,13 @@ mod tests {
         let error = Error::new(ErrorKind::Locked, "repository is locked\nby another")
             .with_context("host", "a")
             .with_hint("run unlock");
-        assert_eq!(
-            error.report(),
-            "repository is locked by another, host=a; run unlock"
-        );
+        assert_eq!(error.report(), "repository is locked by another, host=a; run unlock");
     }
 
     #[test]
     fn io_errors_keep_their_reason_in_lower_case() {
         let error = Error::io("open x", std::io::Error::from_raw_os_error(2));
-        assert_eq!(
-            error.to_string(),
-            "cannot open x: no such file or directory"
-        );
+        assert_eq!(error.to_string(), "cannot open x: no such file or directory");
         assert!(error.is(ErrorKind::NotFound));
     }
 }

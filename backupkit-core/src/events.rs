@@ -57,12 +57,7 @@ impl Events {
         let at = self.0.env.now();
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.next += 1;
-        let event = Event {
-            number: kept.next,
-            at,
-            level,
-            kind,
-        };
+        let event = Event { number: kept.next, at, level, kind };
         if level >= Level::Warning {
             self.0.problems.fetch_add(1, Ordering::Relaxed);
             let count = kept.counts.entry(code).or_default();
@@ -79,14 +74,7 @@ impl Events {
     pub(crate) fn entry_failed(&self, path: &EntryPath, error: &Error) {
         let (reason, kind) = (error.report(), error.kind().as_str());
         let path = path.clone();
-        self.tell(
-            Level::Error,
-            EventKind::EntryFailed {
-                path,
-                reason,
-                error: kind,
-            },
-        );
+        self.tell(Level::Error, EventKind::EntryFailed { path, reason, error: kind });
     }
 
     /// Tells one sentence.
@@ -101,12 +89,7 @@ impl Events {
 
     /// The first warnings and errors of each code.
     pub(crate) fn problems(&self) -> Vec<Event> {
-        self.0
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .problems
-            .clone()
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).problems.clone()
     }
 
     /// All that happens from now on. Ends with the run.
@@ -119,12 +102,7 @@ impl Events {
                 Err(broadcast::error::RecvError::Closed) => None,
                 Err(broadcast::error::RecvError::Lagged(events)) => {
                     let kind = EventKind::Missed { events };
-                    let event = Event {
-                        number: 0,
-                        at: env.now(),
-                        level: Level::Warning,
-                        kind,
-                    };
+                    let event = Event { number: 0, at: env.now(), level: Level::Warning, kind };
                     Some((event, (live, env)))
                 }
             }

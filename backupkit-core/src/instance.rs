@@ -29,19 +29,13 @@ impl Instance {
         let path = folder.join(format!("{id}.lock"));
         let open = || -> std::io::Result<File> {
             std::fs::create_dir_all(folder)?;
-            let file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&path)?;
+            let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
             file.lock()?;
             Ok(file)
         };
         let file = open().map_err(|error| Error::io(format!("lock {}", path.display()), error))?;
         remove_dead_files(folder);
-        Ok(Self(Arc::new(Inner {
-            id,
-            folder: Some((folder.to_owned(), file)),
-        })))
+        Ok(Self(Arc::new(Inner { id, folder: Some((folder.to_owned(), file)) })))
     }
 
     /// Returns an instance that nobody can see. Its locks are removed only by age.
@@ -81,9 +75,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // A clean end leaves nothing; after a crash the file stays and tells so.
         if let Some((folder, _)) = &self.folder {
-            drop(std::fs::remove_file(
-                folder.join(format!("{}.lock", self.id)),
-            ));
+            drop(std::fs::remove_file(folder.join(format!("{}.lock", self.id))));
         }
     }
 }
@@ -91,7 +83,7 @@ impl Drop for Inner {
 const MARK: &str = "/backupkit-";
 
 /// How long the file of a dead instance is kept: as long as its locks may matter.
-const KEEP_DEAD_FILES: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
+const KEEP_DEAD_FILES: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
 fn is_unlocked(path: &Path) -> bool {
     let Ok(file) = OpenOptions::new().write(true).open(path) else {
@@ -109,11 +101,8 @@ fn remove_dead_files(folder: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let age = entry
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .ok()
-            .and_then(|at| at.elapsed().ok());
+        let age =
+            entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age > KEEP_DEAD_FILES) && is_unlocked(&entry.path()) {
             drop(std::fs::remove_file(entry.path()));
         }
@@ -143,12 +132,9 @@ mod tests {
     fn foreign_locks_are_never_called_dead() {
         let folder = tempfile::tempdir().unwrap();
         let ours = Instance::register(folder.path(), &Env::system()).unwrap();
-        for name in [
-            "host",
-            "host/backupkit-../../etc",
-            "host/backupkit-",
-            &ours.lock_hostname("h"),
-        ] {
+        for name in
+            ["host", "host/backupkit-../../etc", "host/backupkit-", &ours.lock_hostname("h")]
+        {
             assert!(!ours.is_dead(name), "{name}");
         }
         assert!(!ours.is_dead(&format!("host/backupkit-{}", "0".repeat(32))));

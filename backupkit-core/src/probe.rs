@@ -39,9 +39,6 @@ pub enum ProbeOutcome {
 impl Probe {
     /// Whether no step failed.
     pub fn is_healthy(&self) -> bool {
-        !self
-            .steps
-            .iter()
-            .any(|step| matches!(step.outcome, ProbeOutcome::Failed(_)))
+        !self.steps.iter().any(|step| matches!(step.outcome, ProbeOutcome::Failed(_)))
     }
 }

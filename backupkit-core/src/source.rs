@@ -48,10 +48,7 @@ pub struct SourceCapabilities {
 impl SourceCapabilities {
     /// Returns capabilities with this concurrency and nothing special.
     pub fn new(concurrency: usize) -> Self {
-        Self {
-            concurrency,
-            point_in_time: false,
-        }
+        Self { concurrency, point_in_time: false }
     }
 
     /// Says that all entries of a view are of one point in time.
@@ -253,18 +250,12 @@ pub struct SourceNotes {
 impl Body {
     /// Returns a body that can be read at any place.
     pub fn ranged(body: impl RangedBody) -> Self {
-        Self {
-            refreshed: None,
-            content: BodyContent::Ranged(Arc::new(body)),
-        }
+        Self { refreshed: None, content: BodyContent::Ranged(Arc::new(body)) }
     }
 
     /// Returns a body that comes in order.
     pub fn stream(body: impl StreamBody) -> Self {
-        Self {
-            refreshed: None,
-            content: BodyContent::Stream(Arc::new(body)),
-        }
+        Self { refreshed: None, content: BodyContent::Stream(Arc::new(body)) }
     }
 
     /// Returns a body of bytes that are already in memory.
@@ -293,10 +284,7 @@ impl RangedBody for InMemoryBody {
         let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.0.len());
         let (start, end) = (clamp(range.start), clamp(range.end));
         if start > end {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "range ends before it starts",
-            ));
+            return Err(Error::new(ErrorKind::InvalidInput, "range ends before it starts"));
         }
         Ok(self.0.slice(start..end))
     }

@@ -55,10 +55,7 @@ pub struct CheckpointInterval {
 impl Default for CheckpointInterval {
     /// 60 s or 1 GiB.
     fn default() -> Self {
-        Self {
-            time: Duration::from_secs(60),
-            bytes: 1 << 30,
-        }
+        Self { time: Duration::from_mins(1), bytes: 1 << 30 }
     }
 }
 
@@ -97,10 +94,7 @@ impl InMemoryJournal {
     /// Returns a journal that also takes checkpoints while the run reads, for hosts that start a
     /// failed run again with the same journal.
     pub fn with_interval(interval: CheckpointInterval) -> Self {
-        Self {
-            interval: Some(interval),
-            ..Self::default()
-        }
+        Self { interval: Some(interval), ..Self::default() }
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -124,23 +118,13 @@ impl RunJournal for InMemoryJournal {
     }
 
     async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()> {
-        self.kept()
-            .packs
-            .entry(repository_id.to_owned())
-            .or_default()
-            .extend(packs);
+        self.kept().packs.entry(repository_id.to_owned()).or_default().extend(packs);
         Ok(())
     }
 
     async fn recorded_packs(&self, repository_id: &str) -> Result<Vec<PackId>> {
         let kept = self.kept();
-        Ok(kept
-            .packs
-            .get(repository_id)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect())
+        Ok(kept.packs.get(repository_id).into_iter().flatten().copied().collect())
     }
 
     async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {

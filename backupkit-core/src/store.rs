@@ -38,16 +38,13 @@ pub struct InMemoryAdapterStore(Mutex<BTreeMap<String, Bytes>>);
 impl fmt::Debug for InMemoryAdapterStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Values may be secrets.
-        f.debug_struct("InMemoryAdapterStore")
-            .finish_non_exhaustive()
+        f.debug_struct("InMemoryAdapterStore").finish_non_exhaustive()
     }
 }
 
 impl InMemoryAdapterStore {
     fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Bytes>> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

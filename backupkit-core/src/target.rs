@@ -44,10 +44,7 @@ pub struct TargetCapabilities {
 impl TargetCapabilities {
     /// Returns capabilities with this concurrency, for bytes in order.
     pub fn new(concurrency: usize) -> Self {
-        Self {
-            concurrency,
-            random_writes: false,
-        }
+        Self { concurrency, random_writes: false }
     }
 
     /// Says that bytes may come in any order.

@@ -89,10 +89,6 @@ impl CancelToken {
 
     /// Returns a `Cancelled` error if somebody asked to stop.
     pub fn check(&self) -> crate::Result<()> {
-        if self.is_cancelled() {
-            Err(crate::Error::cancelled())
-        } else {
-            Ok(())
-        }
+        if self.is_cancelled() { Err(crate::Error::cancelled()) } else { Ok(()) }
     }
 }

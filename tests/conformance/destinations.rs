@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backupkit::Env;
+use backupkit::adapters::fs::FsDestination;
 use backupkit::destination::{
-    DestinationCapabilities, LimitDestination, Limits, MemoryDestination, RetryDestination,
-    RetryPolicy,
+    Destination, DestinationCapabilities, LimitDestination, Limits, MemoryDestination,
+    RetryDestination, RetryPolicy,
 };
 use backupkit::testing::conformance::DestinationFixture;
 use backupkit::testing::{
@@ -59,9 +60,8 @@ destination_conformance!(retry_destination_over_one_that_fails_often, async || {
     }
     let faulty = Arc::new(FaultDestination::new(memory(), &plan));
     // The waits of all callers move the one clock.
-    let policy = RetryPolicy::new()
-        .with_max_attempts(50)
-        .with_total_time(Duration::from_hours(1_000));
+    let policy =
+        RetryPolicy::new().with_max_attempts(50).with_total_time(Duration::from_hours(1_000));
     let retry = RetryDestination::new(faulty, policy, env());
     DestinationFixture::new(retry)
 });
@@ -78,5 +78,14 @@ destination_conformance!(fault_destination_without_faults, async || {
     DestinationFixture::new(FaultDestination::new(memory(), &FaultPlan::new()))
 });
 
-// Adapters: add one macro call each.
-// fs: destination_conformance!(fs_destination, async || { temporary folder, `.keeping(folder)` });
+destination_conformance!(fs_destination, async || {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("repository");
+    let again = path.clone();
+    DestinationFixture::new(FsDestination::new(path, env()))
+        .with_reopen(move || {
+            let reopened = FsDestination::new(again.clone(), env());
+            async move { Arc::new(reopened) as Arc<dyn Destination> }.boxed()
+        })
+        .keeping(folder)
+});

@@ -24,9 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// On one thread, so that the order of events is the test's.
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(test);
 }
 
@@ -54,13 +52,7 @@ fn setup() -> Setup {
     let env = Env::system()
         .with_clock(Arc::new(clock.clone()))
         .with_entropy(Arc::new(SeededEntropy::new(1)));
-    Setup {
-        memory,
-        plan,
-        faulty: Arc::new(faulty),
-        clock,
-        env,
-    }
+    Setup { memory, plan, faulty: Arc::new(faulty), clock, env }
 }
 
 fn setup_without_waits() -> Setup {
@@ -98,9 +90,7 @@ fn an_error_that_will_not_go_away_is_returned_at_once() {
 fn attempts_and_time_are_limited() {
     run(async {
         let setup = setup_without_waits();
-        setup
-            .plan
-            .add(Fault::fail(ErrorKind::Unavailable).forever());
+        setup.plan.add(Fault::fail(ErrorKind::Unavailable).forever());
         let policy = RetryPolicy::new().with_max_attempts(3);
         let retry =
             RetryDestination::new(Arc::clone(&setup.faulty) as _, policy, setup.env.clone());
@@ -109,17 +99,11 @@ fn attempts_and_time_are_limited() {
         assert_eq!(error.context(), [("attempts", String::from("3"))]);
         assert_eq!(setup.plan.calls(), 3);
 
-        let policy = RetryPolicy::new()
-            .with_max_attempts(u32::MAX)
-            .with_total_time(60 * SECOND);
+        let policy = RetryPolicy::new().with_max_attempts(u32::MAX).with_total_time(60 * SECOND);
         let retry = RetryDestination::new(setup.faulty, policy, setup.env);
         let before = setup.clock.elapsed_since_boot();
         retry.stat(&key("config")).await.unwrap_err();
-        let spent = setup
-            .clock
-            .elapsed_since_boot()
-            .checked_sub(before)
-            .unwrap();
+        let spent = setup.clock.elapsed_since_boot().checked_sub(before).unwrap();
         assert!((10 * SECOND..=60 * SECOND).contains(&spent), "{spent:?}");
     });
 }
@@ -133,11 +117,7 @@ fn the_wait_that_the_other_side_names_is_kept() {
         let before = setup.clock.elapsed_since_boot();
         let retry = RetryDestination::new(setup.faulty, RetryPolicy::new(), setup.env);
         retry.delete(&key("config")).await.unwrap();
-        let spent = setup
-            .clock
-            .elapsed_since_boot()
-            .checked_sub(before)
-            .unwrap();
+        let spent = setup.clock.elapsed_since_boot().checked_sub(before).unwrap();
         assert!((100 * SECOND..102 * SECOND).contains(&spent), "{spent:?}");
     });
 }
@@ -147,11 +127,8 @@ fn a_swap_whose_reply_was_lost_has_succeeded() {
     run(async {
         let setup = setup_without_waits();
         setup.plan.add(Fault::lose_reply(ErrorKind::Timeout));
-        let retry = RetryDestination::new(
-            Arc::clone(&setup.faulty) as _,
-            RetryPolicy::new(),
-            setup.env,
-        );
+        let retry =
+            RetryDestination::new(Arc::clone(&setup.faulty) as _, RetryPolicy::new(), setup.env);
         let lease = key("locks/lease");
         let mine = Bytes::from_static(b"mine");
         retry.swap(&lease, None, mine.clone()).await.unwrap();
@@ -168,9 +145,7 @@ fn a_listing_that_breaks_off_goes_on_without_giving_an_object_twice() {
         for n in 0..50 {
             setup.memory.put_raw(&key(&format!("data/{n}")), "x");
         }
-        setup
-            .plan
-            .add(Fault::lose_reply(ErrorKind::Unavailable).times(3));
+        setup.plan.add(Fault::lose_reply(ErrorKind::Unavailable).times(3));
         let retry = RetryDestination::new(setup.faulty, RetryPolicy::new(), setup.env);
         let objects: Vec<_> = retry.list(&key("data")).try_collect().await.unwrap();
         assert_eq!(objects.len(), 50);
@@ -224,9 +199,8 @@ fn what_is_listed_can_be_deleted_while_listing_with_one_call_at_a_time() {
 fn bytes_pass_at_the_allowed_rate() {
     run(async {
         let setup = setup_without_waits();
-        let limits = Limits::new()
-            .with_upload_bytes_per_second(1_000)
-            .with_download_bytes_per_second(500);
+        let limits =
+            Limits::new().with_upload_bytes_per_second(1_000).with_download_bytes_per_second(500);
         let limit = LimitDestination::new(setup.faulty, limits, &setup.env);
         let before = setup.clock.elapsed_since_boot();
         for n in 0..6 {
@@ -235,20 +209,12 @@ fn bytes_pass_at_the_allowed_rate() {
             created.unwrap();
         }
         // The last one is still to be paid for.
-        let spent = setup
-            .clock
-            .elapsed_since_boot()
-            .checked_sub(before)
-            .unwrap();
+        let spent = setup.clock.elapsed_since_boot().checked_sub(before).unwrap();
         assert_eq!(spent, 10 * SECOND);
         for range in [None, Some(0..500), Some(0..500)] {
             limit.get(&key("data/1"), range).await.unwrap();
         }
-        let spent = setup
-            .clock
-            .elapsed_since_boot()
-            .checked_sub(before)
-            .unwrap();
+        let spent = setup.clock.elapsed_since_boot().checked_sub(before).unwrap();
         assert_eq!(spent, 15 * SECOND);
     });
 }
@@ -256,12 +222,7 @@ fn bytes_pass_at_the_allowed_rate() {
 #[test]
 fn after_the_planned_death_nothing_is_done() {
     run(async {
-        let Setup {
-            memory,
-            plan,
-            faulty,
-            ..
-        } = setup();
+        let Setup { memory, plan, faulty, .. } = setup();
         plan.die_after(2);
         plan.record();
         for n in 0..4 {
@@ -287,22 +248,14 @@ fn after_the_planned_death_nothing_is_done() {
 #[test]
 fn faults_hit_only_the_calls_they_name() {
     run(async {
-        let Setup {
-            memory,
-            plan,
-            faulty,
-            ..
-        } = setup();
+        let Setup { memory, plan, faulty, .. } = setup();
         memory.put_raw(&key("data/1"), "abc");
         memory.put_raw(&key("index/1"), "abc");
         let damage = Fault::flip_bit().on(Operation::Get).with_prefix("data/");
         plan.add(damage.at_call(2));
-        for (name, wanted) in [
-            ("data/1", "abc"),
-            ("index/1", "abc"),
-            ("data/1", "acc"),
-            ("data/1", "abc"),
-        ] {
+        for (name, wanted) in
+            [("data/1", "abc"), ("index/1", "abc"), ("data/1", "acc"), ("data/1", "abc")]
+        {
             let found = faulty.get(&key(name), None).await.unwrap();
             assert_eq!(found, wanted);
         }
@@ -312,13 +265,7 @@ fn faults_hit_only_the_calls_they_name() {
 #[test]
 fn a_hanging_call_can_be_dropped() {
     run(async {
-        let Setup {
-            memory,
-            plan,
-            faulty,
-            clock,
-            ..
-        } = setup();
+        let Setup { memory, plan, faulty, clock, .. } = setup();
         plan.add(Fault::hang());
         let name = key("config");
         let call = faulty.create(&name, vec![1].into());
@@ -362,11 +309,7 @@ fn a_file_that_changes_while_read_says_so_or_gives_nothing() {
             let point = PausePoint::new();
             source.pause_at(&file, 5, &point);
             source.set(&file, "old bytes");
-            let source = if validators {
-                source.clone().with_validators()
-            } else {
-                source.clone()
-            };
+            let source = if validators { source.clone().with_validators() } else { source.clone() };
             let view = open(&source).await;
             let body = view.body(&entry(&*view, &file).await, None).await.unwrap();
             let BodyContent::Ranged(body) = body.content else {

@@ -1,8 +1,11 @@
 //! Sources and fakes. An adapter gets one macro call.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use backupkit::Env;
+use backupkit::adapters::fs::FsSource;
 use backupkit::model::EntryPath;
 use backupkit::source_conformance;
 use backupkit::testing::conformance::SourceFixture;
@@ -42,9 +45,7 @@ fn memory() -> (MemorySource, SourceFixtureParts) {
     for (name, bytes) in &late {
         source = source.with_late_file(name, bytes.clone());
     }
-    source = source
-        .with_link(&path("a/link"), "x")
-        .with_directory(&path("empty/inner"));
+    source = source.with_link(&path("a/link"), "x").with_directory(&path("empty/inner"));
     (source, SourceFixtureParts { files, late })
 }
 
@@ -99,13 +100,11 @@ source_conformance!(fake_s3, async || {
         files.insert(FakeS3::path(key), bytes);
     }
     let other = bucket.clone();
-    SourceFixture::new(bucket, files)
-        .with_roots([path("bucket")])
-        .with_vanish(move |path| {
-            let names = path.names().skip(1).map(String::from_utf8_lossy);
-            other.remove(&names.collect::<Vec<_>>().join("/"));
-            async {}.boxed()
-        })
+    SourceFixture::new(bucket, files).with_roots([path("bucket")]).with_vanish(move |path| {
+        let names = path.names().skip(1).map(String::from_utf8_lossy);
+        other.remove(&names.collect::<Vec<_>>().join("/"));
+        async {}.boxed()
+    })
 });
 
 source_conformance!(fake_s3_of_many_keys, async || {
@@ -129,15 +128,13 @@ source_conformance!(fake_mongodb, async || {
     let late = server.late_dump(server.oplog_time());
     let other = server.clone();
     let files = server.dump();
-    SourceFixture::new(server, files)
-        .with_late_files(late)
-        .with_vanish(move |path| {
-            let name = |at| String::from_utf8_lossy(path.names().nth(at).unwrap()).into_owned();
-            let collection = name(2);
-            let collection = collection.split('.').next().unwrap();
-            other.drop_collection(&name(1), collection);
-            async {}.boxed()
-        })
+    SourceFixture::new(server, files).with_late_files(late).with_vanish(move |path| {
+        let name = |at| String::from_utf8_lossy(path.names().nth(at).unwrap()).into_owned();
+        let collection = name(2);
+        let collection = collection.split('.').next().unwrap();
+        other.drop_collection(&name(1), collection);
+        async {}.boxed()
+    })
 });
 
 source_conformance!(fake_drive, async || {
@@ -159,23 +156,55 @@ source_conformance!(fake_drive, async || {
         files.insert(id, bytes);
     }
     let files = files.into_iter();
-    let files = files
-        .map(|(id, bytes)| (drive.path(id).unwrap(), bytes))
-        .collect();
+    let files = files.map(|(id, bytes)| (drive.path(id).unwrap(), bytes)).collect();
     let empty = drive.path("f4").unwrap();
     let other = drive.clone();
-    SourceFixture::new(drive, files)
-        .with_empty_directories([empty])
-        .with_vanish(move |path| {
-            for id in ["i1", "i2", "i3", "i4", "i5"] {
-                if other.path(id).as_ref() == Some(&path) {
-                    other.remove(id);
-                    break;
-                }
+    SourceFixture::new(drive, files).with_empty_directories([empty]).with_vanish(move |path| {
+        for id in ["i1", "i2", "i3", "i4", "i5"] {
+            if other.path(id).as_ref() == Some(&path) {
+                other.remove(id);
+                break;
             }
-            async {}.boxed()
-        })
+        }
+        async {}.boxed()
+    })
 });
 
-// Adapters: add one macro call each.
-// fs: source_conformance!(fs_source, async || { temporary folder, `.with_roots(..)`, `.keeping(folder)` });
+source_conformance!(fs_source, async || {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = BTreeMap::new();
+    let names: [(&[&str], usize); 6] = [
+        (&["data", "a"], 10),
+        (&["data", "a-b", "x"], 0),
+        (&["data", "a.d", "y"], 700_000),
+        (&["data", "a.d", "in", "z"], 9 << 20),
+        (&["data", "b"], 512 << 10),
+        (&["data", "c"], (512 << 10) + 1),
+    ];
+    for (number, (names, len_bytes)) in (0..).zip(names) {
+        let path: PathBuf =
+            std::iter::once(folder.path().into()).chain(names.iter().map(PathBuf::from)).collect();
+        let bytes = random_bytes(number, len_bytes);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        files.insert(EntryPath::from_names(names), bytes);
+    }
+    std::fs::create_dir(folder.path().join("data/empty")).unwrap();
+    std::os::unix::fs::symlink("a", folder.path().join("data/link")).unwrap();
+    let source = FsSource::new(vec!["data".into()], Env::system(), "host")
+        .unwrap()
+        .with_working_directory(folder.path());
+    let root = folder.path().to_owned();
+    SourceFixture::new(source, files)
+        .with_other_entries([EntryPath::from_names(["data", "link"])])
+        .with_empty_directories([EntryPath::from_names(["data", "empty"])])
+        .with_roots([EntryPath::from_names(["data"])])
+        .with_vanish(move |path| {
+            let names = path.names().map(|name| String::from_utf8(name.to_vec()).unwrap());
+            let path: PathBuf =
+                std::iter::once(root.to_str().unwrap().to_owned()).chain(names).collect();
+            std::fs::remove_file(path).unwrap();
+            async {}.boxed()
+        })
+        .keeping(folder)
+});

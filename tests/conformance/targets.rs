@@ -1,8 +1,15 @@
 //! Targets and fakes. An adapter gets one macro call.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
+use backupkit::Env;
+use backupkit::adapters::fs::FsTarget;
 use backupkit::model::{EntryKind, EntryPath, FileTime};
 use backupkit::store::InMemoryAdapterStore;
 use backupkit::target::{
@@ -54,9 +61,7 @@ target_conformance!(memory_target_in_order, async || {
 
 #[test]
 fn a_dump_is_restored_in_phases_and_published_at_the_end() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let server = FakeMongoDb::new(2);
         for id in 0..5 {
@@ -97,5 +102,74 @@ fn a_dump_is_restored_in_phases_and_published_at_the_end() {
     });
 }
 
-// Adapters: add one macro call each.
-// fs: target_conformance!(fs_target, async || { temporary folder, `.keeping(folder)` });
+/// Looks at a folder, and at what is beside it.
+#[derive(Debug)]
+struct FolderProbe {
+    root: PathBuf,
+    beside: PathBuf,
+}
+
+impl FolderProbe {
+    fn path(&self, path: &EntryPath) -> PathBuf {
+        let names = path.names().map(|name| PathBuf::from(OsStr::from_bytes(name)));
+        std::iter::once(self.root.clone()).chain(names).collect()
+    }
+}
+
+#[async_trait]
+impl TargetProbe for FolderProbe {
+    async fn read(&self, path: &EntryPath) -> Option<Found> {
+        let path = self.path(path);
+        let kind = std::fs::symlink_metadata(&path).ok()?.file_type();
+        Some(if kind.is_file() {
+            Found::File(std::fs::read(path).unwrap().into())
+        } else if kind.is_dir() {
+            Found::Directory
+        } else if kind.is_symlink() {
+            Found::Symlink(std::fs::read_link(path).unwrap().into_os_string().into_vec())
+        } else {
+            Found::Other
+        })
+    }
+
+    async fn put(&self, path: &EntryPath, bytes: Bytes, mtime: FileTime) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let time = SystemTime::from(mtime.timestamp());
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    async fn files(&self) -> Vec<EntryPath> {
+        let mut files = Vec::new();
+        let mut folders = vec![(self.root.clone(), EntryPath::root())];
+        while let Some((folder, path)) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for entry in entries.map(Result::unwrap) {
+                let path = path.join(entry.file_name().as_bytes());
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push((entry.path(), path));
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        files
+    }
+
+    async fn outside(&self) -> String {
+        let names = std::fs::read_dir(&self.beside).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        names.retain(|name| Some(name.as_os_str()) != self.root.file_name());
+        names.sort();
+        format!("{names:?}")
+    }
+}
+
+target_conformance!(fs_target, async || {
+    let folder = tempfile::tempdir().unwrap();
+    let (beside, root) = (folder.path().to_owned(), folder.path().join("target"));
+    std::fs::write(beside.join("witness"), "unchanged").unwrap();
+    let target = FsTarget::new(&root, Env::system());
+    TargetFixture::new(target, FolderProbe { root, beside }).keeping(folder)
+});

@@ -21,19 +21,11 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) async fn new() -> Self {
         let env = Env::system();
-        let engine = Engine::builder()
-            .env(env.clone())
-            .threads(2)
-            .build()
-            .unwrap();
+        let engine = Engine::builder().env(env.clone()).threads(2).build().unwrap();
         let destination = Arc::new(MemoryDestination::new());
         let first =
             Repository::init(destination, &PASSWORD.into(), InitOptions::default(), &env).await;
-        Self {
-            engine,
-            env,
-            first: first.unwrap(),
-        }
+        Self { engine, env, first: first.unwrap() }
     }
 
     /// Returns a new, empty repository.
@@ -42,11 +34,9 @@ impl Scene {
     }
 
     pub(crate) async fn repository_in(&self, destination: Arc<dyn Destination>) -> Repository {
-        let mut options = InitOptions::default();
-        options.polynomial_of = Some(self.first.clone());
-        Repository::init(destination, &PASSWORD.into(), options, &self.env)
-            .await
-            .unwrap()
+        let options =
+            InitOptions { polynomial_of: Some(self.first.clone()), ..InitOptions::default() };
+        Repository::init(destination, &PASSWORD.into(), options, &self.env).await.unwrap()
     }
 
     pub(crate) fn start(
@@ -54,8 +44,7 @@ impl Scene {
         source: &(impl Source + Clone),
         repositories: &[Repository],
     ) -> RunHandle<BackupReport> {
-        self.engine
-            .backup(BackupRequest::new(Arc::new(source.clone()), repositories))
+        self.engine.backup(BackupRequest::new(Arc::new(source.clone()), repositories))
     }
 
     pub(crate) async fn back_up(
@@ -77,10 +66,7 @@ pub(crate) async fn latest_tree(repository: &Repository) -> BlobId {
 /// How many checkpoint snapshots there are.
 pub(crate) async fn checkpoints(repository: &Repository) -> usize {
     let snapshots = repository.snapshots().await.unwrap();
-    snapshots
-        .iter()
-        .filter(|(_, snapshot)| is_checkpoint(snapshot))
-        .count()
+    snapshots.iter().filter(|(_, snapshot)| is_checkpoint(snapshot)).count()
 }
 
 pub(crate) fn path(text: &str) -> EntryPath {

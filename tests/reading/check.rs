@@ -7,12 +7,8 @@ use backupkit::{CheckRequest, ErrorKind};
 
 use crate::scene::{Scene, path, random};
 
-const STRUCTURE: CheckOptions = CheckOptions {
-    read_data: ReadData::No,
-};
-const ALL: CheckOptions = CheckOptions {
-    read_data: ReadData::All,
-};
+const STRUCTURE: CheckOptions = CheckOptions { read_data: ReadData::No };
+const ALL: CheckOptions = CheckOptions { read_data: ReadData::All };
 
 async fn scene() -> (Scene, SnapshotId) {
     let scene = Scene::new().await;
@@ -34,15 +30,10 @@ fn problems(report: &CheckReport) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_repository_has_no_findings() {
     let (scene, _) = scene().await;
-    scene
-        .back_up(&MemorySource::new().with_file(&path("other"), "other"))
-        .await;
+    scene.back_up(&MemorySource::new().with_file(&path("other"), "other")).await;
     let report = scene.check(STRUCTURE).await;
     assert_eq!(problems(&report), [""; 0]);
-    assert_eq!(
-        (report.snapshots, report.trees, report.read_packs),
-        (2, 4, 0)
-    );
+    assert_eq!((report.snapshots, report.trees, report.read_packs), (2, 4, 0));
     let report = scene.check(ALL).await;
     assert_eq!(problems(&report), [""; 0]);
     let packs = scene.objects("data/");
@@ -58,9 +49,7 @@ async fn parts_together_read_every_pack_once() {
     let (scene, _) = scene().await;
     let mut read = 0;
     for number in 1..=3 {
-        let options = CheckOptions {
-            read_data: ReadData::Part { number, of: 3 },
-        };
+        let options = CheckOptions { read_data: ReadData::Part { number, of: 3 } };
         read += scene.check(options).await.read_packs;
     }
     assert_eq!(read, scene.objects("data/").len() as u64);
@@ -76,10 +65,7 @@ async fn each_kind_of_damage_is_found_and_named() {
     let found = problems(&scene.check(STRUCTURE).await);
     let name = format!("pack {}: ", pack.name());
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(
-        found[0].starts_with(&format!("{name}it is missing, and with it ")),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with(&format!("{name}it is missing, and with it ")), "{found:?}");
 
     scene.put(&pack, bytes[1..].to_vec());
     let found = problems(&scene.check(STRUCTURE).await);
@@ -99,10 +85,7 @@ async fn each_kind_of_damage_is_found_and_named() {
     assert_eq!(problems(&scene.check(STRUCTURE).await), [""; 0]);
     let found = problems(&scene.check(ALL).await);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(
-        found[0].starts_with(&format!("{name}data blob ")),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with(&format!("{name}data blob ")), "{found:?}");
     assert_eq!(found[1], format!("{name}its bytes do not fit its name"));
 
     let mut flipped = bytes.to_vec();
@@ -110,10 +93,7 @@ async fn each_kind_of_damage_is_found_and_named() {
     scene.put(&pack, flipped);
     let found = problems(&scene.check(ALL).await);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(
-        found[0].contains("header: the authentication code does not match"),
-        "{found:?}"
-    );
+    assert!(found[0].contains("header: the authentication code does not match"), "{found:?}");
 
     scene.put(&pack, bytes.to_vec());
     assert_eq!(problems(&scene.check(ALL).await), [""; 0]);
@@ -123,10 +103,7 @@ async fn each_kind_of_damage_is_found_and_named() {
     scene.flip(&snapshot, 40);
     let found = problems(&scene.check(STRUCTURE).await);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(
-        found[0].starts_with(&format!("snapshot {id}: ")),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with(&format!("snapshot {id}: ")), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,10 +113,7 @@ async fn a_damaged_tree_is_found_with_its_path() {
     let found = problems(&scene.check(STRUCTURE).await);
     assert_eq!(found.len(), 1, "{found:?}");
     let place = format!(" in snapshot {}, /a/b: ", id.short());
-    assert!(
-        found[0].starts_with("tree ") && found[0].contains(&place),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with("tree ") && found[0].contains(&place), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,24 +128,15 @@ async fn blobs_that_no_index_names_are_found_by_the_files_that_need_them() {
         let report = scene.check(ALL).await;
         assert!(!report.is_clean());
         let found = problems(&report);
-        assert!(
-            found.iter().all(|one| one.contains("no index")),
-            "{found:?}"
-        );
+        assert!(found.iter().all(|one| one.contains("no index")), "{found:?}");
         let notes = &report.notes;
-        assert!(
-            notes.iter().any(|note| note.contains("are in no index")),
-            "{notes:?}"
-        );
+        assert!(notes.iter().any(|note| note.contains("are in no index")), "{notes:?}");
         scene.put(&key, bytes.to_vec());
     }
     let (key, _) = scene.objects("index/").pop_first().unwrap();
     scene.flip(&key, 60);
     let found = problems(&scene.check(STRUCTURE).await);
-    assert!(
-        found[0].starts_with(&format!("index {}: ", key.name())),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with(&format!("index {}: ", key.name())), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,16 +146,10 @@ async fn packs_in_no_index_are_a_note() {
     let mut name = key.name().to_owned();
     name.replace_range(10..14, "0000");
     let key = format!("data/{}/{name}", &name[..2]);
-    scene.put(
-        &backupkit::destination::ObjectKey::new(key).unwrap(),
-        bytes[..80].to_vec(),
-    );
+    scene.put(&backupkit::destination::ObjectKey::new(key).unwrap(), bytes[..80].to_vec());
     let report = scene.check(ALL).await;
     assert!(report.is_clean());
-    assert!(
-        report.notes[0].starts_with("1 packs of 80 bytes are in no index"),
-        "{report:?}"
-    );
+    assert!(report.notes[0].starts_with("1 packs of 80 bytes are in no index"), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,11 +164,7 @@ async fn bytes_damaged_on_their_way_are_no_finding() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_out_of_reach_is_an_error_and_no_finding() {
     let (scene, _) = scene().await;
-    scene.faults.add(
-        Fault::fail(ErrorKind::Unavailable)
-            .with_prefix("data/")
-            .forever(),
-    );
+    scene.faults.add(Fault::fail(ErrorKind::Unavailable).with_prefix("data/").forever());
     let request = CheckRequest::new(scene.repository.clone()).with_read_data();
     let error = scene.engine.check(request).wait().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -220,15 +175,8 @@ async fn a_destination_out_of_reach_is_an_error_and_no_finding() {
 async fn a_check_stops_when_told_and_gives_its_lock_up() {
     let (scene, _) = scene().await;
     let point = PausePoint::new();
-    scene.faults.add(
-        Fault::pause(&point)
-            .on(Operation::Get)
-            .with_prefix("data/")
-            .forever(),
-    );
-    let run = scene
-        .engine
-        .check(CheckRequest::new(scene.repository.clone()).with_read_data());
+    scene.faults.add(Fault::pause(&point).on(Operation::Get).with_prefix("data/").forever());
+    let run = scene.engine.check(CheckRequest::new(scene.repository.clone()).with_read_data());
     point.reached().await;
     run.cancel();
     assert_eq!(run.wait().await.unwrap_err().kind(), ErrorKind::Cancelled);
@@ -238,10 +186,6 @@ async fn a_check_stops_when_told_and_gives_its_lock_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_refuses_writes_is_checked_without_a_lock() {
     let (scene, _) = scene().await;
-    scene.faults.add(
-        Fault::fail(ErrorKind::PermissionDenied)
-            .on(Operation::Create)
-            .forever(),
-    );
+    scene.faults.add(Fault::fail(ErrorKind::PermissionDenied).on(Operation::Create).forever());
     assert!(scene.check(STRUCTURE).await.is_clean());
 }

@@ -11,9 +11,7 @@ use futures::TryStreamExt as _;
 use crate::scene::{Scene, path, random};
 
 async fn open(scene: &Scene, folder: &Path) -> Result<RepositoryReader> {
-    let options = ReaderOptions {
-        cache_folder: Some(folder.to_owned()),
-    };
+    let options = ReaderOptions { cache_folder: Some(folder.to_owned()) };
     scene.repository.reader(options).await
 }
 
@@ -23,10 +21,7 @@ async fn open_and_read(scene: &Scene, folder: &Path) -> usize {
         let calls = scene.faults.log();
         let of_index = calls.iter().filter(|call| {
             call.operation == Operation::Get
-                && call
-                    .key
-                    .as_ref()
-                    .is_some_and(|key| key.as_str().starts_with("index/"))
+                && call.key.as_ref().is_some_and(|key| key.as_str().starts_with("index/"))
         });
         of_index.count()
     };
@@ -35,11 +30,7 @@ async fn open_and_read(scene: &Scene, folder: &Path) -> usize {
     let read = gets(scene) - before;
     let (id, _) = scene.repository.find_snapshot("latest").await.unwrap();
     let snapshot = reader.snapshot(id).await.unwrap();
-    let entries: Vec<_> = snapshot
-        .walk(&EntryPath::root())
-        .try_collect()
-        .await
-        .unwrap();
+    let entries: Vec<_> = snapshot.walk(&EntryPath::root()).try_collect().await.unwrap();
     for entry in entries.iter().filter(|entry| entry.size_bytes > 0) {
         snapshot.read(entry, 0..entry.size_bytes).await.unwrap();
     }
@@ -73,12 +64,7 @@ async fn a_copy_that_does_not_fit_is_left_alone() {
     let source = MemorySource::new().with_file(&path("a"), random(1, 50_000));
     scene.back_up(&source).await;
     assert_eq!(open_and_read(&scene, folder.path()).await, 1);
-    let copy = std::fs::read_dir(folder.path())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let copy = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let whole = std::fs::read(&copy).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
@@ -94,18 +80,13 @@ async fn a_copy_that_does_not_fit_is_left_alone() {
     let (_, snapshot) = scene.repository.find_snapshot("latest").await.unwrap();
     let error = reader.tree(&snapshot.tree).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(
-        error.to_string().ends_with("is damaged: it is in no index"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("is damaged: it is in no index"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_cannot_be_written_is_no_error() {
     let scene = Scene::new().await;
-    scene
-        .back_up(&MemorySource::new().with_file(&path("a"), "1"))
-        .await;
+    scene.back_up(&MemorySource::new().with_file(&path("a"), "1")).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     open_and_read(&scene, file.path()).await;
 }
@@ -114,29 +95,20 @@ async fn a_folder_that_cannot_be_written_is_no_error() {
 async fn a_damaged_index_file_is_named() {
     let scene = Scene::new().await;
     let folder = tempfile::tempdir().unwrap();
-    scene
-        .back_up(&MemorySource::new().with_file(&path("a"), "1"))
-        .await;
+    scene.back_up(&MemorySource::new().with_file(&path("a"), "1")).await;
     let (key, _) = scene.objects("index/").pop_first().unwrap();
     scene.flip(&key, 50);
     let error = open(&scene, folder.path()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(
-        error.to_string().contains(&format!("index {}", key.name())),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&format!("index {}", key.name())), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_file_that_a_prune_replaces_meanwhile_is_no_error() {
     let scene = Scene::new().await;
     let folder = tempfile::tempdir().unwrap();
-    scene
-        .back_up(&MemorySource::new().with_file(&path("a"), "1"))
-        .await;
-    let gone = Fault::fail(ErrorKind::NotFound)
-        .on(Operation::Get)
-        .with_prefix("index/");
+    scene.back_up(&MemorySource::new().with_file(&path("a"), "1")).await;
+    let gone = Fault::fail(ErrorKind::NotFound).on(Operation::Get).with_prefix("index/");
     scene.faults.add(gone);
     open_and_read(&scene, folder.path()).await;
 }

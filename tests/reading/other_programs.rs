@@ -15,11 +15,7 @@ use futures::TryStreamExt as _;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_restic_and_rustic_wrote_is_whole_and_comes_back() {
     let env = Env::system();
-    let engine = Engine::builder()
-        .env(env.clone())
-        .threads(2)
-        .build()
-        .unwrap();
+    let engine = Engine::builder().env(env.clone()).threads(2).build().unwrap();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let files = files_of_manifest(&fixtures);
     for (name, snapshots) in [("restic-014", 2), ("restic-019", 2), ("rustic-0114", 1)] {
@@ -29,30 +25,19 @@ async fn what_restic_and_rustic_wrote_is_whole_and_comes_back() {
         tar.arg("-xzf").arg(archive).arg("-C").arg(folder.path());
         assert!(tar.status().unwrap().success());
         let destination = Arc::new(FsDestination::new(folder.path().join(name), env.clone()));
-        let repository = Repository::open(destination, &"fixture".into(), &env)
-            .await
-            .unwrap();
+        let repository = Repository::open(destination, &"fixture".into(), &env).await.unwrap();
 
-        let options = CheckOptions {
-            read_data: ReadData::All,
-        };
+        let options = CheckOptions { read_data: ReadData::All };
         let check = CheckRequest::new(repository.clone()).with_options(options);
         let report = engine.check(check).wait().await.unwrap();
         assert!(report.is_clean(), "{name}: {report:#?}");
-        assert_eq!(
-            (report.snapshots, report.read_packs),
-            (snapshots, report.packs),
-            "{name}"
-        );
+        assert_eq!((report.snapshots, report.read_packs), (snapshots, report.packs), "{name}");
 
         let (id, _) = repository.snapshots().await.unwrap().remove(0);
         let target = MemoryTarget::new();
         let request = RestoreRequest::new(repository.clone(), id, Arc::new(target.clone()));
         let report = engine.restore(request).wait().await.unwrap();
-        assert!(
-            report.is_complete() && report.failed == 0,
-            "{name}: {report:#?}"
-        );
+        assert!(report.is_complete() && report.failed == 0, "{name}: {report:#?}");
         let restored: BTreeSet<_> = target
             .nodes()
             .iter()
@@ -63,10 +48,7 @@ async fn what_restic_and_rustic_wrote_is_whole_and_comes_back() {
             let ending = format!("/{path}");
             let is_there =
                 |(path, found): &(String, String)| path.ends_with(&ending) && found == hash;
-            assert!(
-                restored.iter().any(is_there),
-                "{name}: {path} is not in {restored:#?}"
-            );
+            assert!(restored.iter().any(is_there), "{name}: {path} is not in {restored:#?}");
         }
 
         // Walking gives as many entries as the restore made.

@@ -38,21 +38,13 @@ async fn everything_arrives_and_is_compared() {
     assert!(report.is_complete());
     assert_eq!((report.created, report.bytes), (7, 9 + (20 << 20)));
     let verified = report.verified.unwrap();
-    assert_eq!(
-        (verified.same, verified.differs, verified.cannot),
-        (7, 0, 0)
-    );
+    assert_eq!((verified.same, verified.differs, verified.cannot), (7, 0, 0));
     assert_eq!(report.problem_count, 0, "{report:?}");
     assert_eq!(bytes_at(&target, "a/text"), b"some text");
     assert_eq!(bytes_at(&target, "a/empty"), b"");
     assert!(bytes_at(&target, "b/large") == random(1, 20 << 20));
     let link = &target.nodes()[&path("link")];
-    assert_eq!(
-        link.kind,
-        EntryKind::Symlink {
-            target: b"a/text".to_vec()
-        }
-    );
+    assert_eq!(link.kind, EntryKind::Symlink { target: b"a/text".to_vec() });
     assert_eq!(target.nodes().len(), 7);
 }
 
@@ -89,31 +81,23 @@ async fn files_larger_than_a_window_arrive_among_small_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_a_snapshot_goes_to_the_root_of_the_target() {
     let scene = Scene::new().await;
-    let source = MemorySource::new()
-        .with_file(&path("a/b/file"), "1")
-        .with_file(&path("a/other"), "2");
+    let source =
+        MemorySource::new().with_file(&path("a/b/file"), "1").with_file(&path("a/other"), "2");
     let id = scene.back_up(&source).await;
     for (part, expected) in [("a/b", "file"), ("a/other", "other")] {
         let target = MemoryTarget::new();
-        let options = RestoreOptions {
-            path: path(part),
-            ..RestoreOptions::default()
-        };
+        let options = RestoreOptions { path: path(part), ..RestoreOptions::default() };
         let report = restore(&scene, request(&scene, id, &target).with_options(options)).await;
         assert_eq!(report.created, 1);
-        assert_eq!(
-            target.nodes().into_keys().collect::<Vec<_>>(),
-            [path(expected)]
-        );
+        assert_eq!(target.nodes().into_keys().collect::<Vec<_>>(), [path(expected)]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conflicts_are_counted_and_compared_where_they_were_decided() {
     let scene = Scene::new().await;
-    let source = MemorySource::new()
-        .with_file(&path("new"), "new")
-        .with_file(&path("there"), "snapshot");
+    let source =
+        MemorySource::new().with_file(&path("new"), "new").with_file(&path("there"), "snapshot");
     let id = scene.back_up(&source).await;
     for (policy, created, overwritten, renamed, skipped) in [
         (ConflictPolicy::Overwrite, 1, 1, 0, 0),
@@ -122,30 +106,14 @@ async fn conflicts_are_counted_and_compared_where_they_were_decided() {
     ] {
         let target = MemoryTarget::new();
         target.put(&path("there"), MemoryNode::file("old", FileTime::EPOCH));
-        let options = RestoreOptions {
-            conflict: policy,
-            ..RestoreOptions::default()
-        };
+        let options = RestoreOptions { conflict: policy, ..RestoreOptions::default() };
         let report = restore(&scene, request(&scene, id, &target).with_options(options)).await;
-        let counts = (
-            report.created,
-            report.overwritten,
-            report.renamed,
-            report.skipped,
-        );
-        assert_eq!(
-            counts,
-            (created, overwritten, renamed, skipped),
-            "{policy:?}"
-        );
+        let counts = (report.created, report.overwritten, report.renamed, report.skipped);
+        assert_eq!(counts, (created, overwritten, renamed, skipped), "{policy:?}");
         assert!(report.is_complete());
         let verified = report.verified.unwrap();
         assert_eq!(verified.same, created + overwritten + renamed, "{policy:?}");
-        let expected = if policy == ConflictPolicy::Overwrite {
-            "snapshot"
-        } else {
-            "old"
-        };
+        let expected = if policy == ConflictPolicy::Overwrite { "snapshot" } else { "old" };
         assert_eq!(bytes_at(&target, "there"), expected.as_bytes());
     }
 }
@@ -154,29 +122,21 @@ async fn conflicts_are_counted_and_compared_where_they_were_decided() {
 async fn names_that_the_target_cannot_hold_are_refused_and_told() {
     let scene = Scene::new().await;
     let hostile = EntryPath::from_names(["a/b"]);
-    let source = MemorySource::new()
-        .with_file(&hostile, "1")
-        .with_file(&path("fine"), "2");
+    let source = MemorySource::new().with_file(&hostile, "1").with_file(&path("fine"), "2");
     let id = scene.back_up(&source).await;
     let target = MemoryTarget::new();
     let report = restore(&scene, request(&scene, id, &target)).await;
     assert_eq!((report.created, report.refused), (1, 1));
     assert!(!report.is_complete());
     assert_eq!(report.problem_count, 1);
-    assert!(
-        report.problems[0]
-            .kind
-            .to_string()
-            .starts_with("not restored: /a/b: ")
-    );
+    assert!(report.problems[0].kind.to_string().starts_with("not restored: /a/b: "));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_writes_nothing_and_shows_every_step() {
     let scene = Scene::new().await;
-    let source = MemorySource::new()
-        .with_file(&path("d/new"), "new")
-        .with_file(&path("there"), "snapshot");
+    let source =
+        MemorySource::new().with_file(&path("d/new"), "new").with_file(&path("there"), "snapshot");
     let id = scene.back_up(&source).await;
     let target = MemoryTarget::new();
     target.put(&path("there"), MemoryNode::file("old", FileTime::EPOCH));
@@ -190,10 +150,7 @@ async fn a_dry_run_writes_nothing_and_shows_every_step() {
     };
     let request = request(&scene, id, &target).dry_run().with_preview(sender);
     let (report, steps) = futures::join!(restore(&scene, request), steps);
-    assert_eq!(
-        (report.created, report.overwritten, report.bytes),
-        (2, 1, 3 + 8)
-    );
+    assert_eq!((report.created, report.overwritten, report.bytes), (2, 1, 3 + 8));
     assert_eq!(report.verified, None);
     assert_eq!(target.nodes().len(), 1);
     assert_eq!(bytes_at(&target, "there"), b"old");
@@ -210,20 +167,12 @@ async fn progress_ends_with_everything_finished() {
     let scene = Scene::new().await;
     let source = MemorySource::new().with_file(&path("a"), random(5, 300_000));
     let id = scene.back_up(&source).await;
-    let run = scene
-        .engine
-        .restore(request(&scene, id, &MemoryTarget::new()).with_verify(None));
+    let run = scene.engine.restore(request(&scene, id, &MemoryTarget::new()).with_verify(None));
     let control = run.control();
     run.wait().await.unwrap();
     let progress = control.progress();
     assert!(progress.listing_done);
-    assert_eq!(
-        (progress.listed_entries, progress.listed_bytes),
-        (1, 300_000)
-    );
-    assert_eq!(
-        (progress.finished_entries, progress.finished_bytes),
-        (1, 300_000)
-    );
+    assert_eq!((progress.listed_entries, progress.listed_bytes), (1, 300_000));
+    assert_eq!((progress.finished_entries, progress.finished_bytes), (1, 300_000));
     assert!(progress.read_bytes >= 300_000);
 }

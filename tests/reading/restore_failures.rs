@@ -35,12 +35,7 @@ struct State {
 impl OddTarget {
     fn failing_at(name: &str, kind: ErrorKind) -> Self {
         let target = Self::default();
-        target
-            .state
-            .lock()
-            .unwrap()
-            .failures
-            .insert(path(name), kind);
+        target.state.lock().unwrap().failures.insert(path(name), kind);
         target
     }
 
@@ -67,26 +62,15 @@ impl RestoreTarget for OddTarget {
     }
 
     async fn check(&self) -> Result<Probe> {
-        let outcome = if self.is_lost {
-            ProbeOutcome::Failed("gone".to_owned())
-        } else {
-            ProbeOutcome::Ok
-        };
+        let outcome =
+            if self.is_lost { ProbeOutcome::Failed("gone".to_owned()) } else { ProbeOutcome::Ok };
         let took = std::time::Duration::ZERO;
-        let step = ProbeStep {
-            name: "write".to_owned(),
-            outcome,
-            took,
-            hint: None,
-        };
+        let step = ProbeStep { name: "write".to_owned(), outcome, took, hint: None };
         Ok(Probe { steps: vec![step] })
     }
 
     async fn open(&self, cx: RestoreContext) -> Result<Arc<dyn RestoreSession>> {
-        Ok(Arc::new(OddSession(
-            self.clone(),
-            self.inner.open(cx).await?,
-        )))
+        Ok(Arc::new(OddSession(self.clone(), self.inner.open(cx).await?)))
     }
 }
 
@@ -102,23 +86,13 @@ impl RestoreSession for OddSession {
         body: BodyReader,
         from: Option<WriteToken>,
     ) -> Result<Written> {
-        let failure = self
-            .0
-            .state
-            .lock()
-            .unwrap()
-            .failures
-            .get(&step.entry.path)
-            .copied();
+        let failure = self.0.state.lock().unwrap().failures.get(&step.entry.path).copied();
         if let Some(kind) = failure {
             return Err(Error::new(kind, "cannot write it"));
         }
         let mut written = self.1.write(step, body, from).await?;
         if step.entry.path == path("ownerless") {
-            written.warnings.push(Error::new(
-                ErrorKind::PermissionDenied,
-                "cannot set the owner",
-            ));
+            written.warnings.push(Error::new(ErrorKind::PermissionDenied, "cannot set the owner"));
         }
         Ok(written)
     }
@@ -168,18 +142,11 @@ async fn three_files() -> (Scene, SnapshotId) {
 #[tokio::test(flavor = "multi_thread")]
 async fn phases_end_in_order_and_then_the_restore() {
     let scene = Scene::new().await;
-    let source = MemorySource::new()
-        .with_file(&path("d/a"), "a")
-        .with_link(&path("l"), "a");
+    let source = MemorySource::new().with_file(&path("d/a"), "a").with_link(&path("l"), "a");
     let id = scene.back_up(&source).await;
     let target = OddTarget::default();
     restore(&scene, id, &target).await.unwrap();
-    let told = [
-        "end of phase 0",
-        "end of phase 1",
-        "end of phase 2",
-        "finish",
-    ];
+    let told = ["end of phase 0", "end of phase 1", "end of phase 2", "finish"];
     assert_eq!(target.told(), told);
 }
 
@@ -193,10 +160,7 @@ async fn an_entry_that_the_target_does_not_take_is_told_and_the_rest_goes_on() {
         assert_eq!((report.created, report.failed), (2, 1));
         assert!(!report.is_complete());
         assert_eq!(report.verified.unwrap().same, 2);
-        assert_eq!(
-            sentences(&report.problems),
-            ["not restored: /b: cannot write it"]
-        );
+        assert_eq!(sentences(&report.problems), ["not restored: /b: cannot write it"]);
         assert_eq!(target.told().last().unwrap(), "finish");
     }
 }
@@ -224,10 +188,7 @@ async fn what_differs_or_cannot_be_compared_is_told() {
     let id = scene.back_up(&source).await;
     let report = restore(&scene, id, &OddTarget::default()).await.unwrap();
     let verified = report.verified.unwrap();
-    assert_eq!(
-        (verified.same, verified.differs, verified.cannot),
-        (2, 1, 1)
-    );
+    assert_eq!((verified.same, verified.differs, verified.cannot), (2, 1, 1));
     assert!(!report.is_complete());
     let mut told = sentences(&report.problems);
     told.sort();
@@ -260,10 +221,7 @@ async fn a_damaged_blob_costs_its_file_only_and_is_named() {
         assert_eq!(report.verified.unwrap().same, 2);
         assert_eq!(target.inner.nodes().len(), 2);
         let told = sentences(&report.problems).concat();
-        assert!(
-            told.contains("data blob ") && told.contains(key.name()),
-            "{told}"
-        );
+        assert!(told.contains("data blob ") && told.contains(key.name()), "{told}");
         scene.put(key, bytes.to_vec());
     }
 }
@@ -280,9 +238,7 @@ async fn a_missing_pack_costs_the_files_in_it_only() {
     let removed = scene.longest_pack();
     assert_ne!(removed, pack);
     scene.remove(&removed);
-    let report = restore(&scene, second, &OddTarget::default())
-        .await
-        .unwrap();
+    let report = restore(&scene, second, &OddTarget::default()).await.unwrap();
     assert_eq!((report.created, report.failed), (1, 1));
     let told = sentences(&report.problems).concat();
     assert!(told.contains("the pack is missing"), "{told}");
@@ -300,28 +256,17 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     let target = OddTarget::default();
     let report = restore(&scene, id, &target).await.unwrap();
     // Three directories, of which one is empty now.
-    assert_eq!(
-        (report.created, report.failed),
-        (3 + 2 + 1, 1),
-        "{report:?}"
-    );
+    assert_eq!((report.created, report.failed), (3 + 2 + 1, 1), "{report:?}");
     let told = sentences(&report.problems);
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(
-        told[0].starts_with("not restored: read directory /"),
-        "{told:?}"
-    );
+    assert!(told[0].starts_with("not restored: read directory /"), "{told:?}");
     assert_eq!(target.told().last().unwrap(), "finish");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_out_of_reach_ends_the_restore() {
     let (scene, id) = three_files().await;
-    scene.faults.add(
-        Fault::fail(ErrorKind::Unavailable)
-            .with_prefix("data/")
-            .forever(),
-    );
+    scene.faults.add(Fault::fail(ErrorKind::Unavailable).with_prefix("data/").forever());
     let target = OddTarget::default();
     let error = restore(&scene, id, &target).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);

@@ -26,23 +26,15 @@ impl Scene {
 
     pub(crate) async fn with_engine(set: impl Fn(EngineBuilder) -> EngineBuilder) -> Self {
         let env = Env::system();
-        let engine = set(Engine::builder().env(env.clone()).threads(2))
-            .build()
-            .unwrap();
+        let engine = set(Engine::builder().env(env.clone()).threads(2)).build().unwrap();
         let objects = MemoryDestination::new();
         let faults = FaultPlan::new();
         let destination: Arc<dyn Destination> =
             Arc::new(FaultDestination::new(Arc::new(objects.clone()), &faults));
         let options = InitOptions::default();
-        let repository = Repository::init(destination, &PASSWORD.into(), options, &env)
-            .await
-            .unwrap();
-        Self {
-            engine,
-            repository,
-            faults,
-            objects,
-        }
+        let repository =
+            Repository::init(destination, &PASSWORD.into(), options, &env).await.unwrap();
+        Self { engine, repository, faults, objects }
     }
 
     /// Backs up, and returns the snapshot.
@@ -54,11 +46,7 @@ impl Scene {
     }
 
     pub(crate) async fn open(&self, id: SnapshotId) -> Arc<dyn SnapshotReader> {
-        let reader = self
-            .repository
-            .reader(ReaderOptions::default())
-            .await
-            .unwrap();
+        let reader = self.repository.reader(ReaderOptions::default()).await.unwrap();
         reader.snapshot(id).await.unwrap()
     }
 
@@ -77,22 +65,12 @@ impl Scene {
     /// The pack that begins with the trees: much shorter than that of large files.
     pub(crate) fn shortest_pack(&self) -> ObjectKey {
         let packs = self.objects("data/");
-        packs
-            .iter()
-            .min_by_key(|(_, bytes)| bytes.len())
-            .unwrap()
-            .0
-            .clone()
+        packs.iter().min_by_key(|(_, bytes)| bytes.len()).unwrap().0.clone()
     }
 
     pub(crate) fn longest_pack(&self) -> ObjectKey {
         let packs = self.objects("data/");
-        packs
-            .iter()
-            .max_by_key(|(_, bytes)| bytes.len())
-            .unwrap()
-            .0
-            .clone()
+        packs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0.clone()
     }
 
     pub(crate) fn remove(&self, key: &ObjectKey) {

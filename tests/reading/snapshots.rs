@@ -29,17 +29,7 @@ async fn a_walk_gives_everything_depth_first_in_the_order_of_names() {
         .with_link(&path("c"), "a")
         .with_directory(&path("empty"));
     let snapshot = scene.open(scene.back_up(&source).await).await;
-    let all = [
-        "/a",
-        "/a/b",
-        "/a/z",
-        "/a/z/deep",
-        "/a-b",
-        "/b",
-        "/b/x",
-        "/c",
-        "/empty",
-    ];
+    let all = ["/a", "/a/b", "/a/z", "/a/z/deep", "/a-b", "/b", "/b/x", "/c", "/empty"];
     assert_eq!(shown(snapshot.walk(&EntryPath::root())).await, all);
     assert_eq!(shown(snapshot.walk(&path("a"))).await, all[1..4]);
     assert_eq!(
@@ -49,11 +39,7 @@ async fn a_walk_gives_everything_depth_first_in_the_order_of_names() {
     assert_eq!(shown(snapshot.children(&path("a/z"))).await, ["/a/z/deep"]);
     assert_eq!(shown(snapshot.walk(&path("empty"))).await, [""; 0]);
     assert_eq!(shown(snapshot.walk(&path("a-b"))).await, [""; 0]);
-    let missing = snapshot
-        .walk(&path("a/none"))
-        .try_collect::<Vec<_>>()
-        .await
-        .unwrap_err();
+    let missing = snapshot.walk(&path("a/none")).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
@@ -69,10 +55,7 @@ async fn a_large_directory_comes_whole() {
     let snapshot = scene.open(scene.back_up(&source).await).await;
     names.sort();
     assert_eq!(shown(snapshot.children(&path("d"))).await, names);
-    assert_eq!(
-        shown(snapshot.walk(&path("dirs"))).await.len(),
-        1 + 2 * 1500
-    );
+    assert_eq!(shown(snapshot.walk(&path("dirs"))).await.len(), 1 + 2 * 1500);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,15 +70,9 @@ async fn paths_are_looked_up_one_by_one() {
     assert_eq!(entry(&*snapshot, "a/b").await.kind, EntryKind::Directory);
     assert_eq!(entry(&*snapshot, "").await.kind, EntryKind::Directory);
     let target = b"b/file".to_vec();
-    assert_eq!(
-        entry(&*snapshot, "a/link").await.kind,
-        EntryKind::Symlink { target }
-    );
+    assert_eq!(entry(&*snapshot, "a/link").await.kind, EntryKind::Symlink { target });
     for missing in ["b", "a/b/file/x", "a/link/file", "a/b/fil"] {
-        assert!(
-            snapshot.find(&path(missing)).await.unwrap().is_none(),
-            "{missing}"
-        );
+        assert!(snapshot.find(&path(missing)).await.unwrap().is_none(), "{missing}");
     }
 }
 
@@ -111,23 +88,10 @@ async fn any_stretch_of_a_file_is_read_across_its_blobs() {
     let file = entry(&*snapshot, "large").await;
     let stretches = snapshot.stretches(&file).unwrap().unwrap();
     assert!(stretches.len() > 2);
-    assert_eq!(
-        stretches.iter().map(|one| one.bytes).sum::<u64>(),
-        BYTES as u64
-    );
+    assert_eq!(stretches.iter().map(|one| one.bytes).sum::<u64>(), BYTES as u64);
     let cut = usize::try_from(stretches[0].bytes).unwrap();
-    for range in [
-        0..BYTES,
-        0..1,
-        cut - 1..cut + 1,
-        cut..cut + 7,
-        5..BYTES - 5,
-        BYTES..BYTES,
-    ] {
-        let read = snapshot
-            .read(&file, range.start as u64..range.end as u64)
-            .await
-            .unwrap();
+    for range in [0..BYTES, 0..1, cut - 1..cut + 1, cut..cut + 7, 5..BYTES - 5, BYTES..BYTES] {
+        let read = snapshot.read(&file, range.start as u64..range.end as u64).await.unwrap();
         assert!(read == content[range.clone()], "{range:?}");
     }
     #[expect(clippy::reversed_empty_ranges, reason = "what callers may get wrong")]
@@ -172,10 +136,7 @@ async fn bytes_damaged_on_their_way_are_asked_for_again() {
     let snapshot = scene.open(id).await;
     let error = snapshot.find(&path("a")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(
-        error.to_string().starts_with("read directory /: tree "),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("read directory /: tree "), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,10 +154,7 @@ async fn a_damaged_blob_is_named_and_others_are_read() {
         if let Err(error) = snapshot.read(&file, 0..file.size_bytes).await {
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             let text = error.to_string();
-            assert!(
-                text.starts_with(&format!("read /{name}: data blob ")),
-                "{text}"
-            );
+            assert!(text.starts_with(&format!("read /{name}: data blob ")), "{text}");
             assert!(text.contains(&format!("in pack {}", pack.name())), "{text}");
             damaged += 1;
         }
@@ -216,19 +174,14 @@ async fn a_walk_goes_on_behind_a_damaged_directory_but_not_behind_a_lost_connect
     scene.flip(&scene.shortest_pack(), 20);
     let snapshot = scene.open(id).await;
     let entries: Vec<_> = snapshot.walk(&EntryPath::root()).collect().await;
-    let errors: Vec<_> = entries
-        .iter()
-        .filter_map(|entry| entry.as_ref().err())
-        .collect();
+    let errors: Vec<_> = entries.iter().filter_map(|entry| entry.as_ref().err()).collect();
     assert_eq!((entries.len(), errors.len()), (7, 1), "{entries:?}");
     assert_eq!(errors[0].kind(), ErrorKind::Corrupt);
 
     let snapshot = scene.open(id).await;
     let mut walk = snapshot.walk(&EntryPath::root());
     assert!(walk.next().await.unwrap().is_ok());
-    scene
-        .faults
-        .add(Fault::fail(ErrorKind::Unavailable).forever());
+    scene.faults.add(Fault::fail(ErrorKind::Unavailable).forever());
     let rest: Vec<_> = walk.collect().await;
     assert!(rest.last().unwrap().is_err());
     assert_eq!(rest.iter().filter(|entry| entry.is_err()).count(), 1);
@@ -237,22 +190,13 @@ async fn a_walk_goes_on_behind_a_damaged_directory_but_not_behind_a_lost_connect
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_opens_snapshots_by_id() {
     let scene = Scene::new().await;
-    let id = scene
-        .back_up(&MemorySource::new().with_file(&path("a"), "1"))
-        .await;
-    let reader = scene
-        .repository
-        .reader(ReaderOptions::default())
-        .await
-        .unwrap();
+    let id = scene.back_up(&MemorySource::new().with_file(&path("a"), "1")).await;
+    let reader = scene.repository.reader(ReaderOptions::default()).await.unwrap();
     let stored = scene.repository.snapshot(id).await.unwrap();
     let snapshot = reader.snapshot(id).await.unwrap();
     assert_eq!(snapshot.paths(), stored.paths);
     assert_eq!(snapshot.time(), stored.time);
     assert_eq!(reader.tree(&stored.tree).await.unwrap()[0].name, b"a");
     let unknown = backupkit::model::SnapshotId::of(b"unknown");
-    assert_eq!(
-        reader.snapshot(unknown).await.unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(reader.snapshot(unknown).await.unwrap_err().kind(), ErrorKind::NotFound);
 }

@@ -49,7 +49,8 @@ async fn we_check_and_restore_repositories_of_other_programs_as_restic_does() {
 }
 
 fn unpack(name: &str, into: &Path) {
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.tar.gz"));
+    let archive =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.tar.gz"));
     let status = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into).status().unwrap();
     assert!(status.success(), "tar cannot unpack {name}");
 }

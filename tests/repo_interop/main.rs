@@ -38,12 +38,7 @@ impl Scene {
         let env = Env::system().with_time_zone(time_zone);
         let engine = Engine::builder().env(env.clone()).build().unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        Self {
-            scratch,
-            env,
-            engine,
-            zone,
-        }
+        Self { scratch, env, engine, zone }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -52,11 +47,7 @@ impl Scene {
 
     fn restic(&self, repository: &str) -> Option<Restic> {
         let restic = Restic::find(&self.path("home"), &self.path(repository), PASSWORD)?;
-        Some(
-            restic
-                .in_time_zone(self.zone)
-                .in_folder(self.scratch.path()),
-        )
+        Some(restic.in_time_zone(self.zone).in_folder(self.scratch.path()))
     }
 
     fn destination(&self, name: &str) -> Arc<FsDestination> {
@@ -71,9 +62,7 @@ impl Scene {
     }
 
     async fn open(&self, name: &str) -> Repository {
-        Repository::open(self.destination(name), &PASSWORD.into(), &self.env)
-            .await
-            .unwrap()
+        Repository::open(self.destination(name), &PASSWORD.into(), &self.env).await.unwrap()
     }
 
     /// Backs the folder up as `restic backup NAME` in the scratch folder would.
@@ -125,11 +114,7 @@ async fn restic_checks_restores_and_prunes_what_we_write() {
         restic.check_read_data();
         let target = scene.path("restored");
         restic.restore("latest", &target);
-        assert_same(
-            &scene.path("data"),
-            &restored(&target, "data"),
-            Aspects::ALL,
-        );
+        assert_same(&scene.path("data"), &restored(&target, "data"), Aspects::ALL);
         assert_eq!(restic.snapshots_json().len(), 1);
         data::change(&scene.path("data"), 2);
         assert_succeeded(&scene.back_up("data", &[&repository]).await);
@@ -177,11 +162,7 @@ async fn we_add_no_blob_to_restics_backup_of_the_same_folder() {
         let report = scene.back_up("data", &[&repository]).await;
         assert_succeeded(&report);
         let output = &report.outputs[0];
-        assert_eq!(
-            (output.data_blobs, output.tree_blobs),
-            (0, 0),
-            "{report:#?}"
-        );
+        assert_eq!((output.data_blobs, output.tree_blobs), (0, 0), "{report:#?}");
         restic.check_read_data();
     }
 }

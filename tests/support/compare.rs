@@ -33,10 +33,7 @@ impl Aspects {
         roots: true,
     };
     /// What is in the folders: the folders themselves were made by different hands.
-    pub const BELOW: Self = Self {
-        roots: false,
-        ..Self::ALL
-    };
+    pub const BELOW: Self = Self { roots: false, ..Self::ALL };
     /// Kinds, names, sizes, bytes and link targets alone.
     pub const CONTENT: Self = Self {
         modes: false,
@@ -55,12 +52,7 @@ pub fn assert_same(left: &Path, right: &Path, aspects: Aspects) {
     if differences.is_empty() {
         return;
     }
-    let shown = differences
-        .iter()
-        .take(30)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join("\n  ");
+    let shown = differences.iter().take(30).cloned().collect::<Vec<_>>().join("\n  ");
     panic!(
         "{} and {} differ in {} places:\n  {shown}",
         left.display(),
@@ -107,10 +99,7 @@ struct Entry {
 
 impl Tree {
     fn read(root: &Path, aspects: Aspects) -> Self {
-        let mut tree = Self {
-            entries: BTreeMap::new(),
-            linked: BTreeMap::new(),
-        };
+        let mut tree = Self { entries: BTreeMap::new(), linked: BTreeMap::new() };
         assert!(root.is_dir(), "{} is not a folder", root.display());
         let mut paths = paths_below(root);
         if aspects.roots {
@@ -144,12 +133,7 @@ impl Entry {
         let is_link = details.is_symlink();
         let link_target = is_link.then(|| must(fs::read_link(path), "read the link", path));
         let attributes = must(extended::attributes(path), "read the attributes of", path);
-        Self {
-            path: path.to_owned(),
-            details,
-            link_target,
-            attributes,
-        }
+        Self { path: path.to_owned(), details, link_target, attributes }
     }
 
     fn inode(&self) -> (u64, u64) {
@@ -208,11 +192,7 @@ impl Entry {
             compare("time", left, right);
         }
         if aspects.attributes {
-            compare(
-                "attributes",
-                show(&self.attributes),
-                show(&other.attributes),
-            );
+            compare("attributes", show(&self.attributes), show(&other.attributes));
         }
         if has_size
             && self.details.len() == other.details.len()
@@ -228,28 +208,19 @@ fn show(attributes: &[(OsString, Vec<u8>)]) -> String {
     let one = |(name, value): &(OsString, Vec<u8>)| {
         format!("{}={}", name.to_string_lossy(), value.escape_ascii())
     };
-    format!(
-        "[{}]",
-        attributes.iter().map(one).collect::<Vec<_>>().join(", ")
-    )
+    format!("[{}]", attributes.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 fn first_difference(left: &Path, right: &Path) -> Option<u64> {
-    let (mut left, mut right) = (
-        must(File::open(left), "open", left),
-        must(File::open(right), "open", right),
-    );
+    let (mut left, mut right) =
+        (must(File::open(left), "open", left), must(File::open(right), "open", right));
     let (mut ours, mut theirs) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut offset = 0;
     loop {
         let (n_ours, n_theirs) = (fill(&mut left, &mut ours), fill(&mut right, &mut theirs));
         let (ours, theirs) = (&ours[..n_ours], &theirs[..n_theirs]);
         if ours != theirs {
-            let same = ours
-                .iter()
-                .zip(theirs)
-                .take_while(|(left, right)| left == right)
-                .count();
+            let same = ours.iter().zip(theirs).take_while(|(left, right)| left == right).count();
             return Some(offset + same as u64);
         }
         if n_ours == 0 {

@@ -36,17 +36,7 @@ impl Plan {
     pub fn everything() -> Self {
         let mib = 1 << 20;
         Self {
-            random_files: vec![
-                0,
-                1,
-                63,
-                64,
-                65,
-                mib / 2 - 1,
-                mib / 2,
-                mib / 2 + 1,
-                9 * mib + 7,
-            ],
+            random_files: vec![0, 1, 63, 64, 65, mib / 2 - 1, mib / 2, mib / 2 + 1, 9 * mib + 7],
             text_files: vec![1, 4096, 3 * mib],
             zero_files: vec![1, mib, 8 * mib],
             n_small_files: 200,
@@ -151,11 +141,7 @@ const TIMES: [(i64, u32); 8] = [
 /// Fills a folder that is empty or missing. Says the seed, and what this file system cannot hold.
 pub fn create(folder: &Path, seed: u64, plan: &Plan) {
     fs::create_dir_all(folder).unwrap();
-    let builder = Builder {
-        folder,
-        random: Random::new(seed),
-        plan,
-    };
+    let builder = Builder { folder, random: Random::new(seed), plan };
     builder.contents();
     builder.small_files();
     if plan.odd_names {
@@ -192,16 +178,11 @@ impl Builder<'_> {
         let folder = self.subfolder("contents");
         for (index, size_bytes) in self.plan.random_files.iter().enumerate() {
             let file = format!("random-{index}-{size_bytes}");
-            self.random
-                .fork(&file)
-                .write_file(&folder.join(&file), *size_bytes);
+            self.random.fork(&file).write_file(&folder.join(&file), *size_bytes);
         }
         for (index, size_bytes) in self.plan.text_files.iter().enumerate() {
             let file = format!("text-{index}-{size_bytes}");
-            let text = self
-                .random
-                .fork(&file)
-                .text(usize::try_from(*size_bytes).unwrap());
+            let text = self.random.fork(&file).text(usize::try_from(*size_bytes).unwrap());
             fs::write(folder.join(file), text).unwrap();
         }
         for (index, size_bytes) in self.plan.zero_files.iter().enumerate() {
@@ -249,10 +230,7 @@ impl Builder<'_> {
 
     fn sparse_files(&self) {
         let folder = self.subfolder("sparse");
-        File::create_new(folder.join("only a hole"))
-            .unwrap()
-            .set_len(5 << 20)
-            .unwrap();
+        File::create_new(folder.join("only a hole")).unwrap().set_len(5 << 20).unwrap();
         let mut file = File::create_new(folder.join("islands")).unwrap();
         for offset in [0, 1 << 20, (6 << 20) + 17] {
             file.seek(SeekFrom::Start(offset)).unwrap();
@@ -320,15 +298,9 @@ impl Builder<'_> {
 
     fn modes(&self) {
         let folder = self.subfolder("modes");
-        let everybody = [
-            0o400, 0o444, 0o600, 0o640, 0o644, 0o755, 0o777, 0o4755, 0o2755, 0o1644,
-        ];
+        let everybody = [0o400, 0o444, 0o600, 0o640, 0o644, 0o755, 0o777, 0o4755, 0o2755, 0o1644];
         // What the owner may not read, only root can back up.
-        let only_root: &[u32] = if extended::is_root() {
-            &[0, 0o200, 0o111]
-        } else {
-            &[]
-        };
+        let only_root: &[u32] = if extended::is_root() { &[0, 0o200, 0o111] } else { &[] };
         for mode in everybody.iter().chain(only_root) {
             let file = folder.join(format!("file-{mode:04o}"));
             fs::write(&file, format!("{mode:o}")).unwrap();
@@ -361,10 +333,8 @@ impl Builder<'_> {
 
 /// Everything below a folder, parents first, in order of name; links are not followed.
 pub fn paths_below(folder: &Path) -> Vec<PathBuf> {
-    let mut names: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     let mut paths = Vec::new();
     for path in names {

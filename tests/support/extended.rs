@@ -34,53 +34,25 @@ pub fn attributes(path: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>> {
 }
 
 pub fn set_attribute(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
-    Ok(rustix::fs::lsetxattr(
-        path,
-        name,
-        value,
-        XattrFlags::empty(),
-    )?)
+    Ok(rustix::fs::lsetxattr(path, name, value, XattrFlags::empty())?)
 }
 
 pub fn make_fifo(path: &Path) -> io::Result<()> {
-    Ok(rustix::fs::mknodat(
-        CWD,
-        path,
-        FileType::Fifo,
-        Mode::from_raw_mode(0o644),
-        0,
-    )?)
+    Ok(rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o644), 0)?)
 }
 
 /// A character device; only root may, and not everywhere.
 pub fn make_device(path: &Path, major: u32, minor: u32) -> io::Result<()> {
     let device = rustix::fs::makedev(major, minor);
     let kind = FileType::CharacterDevice;
-    Ok(rustix::fs::mknodat(
-        CWD,
-        path,
-        kind,
-        Mode::from_raw_mode(0o600),
-        device,
-    )?)
+    Ok(rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(0o600), device)?)
 }
 
 /// Sets the modification time, of the link itself, in seconds and nanoseconds since 1970.
 pub fn set_modified(path: &Path, seconds: i64, nanoseconds: u32) -> io::Result<()> {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: i64::from(nanoseconds),
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    Ok(rustix::fs::utimensat(
-        CWD,
-        path,
-        &times,
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Whether this process may read and change everything.

@@ -1,10 +1,7 @@
 //! The harness itself: data that repeats, a comparison that misses nothing, runners that end.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-#![allow(
-    clippy::print_stderr,
-    reason = "a skip is said where the test's output goes"
-)]
+#![allow(clippy::print_stderr, reason = "a skip is said where the test's output goes")]
 
 #[path = "lib.rs"]
 mod support;
@@ -64,16 +61,8 @@ fn another_seed_gives_other_bytes_under_the_same_names() {
     data::create(&left, 7, &Plan::tiny());
     data::create(&right, 8, &Plan::tiny());
     let differences = differences(&left, &right, Aspects::CONTENT);
-    assert!(
-        differences
-            .iter()
-            .any(|line| line.contains("bytes, first at")),
-        "{differences:?}"
-    );
-    assert!(
-        !differences.iter().any(|line| line.contains("only on")),
-        "{differences:?}"
-    );
+    assert!(differences.iter().any(|line| line.contains("bytes, first at")), "{differences:?}");
+    assert!(!differences.iter().any(|line| line.contains("only on")), "{differences:?}");
 }
 
 #[test]
@@ -85,10 +74,7 @@ fn a_bulk_plan_is_as_large_as_asked_for() {
         if details.is_file() { details.len() } else { 0 }
     });
     let size_bytes = sizes.sum::<u64>();
-    assert!(
-        (40_000_000..60_000_000).contains(&size_bytes),
-        "{size_bytes}"
-    );
+    assert!((40_000_000..60_000_000).contains(&size_bytes), "{size_bytes}");
 }
 
 #[test]
@@ -133,14 +119,8 @@ fn a_longer_file_is_a_difference() {
 
 #[test]
 fn missing_and_added_entries_are_differences() {
-    expect(
-        |right| fs::remove_file(right.join("file")).unwrap(),
-        &["\"file\": only on the left"],
-    );
-    expect(
-        |right| fs::write(right.join("a\nb"), "").unwrap(),
-        &["\"a\\nb\": only on the right"],
-    );
+    expect(|right| fs::remove_file(right.join("file")).unwrap(), &["\"file\": only on the left"]);
+    expect(|right| fs::write(right.join("a\nb"), "").unwrap(), &["\"a\\nb\": only on the right"]);
 }
 
 #[test]
@@ -229,10 +209,7 @@ fn output_and_exit_code_are_kept() {
     let finished = Running::start(command.args(["-c", "echo out; echo err >&2; exit 3"]))
         .finish(extended::PATIENCE)
         .expect_code(3);
-    assert_eq!(
-        (finished.stdout.as_str(), finished.stderr.as_str()),
-        ("out\n", "err\n")
-    );
+    assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("out\n", "err\n"));
 }
 
 #[test]
@@ -265,9 +242,5 @@ fn restic_gives_back_what_the_generator_made() {
     restic.forget(&["--keep-last", "1"]);
     restic.prune();
     let again = restic.backup_with(&["--force"], &[relative]);
-    assert_eq!(
-        (&again["data_blobs"], &again["tree_blobs"]),
-        (&0.into(), &0.into()),
-        "{again}"
-    );
+    assert_eq!((&again["data_blobs"], &again["tree_blobs"]), (&0.into(), &0.into()), "{again}");
 }

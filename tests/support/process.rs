@@ -34,10 +34,7 @@ impl Finished {
     /// Panics with all that was said unless it ended with this code.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {
-        assert!(
-            self.code() == Some(code) && !self.timed_out,
-            "expected exit code {code}\n{self}"
-        );
+        assert!(self.code() == Some(code) && !self.timed_out, "expected exit code {code}\n{self}");
         self
     }
 
@@ -60,21 +57,13 @@ impl Finished {
             serde_json::from_str(line)
                 .unwrap_or_else(|error| panic!("`{line}` is not JSON: {error}\n{self}"))
         };
-        self.stdout
-            .lines()
-            .filter(|line| !line.is_empty())
-            .map(parse)
-            .collect()
+        self.stdout.lines().filter(|line| !line.is_empty()).map(parse).collect()
     }
 }
 
 impl fmt::Display for Finished {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let late = if self.timed_out {
-            ", killed when its time was up"
-        } else {
-            ""
-        };
+        let late = if self.timed_out { ", killed when its time was up" } else { "" };
         write!(
             formatter,
             "$ {}\n{}{late}\n--- stdout\n{}\n--- stderr\n{}",
@@ -124,13 +113,7 @@ impl Running {
             read_all(stdout, Arc::clone(&said), |output| &mut output.stdout),
             read_all(stderr, Arc::clone(&said), |output| &mut output.stderr),
         ];
-        Self {
-            line,
-            child,
-            said,
-            readers,
-            ended: None,
-        }
+        Self { line, child, said, readers, ended: None }
     }
 
     /// Waits until what it has printed so far satisfies `enough`. False if it ends before that, or
@@ -141,9 +124,7 @@ impl Running {
         let (so_far, _) = self
             .said
             .more
-            .wait_timeout_while(so_far, limit, |output| {
-                output.n_closed < 2 && !is_enough(output)
-            })
+            .wait_timeout_while(so_far, limit, |output| output.n_closed < 2 && !is_enough(output))
             .unwrap();
         is_enough(&so_far)
     }
@@ -184,10 +165,7 @@ impl Running {
     /// Waits for its end, and kills it if that takes longer than `limit`.
     pub fn finish(mut self, limit: Duration) -> Finished {
         let so_far = self.said.so_far.lock().unwrap();
-        let waited = self
-            .said
-            .more
-            .wait_timeout_while(so_far, limit, |output| output.n_closed < 2);
+        let waited = self.said.more.wait_timeout_while(so_far, limit, |output| output.n_closed < 2);
         let (so_far, wait) = waited.unwrap();
         drop(so_far);
         let timed_out = wait.timed_out();
@@ -245,10 +223,7 @@ fn read_all(
 /// A command that sees nothing of the machine it runs on but `PATH`.
 pub fn clean_command(program: &std::path::Path, home: &std::path::Path) -> Command {
     let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("HOME", home)
-        .env("XDG_CACHE_HOME", home.join("cache"));
+    command.env_clear().env("HOME", home).env("XDG_CACHE_HOME", home.join("cache"));
     command.env("TMPDIR", std::env::temp_dir());
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);

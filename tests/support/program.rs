@@ -24,17 +24,8 @@ impl Program {
             .map(PathBuf::from)
             .ok_or("BACKUPKIT_TEST_PROGRAM does not name our program; `cargo xtask test` sets it");
         let path = require_or_skip(found.map_err(str::to_owned))?;
-        let program = Self {
-            path,
-            home: home.to_owned(),
-            environment: Vec::new(),
-            folder: None,
-        };
-        Some(
-            program
-                .with("BACKUPKIT_PASSWORD", password)
-                .with("TZ", "UTC"),
-        )
+        let program = Self { path, home: home.to_owned(), environment: Vec::new(), folder: None };
+        Some(program.with("BACKUPKIT_PASSWORD", password).with("TZ", "UTC"))
     }
 
     /// With one more environment variable; a later value replaces an earlier one.

@@ -24,9 +24,7 @@ impl Random {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self {
-            state: self.state ^ hash,
-        }
+        Self { state: self.state ^ hash }
     }
 
     pub fn number(&mut self) -> u64 {
@@ -94,8 +92,6 @@ impl Random {
                 .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
             left -= now as u64;
         }
-        writer
-            .flush()
-            .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+        writer.flush().unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
     }
 }

@@ -46,44 +46,31 @@ impl Restic {
     /// The same on another repository.
     #[must_use]
     pub fn on(&self, repository: &Path) -> Self {
-        Self {
-            repository: repository.to_owned(),
-            ..self.clone()
-        }
+        Self { repository: repository.to_owned(), ..self.clone() }
     }
 
     #[must_use]
     pub fn with_password(&self, password: &str) -> Self {
-        Self {
-            password: password.to_owned(),
-            ..self.clone()
-        }
+        Self { password: password.to_owned(), ..self.clone() }
     }
 
     /// As a user in this time zone, such as `Asia/Kathmandu`.
     #[must_use]
     pub fn in_time_zone(&self, name: &str) -> Self {
-        Self {
-            time_zone: name.to_owned(),
-            ..self.clone()
-        }
+        Self { time_zone: name.to_owned(), ..self.clone() }
     }
 
     /// Started in this folder. A relative source then leaves the folders above it out of the
     /// snapshot, and with them times that every other test changes.
     #[must_use]
     pub fn in_folder(&self, folder: &Path) -> Self {
-        Self {
-            folder: Some(folder.to_owned()),
-            ..self.clone()
-        }
+        Self { folder: Some(folder.to_owned()), ..self.clone() }
     }
 
     /// Makes a repository of format version 2.
     #[track_caller]
     pub fn init(&self) {
-        self.run(["init", "--repository-version", "2"])
-            .expect_success();
+        self.run(["init", "--repository-version", "2"]).expect_success();
     }
 
     /// Backs up and returns the summary that restic prints: `files_new`, `data_blobs`,
@@ -97,12 +84,9 @@ impl Restic {
     #[track_caller]
     pub fn backup_with(&self, options: &[&str], sources: &[&Path]) -> Value {
         let arguments = ["backup", "--json"].map(OsStr::new).into_iter();
-        let arguments = arguments
-            .chain(options.iter().map(OsStr::new))
-            .chain([OsStr::new("--")]);
-        let finished = self
-            .run(arguments.chain(sources.iter().map(|path| path.as_os_str())))
-            .expect_success();
+        let arguments = arguments.chain(options.iter().map(OsStr::new)).chain([OsStr::new("--")]);
+        let finished =
+            self.run(arguments.chain(sources.iter().map(|path| path.as_os_str()))).expect_success();
         let is_summary = |line: &Value| line["message_type"] == "summary";
         finished
             .json_lines()
@@ -115,10 +99,7 @@ impl Restic {
     #[track_caller]
     pub fn check_read_data(&self) {
         let finished = self.run(["check", "--read-data"]).expect_success();
-        assert!(
-            finished.stdout.contains("no errors were found"),
-            "{finished}"
-        );
+        assert!(finished.stdout.contains("no errors were found"), "{finished}");
     }
 
     /// Everything is there; contents are not read.
@@ -129,13 +110,8 @@ impl Restic {
 
     #[track_caller]
     pub fn restore(&self, snapshot: &str, target: &Path) {
-        let arguments = [
-            OsStr::new("restore"),
-            OsStr::new(snapshot),
-            OsStr::new("--target"),
-        ];
-        self.run(arguments.into_iter().chain([target.as_os_str()]))
-            .expect_success();
+        let arguments = [OsStr::new("restore"), OsStr::new(snapshot), OsStr::new("--target")];
+        self.run(arguments.into_iter().chain([target.as_os_str()])).expect_success();
     }
 
     /// All snapshots, as restic shows them.
@@ -149,25 +125,20 @@ impl Restic {
     /// All ids of a kind: `blobs`, `packs`, `index`, `snapshots`, `keys`, `locks`.
     #[track_caller]
     pub fn list(&self, kind: &str) -> Vec<String> {
-        let finished = self
-            .run(["--quiet", "--no-lock", "list", kind])
-            .expect_success();
+        let finished = self.run(["--quiet", "--no-lock", "list", kind]).expect_success();
         finished.stdout.lines().map(str::to_owned).collect()
     }
 
     /// What is in a snapshot, one JSON object each, the snapshot itself first.
     #[track_caller]
     pub fn ls(&self, snapshot: &str) -> Vec<Value> {
-        self.run(["ls", "--json", "--long", snapshot])
-            .expect_success()
-            .json_lines()
+        self.run(["ls", "--json", "--long", snapshot]).expect_success().json_lines()
     }
 
     /// Forgets by policy or id, such as `["--keep-last", "1"]`.
     #[track_caller]
     pub fn forget(&self, arguments: &[&str]) {
-        self.run(["forget"].iter().chain(arguments))
-            .expect_success();
+        self.run(["forget"].iter().chain(arguments)).expect_success();
     }
 
     #[track_caller]
@@ -178,9 +149,7 @@ impl Restic {
     /// Sizes and counts, by `restore-size`, `files-by-contents` or `raw-data`.
     #[track_caller]
     pub fn stats(&self, mode: &str) -> Value {
-        self.run(["stats", "--json", "--mode", mode])
-            .expect_success()
-            .json()
+        self.run(["stats", "--json", "--mode", mode]).expect_success().json()
     }
 
     /// Any other command, run to its end.

@@ -20,9 +20,7 @@ pub fn require_or_skip<T>(found: Result<T, String>) -> Option<T> {
 /// How often a long, seeded driver repeats: `cargo xtask test --count N`, else `default`.
 pub fn count(default: u32) -> u32 {
     match std::env::var("BACKUPKIT_TEST_COUNT") {
-        Ok(value) => value
-            .parse()
-            .unwrap_or_else(|_| panic!("BACKUPKIT_TEST_COUNT is `{value}`")),
+        Ok(value) => value.parse().unwrap_or_else(|_| panic!("BACKUPKIT_TEST_COUNT is `{value}`")),
         Err(_) => default,
     }
 }

@@ -28,11 +28,7 @@ pub(crate) fn remove(folder: &Path) -> Outcome {
 
 fn root() -> Outcome<PathBuf> {
     // The XDG specification says that a relative value is to be ignored.
-    let named = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     named("XDG_CACHE_HOME")
         .or_else(|| named("HOME").map(|home| home.join(".cache")))
         .ok_or_else(|| "neither XDG_CACHE_HOME nor HOME names a folder; set one of them".to_owned())

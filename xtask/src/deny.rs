@@ -26,18 +26,8 @@ fn find() -> Outcome<PathBuf> {
         }
     }
     let mut install = cargo();
-    install.args([
-        "install",
-        "cargo-deny",
-        "--locked",
-        "--no-default-features",
-        "--debug",
-    ]);
-    install
-        .arg("--version")
-        .arg(format!("={VERSION}"))
-        .arg("--root")
-        .arg(&tools);
+    install.args(["install", "cargo-deny", "--locked", "--no-default-features", "--debug"]);
+    install.arg("--version").arg(format!("={VERSION}")).arg("--root").arg(&tools);
     // Not into the target folder of the workspace: it is needed once.
     let build = tools.join("build");
     run(install.env("CARGO_TARGET_DIR", &build))?;

@@ -7,16 +7,10 @@ use crate::{Outcome, deny, tidy};
 
 pub(crate) fn run() -> Outcome {
     step("tidy", tidy::check)?;
-    step("formatting", || {
-        run_command(cargo().args(["fmt", "--all", "--check"]))
-    })?;
-    step("clippy, all features", || {
-        clippy(&["--workspace", "--all-features", "--all-targets"])
-    })?;
+    step("formatting", || run_command(cargo().args(["fmt", "--all", "--check"])))?;
+    step("clippy, all features", || clippy(&["--workspace", "--all-features", "--all-targets"]))?;
     for package in ["backupkit-core", "backupkit"] {
-        step(&format!("clippy, {package} without features"), || {
-            one_feature(package, None)
-        })?;
+        step(&format!("clippy, {package} without features"), || one_feature(package, None))?;
         for feature in features_of(package)? {
             step(&format!("clippy, {package} with {feature} alone"), || {
                 one_feature(package, Some(&feature))
@@ -37,21 +31,12 @@ fn one_feature(package: &str, feature: Option<&str>) -> Outcome {
         arguments.extend(["--features", feature]);
     }
     // The tests of the facade ask for features of their own, which would hide what is missing here.
-    arguments.push(if package == "backupkit" {
-        "--lib"
-    } else {
-        "--all-targets"
-    });
+    arguments.push(if package == "backupkit" { "--lib" } else { "--all-targets" });
     clippy(&arguments)
 }
 
 fn clippy(arguments: &[&str]) -> Outcome {
-    run_command(
-        cargo()
-            .arg("clippy")
-            .args(arguments)
-            .args(["--", "-D", "warnings"]),
-    )
+    run_command(cargo().arg("clippy").args(arguments).args(["--", "-D", "warnings"]))
 }
 
 /// Read from the manifest, so that a new feature is checked without anybody remembering to.

@@ -2,15 +2,8 @@
 //!
 //! Nothing but the standard library, so that the first run on a fresh machine is quick.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line tool prints"
-)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "measures how long its own steps take"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
+#![allow(clippy::disallowed_methods, reason = "measures how long its own steps take")]
 
 mod cache;
 mod deny;
@@ -50,9 +43,9 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "lint" => without_arguments(task, rest).and_then(|()| lint::run()),
         "tidy" => without_arguments(task, rest).and_then(|()| tidy::run()),
-        "ci" => without_arguments(task, rest)
-            .and_then(|()| test::run(&[]))
-            .and_then(|()| lint::run()),
+        "ci" => {
+            without_arguments(task, rest).and_then(|()| test::run(&[])).and_then(|()| lint::run())
+        }
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

@@ -44,13 +44,8 @@ pub(crate) fn find() -> Outcome<Found> {
     fs::write(fresh.join("version.txt"), &version)
         .map_err(|error| format!("write in {}: {error}", fresh.display()))?;
     cache::remove(&folder)?;
-    fs::rename(&fresh, &folder).map_err(|error| {
-        format!(
-            "rename {} to {}: {error}",
-            fresh.display(),
-            folder.display()
-        )
-    })?;
+    fs::rename(&fresh, &folder)
+        .map_err(|error| format!("rename {} to {}: {error}", fresh.display(), folder.display()))?;
     Ok(Found::Restic(program, version))
 }
 
@@ -59,13 +54,8 @@ fn version_of(program: &Path) -> Outcome<String> {
     let version = output_of(Command::new(program).arg("version"))?;
     match number_in(&version) {
         Some(number) if number >= OLDEST => Ok(version),
-        Some(_) => Err(format!(
-            "`{version}` is too old; format version 2 needs 0.14"
-        )),
-        None => Err(format!(
-            "{} is not restic: it says `{version}`",
-            program.display()
-        )),
+        Some(_) => Err(format!("`{version}` is too old; format version 2 needs 0.14")),
+        None => Err(format!("{} is not restic: it says `{version}`", program.display())),
     }
 }
 
@@ -85,13 +75,8 @@ fn unpack(folder: &Path) -> Outcome {
         cache::create(&lists.join("lists/partial"))?;
         cache::create(&lists.join("cache/archives/partial"))?;
         let own = |command: &mut Command| {
-            command.arg("-o").arg(format!(
-                "Dir::State::lists={}",
-                lists.join("lists").display()
-            ));
-            command
-                .arg("-o")
-                .arg(format!("Dir::Cache={}", lists.join("cache").display()));
+            command.arg("-o").arg(format!("Dir::State::lists={}", lists.join("lists").display()));
+            command.arg("-o").arg(format!("Dir::Cache={}", lists.join("cache").display()));
         };
         let mut update = apt(&download);
         own(&mut update);
@@ -123,14 +108,8 @@ mod tests {
 
     #[test]
     fn the_version_is_read_from_the_first_line() {
-        assert_eq!(
-            number_in("restic 0.14.0 compiled with go1.19.8 on linux/amd64"),
-            Some((0, 14))
-        );
-        assert_eq!(
-            number_in("restic 0.18.1-dev (compiled manually)"),
-            Some((0, 18))
-        );
+        assert_eq!(number_in("restic 0.14.0 compiled with go1.19.8 on linux/amd64"), Some((0, 14)));
+        assert_eq!(number_in("restic 0.18.1-dev (compiled manually)"), Some((0, 18)));
         assert_eq!(number_in("rustic 0.9.0"), None);
     }
 }

@@ -12,10 +12,7 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Outcome<T>) -> Outcome<
     let started = Instant::now();
     let outcome = work();
     let verdict = if outcome.is_ok() { "done" } else { "FAILED" };
-    println!(
-        "<== {name}: {verdict} in {:.1} s",
-        started.elapsed().as_secs_f64()
-    );
+    println!("<== {name}: {verdict} in {:.1} s", started.elapsed().as_secs_f64());
     outcome.map_err(|error| format!("{name}: {error}"))
 }
 
@@ -27,11 +24,7 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
         .stdin(Stdio::null())
         .status()
         .map_err(|error| format!("start `{line}`: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{line}` ended with {status}"))
-    }
+    if status.success() { Ok(()) } else { Err(format!("`{line}` ended with {status}")) }
 }
 
 /// Runs to the end and returns what was printed.
@@ -45,11 +38,7 @@ pub(crate) fn output_of(command: &mut Command) -> Outcome<String> {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!(
-            "`{line}` ended with {}: {}",
-            output.status,
-            said.trim()
-        ))
+        Err(format!("`{line}` ended with {}: {}", output.status, said.trim()))
     }
 }
 
@@ -65,9 +54,7 @@ pub(crate) fn workspace_root() -> PathBuf {
     // Set by `cargo run`; the value at build time would go stale in a shared target folder.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let xtask = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
-    xtask
-        .parent()
-        .map_or_else(|| xtask.clone(), Path::to_path_buf)
+    xtask.parent().map_or_else(|| xtask.clone(), Path::to_path_buf)
 }
 
 /// Whether whoever calls wants a failure where something would be skipped.

@@ -36,9 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         }
         command
     };
-    step("run the tests", || {
-        run_command(&mut with_environment(request.cargo_test()))
-    })?;
+    step("run the tests", || run_command(&mut with_environment(request.cargo_test())))?;
     if request.is_everything() {
         for example in examples()? {
             step(&format!("run example {example}"), || {
@@ -63,11 +61,7 @@ struct Request {
 
 impl Request {
     fn parse(arguments: &[String]) -> Outcome<Self> {
-        let mut request = Self {
-            count: None,
-            for_cargo: Vec::new(),
-            for_tests: Vec::new(),
-        };
+        let mut request = Self { count: None, for_cargo: Vec::new(), for_tests: Vec::new() };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             if argument == "--" {
@@ -118,10 +112,7 @@ fn program_beside_us() -> Outcome<PathBuf> {
     if program.is_file() {
         Ok(program)
     } else {
-        Err(format!(
-            "{} is missing; start this with `cargo xtask`",
-            program.display()
-        ))
+        Err(format!("{} is missing; start this with `cargo xtask`", program.display()))
     }
 }
 
@@ -133,14 +124,9 @@ fn examples() -> Outcome<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in listing {
-        let path = entry
-            .map_err(|error| format!("list {}: {error}", folder.display()))?
-            .path();
+        let path = entry.map_err(|error| format!("list {}: {error}", folder.display()))?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(
-                path.file_stem()
-                    .map(|stem| stem.to_string_lossy().into_owned()),
-            );
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
     names.sort();
@@ -152,12 +138,7 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> Outcome<Request> {
-        Request::parse(
-            &words
-                .iter()
-                .map(|word| (*word).to_owned())
-                .collect::<Vec<_>>(),
-        )
+        Request::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -180,18 +161,9 @@ mod tests {
     fn a_named_package_replaces_the_workspace() {
         let words = |request: Request| {
             let command = request.cargo_test();
-            command
-                .get_args()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect::<Vec<_>>()
+            command.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(
-            words(parse(&["x"]).unwrap()),
-            ["test", "--workspace", "--all-features", "x"]
-        );
-        assert_eq!(
-            words(parse(&["-p", "x"]).unwrap()),
-            ["test", "--all-features", "-p", "x"]
-        );
+        assert_eq!(words(parse(&["x"]).unwrap()), ["test", "--workspace", "--all-features", "x"]);
+        assert_eq!(words(parse(&["-p", "x"]).unwrap()), ["test", "--all-features", "-p", "x"]);
     }
 }

@@ -11,25 +11,14 @@ const MOST_LINES: usize = 599;
 
 /// Split, so that this file does not break its own rules.
 const FORBIDDEN: [(&str, &str); 3] = [
-    (
-        concat!("todo", "!"),
-        "finish it, or return an error that says what is missing",
-    ),
-    (
-        concat!("unimplemented", "!"),
-        "finish it, or return an error that says what is missing",
-    ),
-    (
-        concat!("#[", "ignore"),
-        "a test runs, or says why it skipped",
-    ),
+    (concat!("todo", "!"), "finish it, or return an error that says what is missing"),
+    (concat!("unimplemented", "!"), "finish it, or return an error that says what is missing"),
+    (concat!("#[", "ignore"), "a test runs, or says why it skipped"),
 ];
 
 /// Not allowed where tests are; waiting for something that happens is not this.
-const FORBIDDEN_IN_TESTS: (&str, &str) = (
-    concat!("sle", "ep("),
-    "wait for what happens, or turn a paused clock on",
-);
+const FORBIDDEN_IN_TESTS: (&str, &str) =
+    (concat!("sle", "ep("), "wait for what happens, or turn a paused clock on");
 
 /// What an adapter may not name: a third party could not either.
 const INNER_MODULES: [&str; 3] = ["crate::repo", "crate::engine", "crate::pipeline"];
@@ -57,11 +46,7 @@ pub(crate) fn check() -> Outcome {
     for finding in &findings {
         println!("    {finding}");
     }
-    if findings.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{} findings", findings.len()))
-    }
+    if findings.is_empty() { Ok(()) } else { Err(format!("{} findings", findings.len())) }
 }
 
 fn rust_files(root: &Path) -> Outcome<Vec<PathBuf>> {
@@ -72,9 +57,8 @@ fn rust_files(root: &Path) -> Outcome<Vec<PathBuf>> {
             fs::read_dir(&folder).map_err(|error| format!("list {}: {error}", folder.display()))?;
         for entry in listing {
             let entry = entry.map_err(|error| format!("list {}: {error}", folder.display()))?;
-            let kind = entry
-                .file_type()
-                .map_err(|error| format!("list {}: {error}", folder.display()))?;
+            let kind =
+                entry.file_type().map_err(|error| format!("list {}: {error}", folder.display()))?;
             let path = entry.path();
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -98,10 +82,7 @@ fn findings_in(path: &Path, text: &str) -> Vec<String> {
     }
     let lines = text.lines().count();
     if lines > MOST_LINES {
-        findings.push(format!(
-            "{}: {lines} lines; split it by idea",
-            path.display()
-        ));
+        findings.push(format!("{}: {lines} lines; split it by idea", path.display()));
     }
     let has_part = |part: &str| path.iter().any(|one| one == part);
     let is_adapter = has_part("adapters");
@@ -138,12 +119,7 @@ fn doubled_in(lock: &str) -> Vec<String> {
     ONE_VERSION
         .iter()
         .filter(|name| count(name) > 1)
-        .map(|name| {
-            format!(
-                "Cargo.lock: {} versions of {name}; one is allowed",
-                count(name)
-            )
-        })
+        .map(|name| format!("Cargo.lock: {} versions of {name}; one is allowed", count(name)))
         .collect()
 }
 
@@ -184,13 +160,7 @@ mod tests {
         assert_eq!(findings("src/lib.rs", &line), 0);
         assert_eq!(findings("tests/crash/main.rs", &line), 1);
         assert_eq!(findings("src/pack/tests.rs", &line), 1);
-        assert_eq!(
-            findings(
-                "src/lib.rs",
-                &format!("#[cfg(test)]\nmod tests {{\n{line}\n}}")
-            ),
-            1
-        );
+        assert_eq!(findings("src/lib.rs", &format!("#[cfg(test)]\nmod tests {{\n{line}\n}}")), 1);
     }
 
     #[test]

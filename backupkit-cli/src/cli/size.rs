@@ -5,10 +5,7 @@ pub(super) fn parse(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim_start().to_ascii_lowercase();
-    let letter = unit
-        .strip_suffix("ib")
-        .or_else(|| unit.strip_suffix('b'))
-        .unwrap_or(&unit);
+    let letter = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
     let shift = match letter {
         "" if !unit.starts_with("ib") => 0,
         "k" => 10,
@@ -17,12 +14,8 @@ pub(super) fn parse(text: &str) -> Result<u64, String> {
         "t" => 40,
         _ => return Err("write it as 64MiB or 1GiB".to_owned()),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "write it as 64MiB or 1GiB".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "that is too much".to_owned())
+    let number: u64 = number.parse().map_err(|_| "write it as 64MiB or 1GiB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "that is too much".to_owned())
 }
 
 #[cfg(test)]
@@ -44,16 +37,7 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "M",
-            "iB",
-            "1.5M",
-            "-1",
-            "64X",
-            "64MiBs",
-            "99999999999999T",
-        ] {
+        for text in ["", "M", "iB", "1.5M", "-1", "64X", "64MiBs", "99999999999999T"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -54,13 +54,7 @@ mod tests {
     #[test]
     fn without_a_path_it_is_the_root() {
         for text in ["latest", "latest:", "latest:/"] {
-            assert!(
-                SnapshotPath::parse(OsStr::new(text))
-                    .unwrap()
-                    .path
-                    .is_empty(),
-                "{text}"
-            );
+            assert!(SnapshotPath::parse(OsStr::new(text)).unwrap().path.is_empty(), "{text}");
         }
     }
 

@@ -22,16 +22,11 @@ pub(super) async fn run(app: &App<'_>, arguments: BackupArguments) -> Result<Exi
     let source = FsSource::new(sources, app.env.clone(), host(app, &arguments))?
         .with_excluded_paths(places.iter().map(|place| place.folder.clone()).collect());
     let opened = repositories::open(app, &arguments, &places).await?;
-    for failed in opened
-        .iter()
-        .filter_map(|opened| opened.result.as_ref().err())
-    {
+    for failed in opened.iter().filter_map(|opened| opened.result.as_ref().err()) {
         app.output.failure(failed);
     }
-    let usable: Vec<_> = opened
-        .iter()
-        .filter_map(|opened| opened.result.as_ref().ok().cloned())
-        .collect();
+    let usable: Vec<_> =
+        opened.iter().filter_map(|opened| opened.result.as_ref().ok().cloned()).collect();
     let mut request =
         BackupRequest::new(Arc::new(source), usable).with_tags(arguments.tags.iter().cloned());
     if arguments.from_start {
@@ -54,9 +49,7 @@ pub(super) async fn run(app: &App<'_>, arguments: BackupArguments) -> Result<Exi
 /// If none of them exists. A missing one among others is told by the backup.
 fn sources(arguments: &BackupArguments) -> Result<Vec<PathBuf>> {
     let addresses = arguments.sources.iter();
-    let folders: Vec<_> = addresses
-        .map(|source| uri::folder(source))
-        .collect::<Result<_>>()?;
+    let folders: Vec<_> = addresses.map(|source| uri::folder(source)).collect::<Result<_>>()?;
     let mut missing = None;
     for folder in &folders {
         match std::fs::symlink_metadata(folder) {
@@ -73,8 +66,5 @@ fn sources(arguments: &BackupArguments) -> Result<Vec<PathBuf>> {
 }
 
 fn host(app: &App<'_>, arguments: &BackupArguments) -> String {
-    arguments
-        .host
-        .clone()
-        .unwrap_or_else(|| app.identity.hostname.clone())
+    arguments.host.clone().unwrap_or_else(|| app.identity.hostname.clone())
 }

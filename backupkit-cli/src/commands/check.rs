@@ -49,22 +49,15 @@ pub(super) async fn run(app: &App<'_>, arguments: CheckArguments) -> Result<Exit
             Some(_) => ", as far as it was read",
             None => "; --read-data reads every byte, too",
         };
-        app.output
-            .summary_line(format!("{location} is whole{what}"));
+        app.output.summary_line(format!("{location} is whole{what}"));
     } else {
         let findings = format::counted(report.finding_count, "finding", "findings");
-        app.output
-            .line(format!("{location} is DAMAGED: {findings}, named above"));
-        app.output
-            .note("keep a copy of the repository before you repair it");
+        app.output.line(format!("{location} is DAMAGED: {findings}, named above"));
+        app.output.note("keep a copy of the repository before you repair it");
     }
     app.output.document(
         "summary",
-        &ReportRecord {
-            clean,
-            read_data: arguments.read_data.is_some(),
-            report: &report,
-        },
+        &ReportRecord { clean, read_data: arguments.read_data.is_some(), report: &report },
     );
     Ok(if clean { Exit::Success } else { Exit::Damaged })
 }

@@ -39,11 +39,7 @@ pub(super) async fn run(app: &App<'_>, arguments: LsArguments) -> Result<Exit> {
     let (snapshot, root) = open(app, &arguments.repository, &wanted).await?;
     let zone = app.env.time_zone();
     let print = |entry: &SnapshotEntry| {
-        let line = if arguments.long {
-            long_line(entry, zone)
-        } else {
-            short_line(entry)
-        };
+        let line = if arguments.long { long_line(entry, zone) } else { short_line(entry) };
         app.output.item("entry", line, &record(entry));
     };
     if root.kind == EntryKind::Directory {
@@ -73,9 +69,7 @@ pub(super) async fn open(
 ) -> Result<(Arc<dyn SnapshotReader>, SnapshotEntry)> {
     let repository = app.open(option).await?;
     let (id, _) = repository.find_snapshot(&wanted.snapshot).await?;
-    let options = ReaderOptions {
-        cache_folder: app.index_folder(),
-    };
+    let options = ReaderOptions { cache_folder: app.index_folder() };
     let snapshot = repository.reader(options).await?.snapshot(id).await?;
     let entry = snapshot.find(&wanted.path).await?.ok_or_else(|| {
         Error::new(
@@ -89,22 +83,14 @@ pub(super) async fn open(
 }
 
 fn short_line(entry: &SnapshotEntry) -> String {
-    let slash = if entry.kind == EntryKind::Directory {
-        "/"
-    } else {
-        ""
-    };
+    let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
     format!("{}{slash}", entry.path)
 }
 
 fn long_line(entry: &SnapshotEntry, zone: &TimeZone) -> String {
     let metadata = &entry.metadata;
     let owner = |name: &str, number: u32| {
-        if name.is_empty() {
-            number.to_string()
-        } else {
-            format::one_line(name)
-        }
+        if name.is_empty() { number.to_string() } else { format::one_line(name) }
     };
     let link = match &entry.kind {
         EntryKind::Symlink { target } => format!(" -> {}", format::lossy(target)),
@@ -167,17 +153,11 @@ fn mode_text(kind: &EntryKind, mode: FileMode) -> String {
         EntryKind::Socket => 's',
     });
     let bits = mode.unix_permissions();
-    for (shift, special, letters) in [
-        (6, 0o4000, ['s', 'S']),
-        (3, 0o2000, ['s', 'S']),
-        (0, 0o1000, ['t', 'T']),
-    ] {
+    for (shift, special, letters) in
+        [(6, 0o4000, ['s', 'S']), (3, 0o2000, ['s', 'S']), (0, 0o1000, ['t', 'T'])]
+    {
         let bit = |bit: u32, letter: char| {
-            if bits >> shift & bit != 0 {
-                letter
-            } else {
-                '-'
-            }
+            if bits >> shift & bit != 0 { letter } else { '-' }
         };
         text.push(bit(4, 'r'));
         text.push(bit(2, 'w'));

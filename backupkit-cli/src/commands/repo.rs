@@ -57,9 +57,7 @@ pub(super) async fn init(
     polynomial_of: Option<&OsStr>,
 ) -> Result<Exit> {
     let destination = app.destination(&option.repository)?;
-    let other = polynomial_of
-        .map(|address| app.destination(address))
-        .transpose()?;
+    let other = polynomial_of.map(|address| app.destination(address)).transpose()?;
     if Repository::exists(&*destination).await? {
         return Err(already_there(&destination.location()));
     }
@@ -68,18 +66,11 @@ pub(super) async fn init(
         Some(other) => Some(Repository::open(other, &password, &app.env).await?),
         None => None,
     };
-    let options = InitOptions {
-        polynomial_of,
-        owner: app.key_owner(),
-    };
+    let options = InitOptions { polynomial_of, owner: app.key_owner() };
     let repository = Repository::init(destination, &password, options, &app.env).await?;
     let location = format::one_line(&repository.location());
-    app.output.summary_line(format!(
-        "made repository {} at {location}",
-        short(repository.id())
-    ));
-    app.output
-        .summary_line("Keep the password: nobody can open the repository without it.");
+    app.output.summary_line(format!("made repository {} at {location}", short(repository.id())));
+    app.output.summary_line("Keep the password: nobody can open the repository without it.");
     app.output.document("repository", &record(&repository));
     Ok(Exit::Success)
 }
@@ -88,14 +79,8 @@ pub(super) async fn info(app: &App<'_>, option: &RepositoryOption) -> Result<Exi
     let repository = app.open(option).await?;
     let engine = app.engine(|builder| builder)?;
     let snapshots = repository.snapshots().await?;
-    let checkpoints = snapshots
-        .iter()
-        .filter(|(_, snapshot)| is_checkpoint(snapshot))
-        .count();
-    let latest = snapshots
-        .iter()
-        .rev()
-        .find(|(_, snapshot)| !is_checkpoint(snapshot));
+    let checkpoints = snapshots.iter().filter(|(_, snapshot)| is_checkpoint(snapshot)).count();
+    let latest = snapshots.iter().rev().find(|(_, snapshot)| !is_checkpoint(snapshot));
     let (packs, stored_bytes) = repository
         .destination()
         .list(&ObjectKey::new("data")?)
@@ -111,52 +96,29 @@ pub(super) async fn info(app: &App<'_>, option: &RepositoryOption) -> Result<Exi
         keys: repository.keys().await?.len() as u64,
         packs,
         stored_bytes,
-        locks: repository
-            .locks(engine.instance())
-            .await?
-            .iter()
-            .map(lock_record)
-            .collect(),
+        locks: repository.locks(engine.instance()).await?.iter().map(lock_record).collect(),
     };
     app.output.document("repository", &record);
-    app.output
-        .line(format!("Repository  {}", record.repository.id));
-    app.output.line(format!(
-        "Location    {}",
-        format::one_line(&record.repository.location)
-    ));
-    app.output.line(format!(
-        "Format      restic version {}",
-        record.repository.version
-    ));
+    app.output.line(format!("Repository  {}", record.repository.id));
+    app.output.line(format!("Location    {}", format::one_line(&record.repository.location)));
+    app.output.line(format!("Format      restic version {}", record.repository.version));
     app.output.line(format!(
         "Stored      {} in {}",
         format::bytes(stored_bytes),
         format::counted(packs, "pack", "packs")
     ));
     let newest = latest.map_or(String::new(), |(id, snapshot)| {
-        format!(
-            ", latest {} of {}",
-            id.short(),
-            format::time(&snapshot.time, app.env.time_zone())
-        )
+        format!(", latest {} of {}", id.short(), format::time(&snapshot.time, app.env.time_zone()))
     });
-    app.output.line(format!(
-        "Snapshots   {}{newest}",
-        format::count(record.snapshots)
-    ));
+    app.output.line(format!("Snapshots   {}{newest}", format::count(record.snapshots)));
     if checkpoints > 0 {
         app.output.line(format!(
             "Paused      {}",
             format::counted(record.checkpoints, "backup", "backups")
         ));
     }
-    app.output
-        .line(format!("Passwords   {}", format::count(record.keys)));
-    app.output.line(format!(
-        "Locks       {}",
-        format::count(record.locks.len() as u64)
-    ));
+    app.output.line(format!("Passwords   {}", format::count(record.keys)));
+    app.output.line(format!("Locks       {}", format::count(record.locks.len() as u64)));
     for lock in &record.locks {
         app.output.line(format!("  {}", lock_line(lock)));
     }
@@ -174,17 +136,13 @@ pub(super) async fn unlock(app: &App<'_>, option: &RepositoryOption, all: bool) 
     };
     app.output.document("unlock", &record);
     let removed = record.removed.len() as u64;
-    app.output.summary_line(format!(
-        "removed {}",
-        format::counted(removed, "lock", "locks")
-    ));
+    app.output.summary_line(format!("removed {}", format::counted(removed, "lock", "locks")));
     if app.output.form() == Form::Text && !record.remaining.is_empty() {
         app.output.summary_line("still held:");
         for lock in &record.remaining {
             app.output.summary_line(format!("  {}", lock_line(lock)));
         }
-        app.output
-            .note("--all removes these too; only if no program works on the repository");
+        app.output.note("--all removes these too; only if no program works on the repository");
     }
     Ok(Exit::Success)
 }
@@ -217,11 +175,7 @@ fn lock_record(lock: &LockInfo) -> LockRecord {
 fn lock_line(lock: &LockRecord) -> String {
     let exclusive = if lock.exclusive { "exclusive, " } else { "" };
     let stale = if lock.stale { ", stale" } else { "" };
-    format!(
-        "{exclusive}held by {} since {}{stale}",
-        format::one_line(&lock.holder),
-        lock.time
-    )
+    format!("{exclusive}held by {} since {}{stale}", format::one_line(&lock.holder), lock.time)
 }
 
 /// The first digits of a repository's id.

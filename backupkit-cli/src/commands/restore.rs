@@ -58,10 +58,7 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
     let repository = app.open(&arguments.repository).await?;
     let engine = app.engine_with(&arguments.resources)?;
     let (snapshot, _) = repository.find_snapshot(&wanted.snapshot).await?;
-    let options = RestoreOptions {
-        path: wanted.path,
-        conflict: policy(arguments.conflict),
-    };
+    let options = RestoreOptions { path: wanted.path, conflict: policy(arguments.conflict) };
     let place = Arc::new(FsTarget::new(&target, app.env.clone()));
     let mut request = RestoreRequest::new(repository, snapshot, place)
         .with_options(options)
@@ -81,17 +78,12 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
             {
                 continue;
             }
-            app.output
-                .detail("step", step_line(&step, &target), &step_record(&step));
+            app.output.detail("step", step_line(&step, &target), &step_record(&step));
         }
     };
     let report = watch_beside(app, Run::Restore, || engine.restore(request), show_steps).await?;
     print(app, &arguments, &snapshot.to_string(), &target, &report);
-    Ok(if report.is_complete() {
-        Exit::Success
-    } else {
-        Exit::UnreadableEntries
-    })
+    Ok(if report.is_complete() { Exit::Success } else { Exit::UnreadableEntries })
 }
 
 fn policy(conflict: Conflict) -> ConflictPolicy {
@@ -114,11 +106,8 @@ fn level(verify: Verify) -> Option<VerifyLevel> {
 /// `create     /home/a/b`.
 fn step_line(step: &Step, target: &Path) -> String {
     let place = format::lossy(below(target, destination(step)).as_os_str().as_bytes());
-    let size = if step.bytes > 0 {
-        format!("  {}", format::bytes(step.bytes))
-    } else {
-        String::new()
-    };
+    let size =
+        if step.bytes > 0 { format!("  {}", format::bytes(step.bytes)) } else { String::new() };
     let reason = reason(step).map_or(String::new(), |reason| format!(": {reason}"));
     format!("{:<9}  {place}{size}{reason}", action(step))
 }
@@ -210,16 +199,10 @@ fn lines(dry_run: bool, target: &Path, report: &RestoreReport) -> Vec<String> {
         .filter(|(number, _)| *number > 0)
         .map(|(number, what)| format!("{} {what}", format::count(number)))
         .collect();
-    let counts = if counts.is_empty() {
-        "nothing to do".to_owned()
-    } else {
-        counts.join(", ")
-    };
+    let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
     let bytes = format::bytes(report.bytes);
     if dry_run {
-        return vec![format!(
-            "dry run into {target}: {counts}, {bytes}; nothing was written"
-        )];
+        return vec![format!("dry run into {target}: {counts}, {bytes}; nothing was written")];
     }
     let mut lines = vec![format!("restored into {target}: {counts}, {bytes} written")];
     lines.push(match report.verified {
@@ -230,10 +213,7 @@ fn lines(dry_run: bool, target: &Path, report: &RestoreReport) -> Vec<String> {
                 text = format!("{text}, {} DIFFER", format::count(counts.differs));
             }
             if counts.cannot > 0 {
-                text = format!(
-                    "{text}, {} cannot be compared",
-                    format::count(counts.cannot)
-                );
+                text = format!("{text}, {} cannot be compared", format::count(counts.cannot));
             }
             text
         }

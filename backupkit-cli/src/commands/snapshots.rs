@@ -50,20 +50,13 @@ pub(super) async fn run(app: &App<'_>, arguments: SnapshotsArguments) -> Result<
         return Ok(Exit::Success);
     }
     app.output.line(table(app, &snapshots));
-    app.output.summary_line(format::counted(
-        snapshots.len() as u64,
-        "snapshot",
-        "snapshots",
-    ));
+    app.output.summary_line(format::counted(snapshots.len() as u64, "snapshot", "snapshots"));
     Ok(Exit::Success)
 }
 
 fn is_wanted(snapshot: &Snapshot, arguments: &SnapshotsArguments) -> bool {
     (arguments.all || !is_checkpoint(snapshot))
-        && arguments
-            .host
-            .as_ref()
-            .is_none_or(|host| *host == snapshot.hostname)
+        && arguments.host.as_ref().is_none_or(|host| *host == snapshot.hostname)
         && arguments.tags.iter().all(|tag| snapshot.tags.contains(tag))
 }
 
@@ -84,10 +77,7 @@ fn table(app: &App<'_>, snapshots: &[(SnapshotId, Snapshot)]) -> Table {
             table.row(row);
             continue;
         }
-        let size = snapshot
-            .summary
-            .as_ref()
-            .map(|summary| summary.total_bytes_processed);
+        let size = snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed);
         let mut paths = snapshot.paths.iter().map(|path| format::one_line(path));
         table.row([
             id.short(),

@@ -21,12 +21,8 @@ pub(super) fn run(app: &App<'_>) -> Exit {
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
     };
-    let Built {
-        version, os, arch, ..
-    } = &built;
-    app.output.line(format!(
-        "backupkit {version} ({os} {arch}), restic repository format 2"
-    ));
+    let Built { version, os, arch, .. } = &built;
+    app.output.line(format!("backupkit {version} ({os} {arch}), restic repository format 2"));
     app.output.document("version", &built);
     Exit::Success
 }

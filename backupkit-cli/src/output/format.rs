@@ -115,10 +115,7 @@ pub(crate) fn shell_word(word: &OsStr) -> String {
                     format!("\\{byte:03o}")
                 }
             };
-            format!(
-                "\"$(printf '{}')\"",
-                bytes.iter().map(escape).collect::<String>()
-            )
+            format!("\"$(printf '{}')\"", bytes.iter().map(escape).collect::<String>())
         }
     }
 }
@@ -145,12 +142,7 @@ mod tests {
 
     #[test]
     fn counts_are_grouped() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(count(number), text);
         }
     }
@@ -191,11 +183,8 @@ mod tests {
             b"-n",
         ] {
             let script = format!("printf %s {}", shell_word(OsStr::from_bytes(word)));
-            let output = std::process::Command::new("/bin/sh")
-                .arg("-c")
-                .arg(&script)
-                .output()
-                .unwrap();
+            let output =
+                std::process::Command::new("/bin/sh").arg("-c").arg(&script).output().unwrap();
             assert_eq!(output.stdout, word, "{script}");
         }
     }

@@ -32,12 +32,7 @@ pub(super) struct Reading {
 
 impl Meter {
     pub(super) fn new(now: Duration) -> Self {
-        Self {
-            started: now,
-            first: None,
-            last: (now, Progress::default()),
-            read_rate: 0.0,
-        }
+        Self { started: now, first: None, last: (now, Progress::default()), read_rate: 0.0 }
     }
 
     #[expect(
@@ -108,12 +103,7 @@ mod tests {
         // 50 were done before this run.
         let early = meter.read(Duration::from_secs(0), progress(50, 100, true));
         assert_eq!(early.remaining, None);
-        assert_eq!(
-            meter
-                .read(Duration::from_secs(9), progress(70, 100, true))
-                .remaining,
-            None
-        );
+        assert_eq!(meter.read(Duration::from_secs(9), progress(70, 100, true)).remaining, None);
         let later = meter.read(Duration::from_secs(20), progress(75, 100, true));
         assert_eq!(later.remaining, Some(Duration::from_secs(20)));
     }
@@ -124,17 +114,12 @@ mod tests {
         let mut rate = 0;
         for second in 1..=60 {
             rate = meter
-                .read(
-                    Duration::from_secs(second),
-                    progress(second * 1000, 0, false),
-                )
+                .read(Duration::from_secs(second), progress(second * 1000, 0, false))
                 .read_rate;
         }
         assert!((950..=1050).contains(&rate), "{rate}");
         for second in 61..=120 {
-            rate = meter
-                .read(Duration::from_secs(second), progress(60_000, 0, false))
-                .read_rate;
+            rate = meter.read(Duration::from_secs(second), progress(60_000, 0, false)).read_rate;
         }
         assert!(rate < 10, "{rate}");
     }

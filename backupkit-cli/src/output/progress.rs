@@ -36,8 +36,7 @@ impl Bar {
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("=> ");
         self.0.set_style(style);
-        self.0
-            .set_position(u64::from(reading.percent.unwrap_or_default()));
+        self.0.set_position(u64::from(reading.percent.unwrap_or_default()));
         self.0.set_message(upper);
         self.0.set_prefix(lower);
         self.0.tick();
@@ -77,12 +76,7 @@ impl<'a> ProgressView<'a> {
             drop(output.bar.borrow_mut().replace(Bar::new()));
         }
         let now = output.env.clock().elapsed_since_boot();
-        Self {
-            output,
-            doing,
-            meter: Meter::new(now),
-            last_line: now,
-        }
+        Self { output, doing, meter: Meter::new(now), last_line: now }
     }
 
     /// How often to show progress.
@@ -139,10 +133,9 @@ fn bar_text(doing: &str, reading: &Reading) -> [String; 2] {
             "{percent:2} %  {} of {}{}",
             format::bytes(progress.finished_bytes),
             format::bytes(progress.listed_bytes),
-            reading.remaining.map_or(String::new(), |left| format!(
-                "  {} left",
-                format::clock(left)
-            )),
+            reading
+                .remaining
+                .map_or(String::new(), |left| format!("  {} left", format::clock(left))),
         ),
         None => format!(
             "{doing}: {} found, {} done",
@@ -169,16 +162,9 @@ fn line(doing: &str, reading: &Reading) -> String {
         ),
         None => format!("{doing}: {} done", format::bytes(progress.finished_bytes)),
     };
-    let mut parts = vec![
-        done,
-        entries(progress),
-        format!("reading {}/s", format::bytes(reading.read_rate)),
-    ];
-    parts.extend(
-        reading
-            .remaining
-            .map(|left| format!("{} left", format::duration(left))),
-    );
+    let mut parts =
+        vec![done, entries(progress), format!("reading {}/s", format::bytes(reading.read_rate))];
+    parts.extend(reading.remaining.map(|left| format!("{} left", format::duration(left))));
     parts.extend(problems(progress));
     parts.join(", ")
 }

@@ -23,11 +23,7 @@ pub(super) struct Typed<'a, T> {
 
 impl<'a, T> Typed<'a, T> {
     pub(super) fn new(kind: &'static str, env: &Env, fields: &'a T) -> Self {
-        Self {
-            kind,
-            ts: env.now().to_string(),
-            fields,
-        }
+        Self { kind, ts: env.now().to_string(), fields }
     }
 }
 
@@ -39,9 +35,7 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn new(text: impl Display) -> Self {
-        Self {
-            message: text.to_string(),
-        }
+        Self { message: text.to_string() }
     }
 }
 
@@ -68,14 +62,8 @@ impl ErrorRecord {
 
 /// The sentence of an error, with where it happened but without its hint.
 pub(super) fn message(error: &Error) -> String {
-    let context = error
-        .context()
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"));
-    std::iter::once(error.to_string())
-        .chain(context)
-        .collect::<Vec<_>>()
-        .join(", ")
+    let context = error.context().iter().map(|(key, value)| format!("{key}={value}"));
+    std::iter::once(error.to_string()).chain(context).collect::<Vec<_>>().join(", ")
 }
 
 /// The sentence of an event, on one line.
@@ -100,10 +88,7 @@ pub(crate) struct EventRecord<'a> {
 
 impl<'a> EventRecord<'a> {
     pub(crate) fn new(event: &'a Event) -> Self {
-        Self {
-            message: sentence(&event.kind),
-            event,
-        }
+        Self { message: sentence(&event.kind), event }
     }
 }
 
@@ -123,10 +108,7 @@ impl<'a> TypedEvent<'a> {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        Self {
-            kind,
-            event: EventRecord::new(event),
-        }
+        Self { kind, event: EventRecord::new(event) }
     }
 }
 
@@ -142,18 +124,13 @@ impl PathFields {
     pub(crate) fn new(path: &EntryPath) -> Self {
         let is_text = path.names().all(|name| std::str::from_utf8(name).is_ok());
         let joined = || path.names().collect::<Vec<_>>().join(&b'/');
-        Self {
-            path: path.to_string(),
-            path_b64: (!is_text).then(|| STANDARD.encode(joined())),
-        }
+        Self { path: path.to_string(), path_b64: (!is_text).then(|| STANDARD.encode(joined())) }
     }
 }
 
 /// Base64 of bytes that are not UTF-8.
 pub(crate) fn base64_unless_text(bytes: &[u8]) -> Option<String> {
-    std::str::from_utf8(bytes)
-        .is_err()
-        .then(|| STANDARD.encode(bytes))
+    std::str::from_utf8(bytes).is_err().then(|| STANDARD.encode(bytes))
 }
 
 #[cfg(test)]
@@ -166,9 +143,6 @@ mod tests {
         let text = fields(EntryPath::from_names(["a", "ä"]));
         assert_eq!(text, serde_json::json!({ "path": "/a/ä" }));
         let bytes = fields(EntryPath::from_names([&b"a"[..], b"\xff"]));
-        assert_eq!(
-            bytes,
-            serde_json::json!({ "path": "/a/\\xff", "path_b64": "YS//" })
-        );
+        assert_eq!(bytes, serde_json::json!({ "path": "/a/\\xff", "path_b64": "YS//" }));
     }
 }

@@ -14,11 +14,7 @@ pub(super) struct Stdout {
 impl Stdout {
     pub(super) fn new() -> Self {
         let writer = BufWriter::with_capacity(64 << 10, std::io::stdout());
-        Self {
-            writer,
-            closed: false,
-            failure: None,
-        }
+        Self { writer, closed: false, failure: None }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
@@ -41,9 +37,7 @@ impl Stdout {
 
     pub(super) fn finish(&mut self) -> Option<Error> {
         self.flush();
-        self.failure
-            .take()
-            .map(|error| Error::io("write to standard output", error))
+        self.failure.take().map(|error| Error::io("write to standard output", error))
     }
 
     fn note(&mut self, result: std::io::Result<()>) {

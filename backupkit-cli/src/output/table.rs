@@ -17,10 +17,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(columns: impl Into<Vec<(&'static str, Align)>>) -> Self {
-        Self {
-            columns: columns.into(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.into(), rows: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
@@ -33,16 +30,11 @@ impl fmt::Display for Table {
         // A column without content says nothing.
         let shown: Vec<bool> = (0..self.columns.len())
             .map(|column| {
-                self.rows
-                    .iter()
-                    .any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()))
+                self.rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()))
             })
             .collect();
-        let heading: Vec<String> = self
-            .columns
-            .iter()
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
+        let heading: Vec<String> =
+            self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let rows: Vec<&Vec<String>> = std::iter::once(&heading).chain(&self.rows).collect();
         let width = |column: usize| {
             rows.iter()

@@ -5,24 +5,11 @@ use crate::scene::{Scene, assert_same};
 #[test]
 fn what_is_not_built_in_is_wrong_usage() {
     let scene = Scene::new();
-    for address in [
-        "s3://bucket/prefix",
-        "s3:https://host/bucket",
-        "sftp:host:/srv",
-        "@nas",
-    ] {
-        let outcome = scene
-            .run(["backup", "src", "--to", address, "--init"])
-            .expect(2);
-        assert!(
-            outcome.stderr().contains("not built in"),
-            "{}",
-            outcome.stderr()
-        );
+    for address in ["s3://bucket/prefix", "s3:https://host/bucket", "sftp:host:/srv", "@nas"] {
+        let outcome = scene.run(["backup", "src", "--to", address, "--init"]).expect(2);
+        assert!(outcome.stderr().contains("not built in"), "{}", outcome.stderr());
         scene.run(["snapshots", "-r", address]).expect(2);
-        scene
-            .run(["backup", address, "--to", "repo", "--init"])
-            .expect(2);
+        scene.run(["backup", address, "--to", "repo", "--init"]).expect(2);
     }
     assert!(!scene.path("repo").exists());
 }
@@ -35,13 +22,7 @@ fn credentials_in_an_address_are_refused_and_not_repeated() {
         &["backup", "src", "--to", "s3://key:geheim@bucket/x"],
         &["backup", "src", "--too", "s3://key:geheim@bucket/x"],
         &["snapshots", "s3://key:geheim@bucket/x", "-r", "repo"],
-        &[
-            "snapshots",
-            "s3://key:geheim@bucket/x",
-            "-r",
-            "repo",
-            "--json",
-        ],
+        &["snapshots", "s3://key:geheim@bucket/x", "-r", "repo", "--json"],
     ] {
         let outcome = scene.run(arguments).expect(2);
         let shown = outcome.stdout() + &outcome.stderr();
@@ -54,21 +35,10 @@ fn file_addresses_work_everywhere() {
     let scene = Scene::new();
     let root = scene.path("");
     let address = |name: &str| format!("file://{}{name}", root.display());
-    scene
-        .run([
-            "backup",
-            &address("src"),
-            "--to",
-            &address("re%20po"),
-            "--init",
-        ])
-        .expect(0);
+    scene.run(["backup", &address("src"), "--to", &address("re%20po"), "--init"]).expect(0);
     assert!(scene.path("re po/config").is_file());
     let mut restore = scene.command(["restore", "latest", "--to", &address("out")]);
-    let restored = restore
-        .env("BACKUPKIT_REPOSITORY", address("re%20po"))
-        .output()
-        .unwrap();
+    let restored = restore.env("BACKUPKIT_REPOSITORY", address("re%20po")).output().unwrap();
     assert!(restored.status.success(), "{restored:?}");
     let inner = scene.path("src");
     let inner = inner.strip_prefix("/").unwrap();
@@ -78,8 +48,6 @@ fn file_addresses_work_everywhere() {
 #[test]
 fn a_name_that_looks_like_an_address_is_a_folder_behind_a_dot() {
     let scene = Scene::new();
-    scene
-        .run(["backup", "src", "--to", "./s3:repo", "--init"])
-        .expect(0);
+    scene.run(["backup", "src", "--to", "./s3:repo", "--init"]).expect(0);
     assert!(scene.path("s3:repo/config").is_file());
 }

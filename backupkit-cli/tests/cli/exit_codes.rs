@@ -28,11 +28,7 @@ fn run_bound(scene: &Scene, arguments: &[&str]) -> Outcome {
         fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
     }
     let mut bound = Command::new(program);
-    scene
-        .clean(&mut bound)
-        .args(arguments)
-        .uid(NOBODY)
-        .gid(NOBODY);
+    scene.clean(&mut bound).args(arguments).uid(NOBODY).gid(NOBODY);
     Outcome(bound.output().unwrap())
 }
 
@@ -65,9 +61,7 @@ fn success_is_0() {
 #[test]
 fn a_missing_source_is_1_and_makes_nothing() {
     let scene = Scene::new();
-    let outcome = scene
-        .run(["backup", "nope", "--to", "repo", "--init"])
-        .expect(1);
+    let outcome = scene.run(["backup", "nope", "--to", "repo", "--init"]).expect(1);
     assert!(outcome.stderr().contains("nope"), "{}", outcome.stderr());
     assert!(!scene.path("repo").exists());
 }
@@ -76,18 +70,10 @@ fn a_missing_source_is_1_and_makes_nothing() {
 fn a_missing_snapshot_or_path_is_1() {
     let scene = Scene::backed_up();
     for snapshot in ["00000000", "latest:/nope", "latest:/src/a.txt/b"] {
-        let outcome = scene
-            .run(["cat", &format!("{snapshot}:/x"), "-r", "repo"])
-            .expect(1);
-        assert!(
-            outcome.stderr().starts_with("error: "),
-            "{}",
-            outcome.stderr()
-        );
+        let outcome = scene.run(["cat", &format!("{snapshot}:/x"), "-r", "repo"]).expect(1);
+        assert!(outcome.stderr().starts_with("error: "), "{}", outcome.stderr());
         scene.run(["ls", snapshot, "-r", "repo"]).expect(1);
-        scene
-            .run(["restore", snapshot, "-r", "repo", "--to", "out"])
-            .expect(1);
+        scene.run(["restore", snapshot, "-r", "repo", "--to", "out"]).expect(1);
     }
 }
 
@@ -117,11 +103,7 @@ fn wrong_usage_is_2() {
         &["nonsense"],
     ] {
         let outcome = scene.run(arguments).expect(2);
-        assert!(
-            outcome.stderr().starts_with("error: "),
-            "{arguments:?}: {}",
-            outcome.stderr()
-        );
+        assert!(outcome.stderr().starts_with("error: "), "{arguments:?}: {}", outcome.stderr());
         assert_eq!(outcome.stdout(), "", "{arguments:?}");
     }
 }
@@ -132,16 +114,8 @@ fn unreadable_entries_are_3_and_named() {
     scene.write("src/secret", "x");
     lock_out(&scene.path("src/secret"));
     let outcome = run_bound(&scene, &["backup", "src", "--to", "repo", "--init"]).expect(3);
-    assert!(
-        outcome.stderr().contains("/src/secret"),
-        "{}",
-        outcome.stderr()
-    );
-    assert!(
-        outcome.stdout().contains("1 NOT backed up"),
-        "{}",
-        outcome.stdout()
-    );
+    assert!(outcome.stderr().contains("/src/secret"), "{}", outcome.stderr());
+    assert!(outcome.stdout().contains("1 NOT backed up"), "{}", outcome.stdout());
     let outcome = run_bound(&scene, &["backup", "src", "--to", "repo", "--json"]).expect(3);
     let report = outcome.json();
     assert_eq!(report["status"], "warnings");
@@ -151,9 +125,7 @@ fn unreadable_entries_are_3_and_named() {
 #[test]
 fn a_missing_source_among_others_is_3() {
     let scene = Scene::new();
-    let outcome = scene
-        .run(["backup", "src", "nope", "--to", "repo", "--init"])
-        .expect(3);
+    let outcome = scene.run(["backup", "src", "nope", "--to", "repo", "--init"]).expect(3);
     assert!(outcome.stderr().contains("/nope"), "{}", outcome.stderr());
 }
 
@@ -169,11 +141,7 @@ fn no_repository_is_10_and_asks_for_no_password() {
         let mut program = scene.command(arguments);
         let outcome = Outcome(program.env_remove("BACKUPKIT_PASSWORD").output().unwrap());
         let outcome = outcome.expect(10);
-        assert!(
-            outcome.stderr().contains("there is no repository"),
-            "{}",
-            outcome.stderr()
-        );
+        assert!(outcome.stderr().contains("there is no repository"), "{}", outcome.stderr());
         assert!(!scene.path("repo").exists());
     }
 }
@@ -186,16 +154,10 @@ fn a_lock_of_somebody_else_is_11_until_it_is_removed() {
     scene.write(&lock, "x".repeat(100));
     let outcome = scene.run(["backup", "src", "--to", "repo"]).expect(11);
     assert!(outcome.stderr().contains("locked"), "{}", outcome.stderr());
-    assert!(
-        outcome.stderr().contains("repo unlock"),
-        "{}",
-        outcome.stderr()
-    );
+    assert!(outcome.stderr().contains("repo unlock"), "{}", outcome.stderr());
     scene.run(["repo", "unlock", "-r", "repo"]).expect(0);
     scene.run(["backup", "src", "--to", "repo"]).expect(11);
-    let removed = scene
-        .run(["repo", "unlock", "--all", "-r", "repo", "--json"])
-        .expect(0);
+    let removed = scene.run(["repo", "unlock", "--all", "-r", "repo", "--json"]).expect(0);
     assert_eq!(removed.json()["removed"].as_array().unwrap().len(), 1);
     scene.run(["backup", "src", "--to", "repo"]).expect(0);
 }
@@ -203,23 +165,11 @@ fn a_lock_of_somebody_else_is_11_until_it_is_removed() {
 #[test]
 fn a_wrong_password_is_12() {
     let scene = Scene::backed_up();
-    for arguments in [
-        &["snapshots", "-r", "repo"][..],
-        &["backup", "src", "--to", "repo"],
-    ] {
+    for arguments in [&["snapshots", "-r", "repo"][..], &["backup", "src", "--to", "repo"]] {
         let mut program = scene.command(arguments);
-        let outcome = Outcome(
-            program
-                .env("BACKUPKIT_PASSWORD", "battery")
-                .output()
-                .unwrap(),
-        );
+        let outcome = Outcome(program.env("BACKUPKIT_PASSWORD", "battery").output().unwrap());
         let outcome = outcome.expect(12);
-        assert!(
-            outcome.stderr().contains("password"),
-            "{}",
-            outcome.stderr()
-        );
+        assert!(outcome.stderr().contains("password"), "{}", outcome.stderr());
     }
 }
 
@@ -240,16 +190,9 @@ fn a_damaged_pack_is_13_and_named() {
     }
     let outcome = scene.run(["check", "-r", "repo", "--read-data"]).expect(13);
     let name = packs[0].file_name().unwrap().to_string_lossy().into_owned();
-    assert!(
-        outcome.stderr().contains(&name[..8]),
-        "{name}: {}",
-        outcome.stderr()
-    );
+    assert!(outcome.stderr().contains(&name[..8]), "{name}: {}", outcome.stderr());
     assert!(outcome.stdout().contains("DAMAGED"), "{}", outcome.stdout());
-    let report = scene
-        .run(["check", "-r", "repo", "--read-data", "--json"])
-        .expect(13)
-        .json();
+    let report = scene.run(["check", "-r", "repo", "--read-data", "--json"]).expect(13).json();
     assert_eq!(report["clean"], false);
     assert!(report["finding_count"].as_u64().unwrap() > 0);
 }
@@ -259,16 +202,9 @@ fn a_repository_that_may_not_be_read_is_14() {
     let scene = Scene::new();
     run_bound(&scene, &["backup", "src", "--to", "repo", "--init"]).expect(0);
     lock_out(&scene.path("repo"));
-    for arguments in [
-        &["snapshots", "-r", "repo"][..],
-        &["backup", "src", "--to", "repo"],
-    ] {
+    for arguments in [&["snapshots", "-r", "repo"][..], &["backup", "src", "--to", "repo"]] {
         let outcome = run_bound(&scene, arguments).expect(14);
-        assert!(
-            outcome.stderr().contains("permission denied"),
-            "{}",
-            outcome.stderr()
-        );
+        assert!(outcome.stderr().contains("permission denied"), "{}", outcome.stderr());
     }
     let_in(&scene.path("repo"));
 }
@@ -285,18 +221,9 @@ fn an_error_in_json_says_code_message_hint_and_exit() {
         assert_eq!(error["exit"], 10);
         assert!(error["message"].as_str().unwrap().contains("repo"));
         assert!(error["hint"].is_string());
-        let both = scene
-            .run(["snapshots", "--json", "--ndjson"])
-            .expect(2)
-            .json_error();
+        let both = scene.run(["snapshots", "--json", "--ndjson"]).expect(2).json_error();
         assert_eq!(both["code"], "usage");
-        let usage = scene
-            .run(["snapshots", "--nope", form])
-            .expect(2)
-            .json_error();
-        assert_eq!(
-            (usage["type"].as_str(), usage["exit"].as_u64()),
-            (Some("error"), Some(2))
-        );
+        let usage = scene.run(["snapshots", "--nope", form]).expect(2).json_error();
+        assert_eq!((usage["type"].as_str(), usage["exit"].as_u64()), (Some("error"), Some(2)));
     }
 }

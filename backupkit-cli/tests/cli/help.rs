@@ -61,13 +61,7 @@ fn the_version_is_told_in_both_forms() {
     let scene = Scene::new();
     let version = env!("CARGO_PKG_VERSION");
     assert!(scene.run(["version"]).expect(0).stdout().contains(version));
-    assert!(
-        scene
-            .run(["--version"])
-            .expect(0)
-            .stdout()
-            .contains(version)
-    );
+    assert!(scene.run(["--version"]).expect(0).stdout().contains(version));
     let json = scene.run(["version", "--json"]).expect(0).json();
     assert_eq!(json["version"], version);
     assert_eq!(json["repository_format"], 2);
@@ -78,10 +72,7 @@ fn completions_are_made_for_every_shell() {
     let scene = Scene::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = scene.run(["completions", shell]).expect(0).stdout();
-        assert!(
-            script.contains("backupkit") && script.contains("snapshots"),
-            "{shell}"
-        );
+        assert!(script.contains("backupkit") && script.contains("snapshots"), "{shell}");
     }
 }
 
@@ -90,11 +81,7 @@ fn bash_reads_its_completions() {
     let scene = Scene::new();
     let script = scene.run(["completions", "bash"]).expect(0).stdout();
     scene.write("completions.bash", script);
-    match Command::new("bash")
-        .arg("-n")
-        .arg(scene.path("completions.bash"))
-        .output()
-    {
+    match Command::new("bash").arg("-n").arg(scene.path("completions.bash")).output() {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
         Err(error) => eprintln!("skipped: no bash: {error}"),
     }

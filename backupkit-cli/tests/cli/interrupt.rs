@@ -13,10 +13,7 @@ use crate::scene::Scene;
 fn scene_with_much_to_read() -> Scene {
     let scene = Scene::new();
     for name in ["src/holes-1", "src/holes-2"] {
-        File::create(scene.path(name))
-            .unwrap()
-            .set_len(400 << 20)
-            .unwrap();
+        File::create(scene.path(name)).unwrap().set_len(400 << 20).unwrap();
     }
     scene
 }
@@ -27,29 +24,13 @@ fn send(child: &Child, signal: Signal) {
 
 /// Starts a backup and waits until it reads.
 fn start(scene: &Scene) -> (Child, BufReader<std::process::ChildStdout>) {
-    let arguments = [
-        "backup",
-        "src",
-        "--to",
-        "repo",
-        "--init",
-        "--ndjson",
-        "--threads",
-        "1",
-    ];
+    let arguments = ["backup", "src", "--to", "repo", "--init", "--ndjson", "--threads", "1"];
     let mut program = scene.command(arguments);
-    let mut child = program
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     loop {
         let mut line = String::new();
-        assert!(
-            lines.read_line(&mut line).unwrap() > 0,
-            "it ended before it could be stopped"
-        );
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it could be stopped");
         let object: Value = serde_json::from_str(&line).unwrap();
         if object["type"] == "status" && object["read_bytes"].as_u64() > Some(0) {
             break;
@@ -65,12 +46,7 @@ fn finish(
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     let code = child.wait().unwrap().code();
-    (
-        code,
-        rest.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
-    )
+    (code, rest.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
 #[test]
@@ -92,23 +68,10 @@ fn an_interrupted_backup_continues_with_the_same_command() {
     scene.run(["repo", "info", "-r", "repo"]).expect(0);
 
     let outcome = scene.run(["backup", "src", "--to", "repo"]).expect(0);
-    assert!(
-        outcome.stderr().contains("continuing"),
-        "{}",
-        outcome.stderr()
-    );
-    assert_eq!(
-        scene.run(list).expect(0).json().as_array().unwrap().len(),
-        1
-    );
+    assert!(outcome.stderr().contains("continuing"), "{}", outcome.stderr());
+    assert_eq!(scene.run(list).expect(0).json().as_array().unwrap().len(), 1);
     scene.run(["check", "-r", "repo", "--read-data"]).expect(0);
-    assert_eq!(
-        scene
-            .run(["cat", "latest:src/a.txt", "-r", "repo"])
-            .expect(0)
-            .stdout(),
-        "first\n"
-    );
+    assert_eq!(scene.run(["cat", "latest:src/a.txt", "-r", "repo"]).expect(0).stdout(), "first\n");
 }
 
 #[test]
@@ -143,12 +106,6 @@ fn the_next_backup_starts_over_if_asked_to() {
     send(&child, Signal::INT);
     let (code, _) = finish(child, lines);
     assert_eq!(code, Some(130));
-    let outcome = scene
-        .run(["backup", "src", "--to", "repo", "--from-start"])
-        .expect(0);
-    assert!(
-        !outcome.stderr().contains("continuing"),
-        "{}",
-        outcome.stderr()
-    );
+    let outcome = scene.run(["backup", "src", "--to", "repo", "--from-start"]).expect(0);
+    assert!(!outcome.stderr().contains("continuing"), "{}", outcome.stderr());
 }

@@ -1,10 +1,7 @@
 //! The program from outside: what it prints, takes, and ends with.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-#![allow(
-    clippy::print_stderr,
-    reason = "a skip is said where the test's output goes"
-)]
+#![allow(clippy::print_stderr, reason = "a skip is said where the test's output goes")]
 
 mod addresses;
 mod exit_codes;

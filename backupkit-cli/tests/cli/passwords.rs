@@ -36,11 +36,7 @@ fn every_source_of_a_password_opens() {
 fn without_a_password_and_a_terminal_the_variables_are_named() {
     let scene = Scene::backed_up();
     let outcome = run_with(&scene, &["snapshots", "-r", "repo"], &[]).expect(2);
-    for name in [
-        "BACKUPKIT_PASSWORD,",
-        "BACKUPKIT_PASSWORD_FILE",
-        "BACKUPKIT_PASSWORD_COMMAND",
-    ] {
+    for name in ["BACKUPKIT_PASSWORD,", "BACKUPKIT_PASSWORD_FILE", "BACKUPKIT_PASSWORD_COMMAND"] {
         assert!(outcome.stderr().contains(name), "{}", outcome.stderr());
     }
 }
@@ -70,37 +66,19 @@ fn keys_are_added_listed_changed_and_removed() {
         run_with(&scene, &list, &[("BACKUPKIT_PASSWORD", password)]).code() == Some(0)
     };
     scene.write("second", "second\n");
-    let add = [
-        "repo",
-        "key",
-        "add",
-        "-r",
-        "repo",
-        "--new-password-file",
-        "second",
-        "--json",
-    ];
+    let add = ["repo", "key", "add", "-r", "repo", "--new-password-file", "second", "--json"];
     let second = scene.run(add).expect(0).json();
     assert!(opens(PASSWORD) && opens("second"));
 
-    let keys = scene
-        .run(["repo", "key", "list", "-r", "repo", "--json"])
-        .expect(0)
-        .json();
+    let keys = scene.run(["repo", "key", "list", "-r", "repo", "--json"]).expect(0).json();
     let keys = keys.as_array().unwrap();
     assert_eq!(keys.len(), 2);
     assert_eq!(keys.iter().filter(|key| key["current"] == true).count(), 1);
-    let text = scene
-        .run(["repo", "key", "list", "-r", "repo"])
-        .expect(0)
-        .stdout();
+    let text = scene.run(["repo", "key", "list", "-r", "repo"]).expect(0).stdout();
     assert_eq!(text.lines().count(), 3, "{text}");
 
     let mut passwd = scene.command(["repo", "key", "passwd", "-r", "repo"]);
-    let changed = passwd
-        .env("BACKUPKIT_NEW_PASSWORD", "third")
-        .output()
-        .unwrap();
+    let changed = passwd.env("BACKUPKIT_NEW_PASSWORD", "third").output().unwrap();
     Outcome(changed).expect(0);
     assert!(!opens(PASSWORD) && opens("second") && opens("third"));
 
@@ -115,9 +93,5 @@ fn keys_are_added_listed_changed_and_removed() {
 fn a_new_password_needs_a_source_of_its_own() {
     let scene = Scene::backed_up();
     let outcome = scene.run(["repo", "key", "add", "-r", "repo"]).expect(2);
-    assert!(
-        outcome.stderr().contains("BACKUPKIT_NEW_PASSWORD_FILE"),
-        "{}",
-        outcome.stderr()
-    );
+    assert!(outcome.stderr().contains("BACKUPKIT_NEW_PASSWORD_FILE"), "{}", outcome.stderr());
 }

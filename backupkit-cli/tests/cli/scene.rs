@@ -19,9 +19,7 @@ pub(crate) struct Outcome(pub(crate) Output);
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let scene = Self {
-            folder: TempDir::new().unwrap(),
-        };
+        let scene = Self { folder: TempDir::new().unwrap() };
         scene.write("src/a.txt", "first\n");
         scene.write("src/sub/b.txt", "second\n");
         scene.write("src/sub/deeper/c c.txt", "third\n");
@@ -32,9 +30,7 @@ impl Scene {
     /// With a repository in `repo` that holds one snapshot of `src`.
     pub(crate) fn backed_up() -> Self {
         let scene = Self::new();
-        scene
-            .run(["backup", "src", "--to", "repo", "--init"])
-            .expect(0);
+        scene.run(["backup", "src", "--to", "repo", "--init"]).expect(0);
         scene
     }
 
@@ -148,11 +144,8 @@ impl Outcome {
 
 /// Fails if two folders differ.
 pub(crate) fn assert_same(left: &Path, right: &Path) {
-    let compared = Command::new("diff")
-        .args(["-r", "--no-dereference"])
-        .args([left, right])
-        .output()
-        .unwrap();
+    let compared =
+        Command::new("diff").args(["-r", "--no-dereference"]).args([left, right]).output().unwrap();
     let text = String::from_utf8_lossy(&compared.stdout);
     assert!(compared.status.success(), "{text}");
 }

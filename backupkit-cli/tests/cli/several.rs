@@ -5,9 +5,7 @@ use crate::scene::{Outcome, Scene};
 #[test]
 fn one_backup_fills_several_repositories() {
     let scene = Scene::new();
-    let arguments = [
-        "backup", "src", "--to", "one", "--to", "two", "--init", "--json",
-    ];
+    let arguments = ["backup", "src", "--to", "one", "--to", "two", "--init", "--json"];
     let report = scene.run(arguments).expect(0).json();
     let outputs = report["outputs"].as_array().unwrap();
     assert_eq!(outputs.len(), 2);
@@ -23,34 +21,18 @@ fn one_that_fails_makes_it_4_and_the_others_finish() {
     let scene = Scene::backed_up();
     scene.write("file", "not a folder");
     for (other, word) in [("missing", "there is no repository"), ("file", "file")] {
-        let outcome = scene
-            .run(["backup", "src", "--to", other, "--to", "repo"])
-            .expect(4);
+        let outcome = scene.run(["backup", "src", "--to", other, "--to", "repo"]).expect(4);
         assert!(outcome.stderr().contains(word), "{}", outcome.stderr());
-        assert!(
-            outcome.stdout().contains("no snapshot, it failed"),
-            "{}",
-            outcome.stdout()
-        );
-        assert!(
-            outcome.stdout().contains("to restore it"),
-            "{}",
-            outcome.stdout()
-        );
+        assert!(outcome.stdout().contains("no snapshot, it failed"), "{}", outcome.stdout());
+        assert!(outcome.stdout().contains("to restore it"), "{}", outcome.stdout());
     }
     let arguments = ["backup", "src", "--to", "missing", "--to", "repo", "--json"];
     let report = scene.run(arguments).expect(4).json();
     assert_eq!(report["status"], "partial");
-    assert_eq!(
-        report["outputs"][0]["error"]["code"],
-        "repository-not-found"
-    );
+    assert_eq!(report["outputs"][0]["error"]["code"], "repository-not-found");
     assert_eq!(report["outputs"][0]["error"]["exit"], 10);
     assert!(report["outputs"][1]["snapshot"].is_string());
-    let listed = scene
-        .run(["snapshots", "-r", "repo", "--json"])
-        .expect(0)
-        .json();
+    let listed = scene.run(["snapshots", "-r", "repo", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 4);
 }
 
@@ -58,13 +40,8 @@ fn one_that_fails_makes_it_4_and_the_others_finish() {
 fn a_locked_one_makes_it_4() {
     let scene = Scene::backed_up();
     scene.run(["repo", "init", "-r", "locked"]).expect(0);
-    scene.write(
-        &format!("locked/locks/{}", "cd".repeat(32)),
-        "x".repeat(100),
-    );
-    let outcome = scene
-        .run(["backup", "src", "--to", "locked", "--to", "repo"])
-        .expect(4);
+    scene.write(&format!("locked/locks/{}", "cd".repeat(32)), "x".repeat(100));
+    let outcome = scene.run(["backup", "src", "--to", "locked", "--to", "repo"]).expect(4);
     assert!(outcome.stderr().contains("locked"), "{}", outcome.stderr());
 }
 
@@ -72,12 +49,7 @@ fn a_locked_one_makes_it_4() {
 fn a_password_that_does_not_open_what_is_there_makes_nothing_new() {
     let scene = Scene::backed_up();
     let mut program = scene.command(["backup", "src", "--to", "repo", "--to", "new", "--init"]);
-    let outcome = Outcome(
-        program
-            .env("BACKUPKIT_PASSWORD", "mistyped")
-            .output()
-            .unwrap(),
-    );
+    let outcome = Outcome(program.env("BACKUPKIT_PASSWORD", "mistyped").output().unwrap());
     outcome.expect(12);
     assert!(!scene.path("new").exists());
 }
@@ -97,20 +69,9 @@ fn a_repository_inside_the_source_is_left_out_with_a_line() {
     let arguments = ["backup", "src", "--to", "src/repo", "--init"];
     for _ in 0..2 {
         let outcome = scene.run(arguments).expect(0);
-        assert!(
-            outcome.stderr().contains("left out"),
-            "{}",
-            outcome.stderr()
-        );
-        assert!(
-            outcome.stderr().contains("/src/repo"),
-            "{}",
-            outcome.stderr()
-        );
+        assert!(outcome.stderr().contains("left out"), "{}", outcome.stderr());
+        assert!(outcome.stderr().contains("/src/repo"), "{}", outcome.stderr());
     }
-    let listed = scene
-        .run(["ls", "latest", "-R", "-r", "src/repo"])
-        .expect(0)
-        .stdout();
+    let listed = scene.run(["ls", "latest", "-R", "-r", "src/repo"]).expect(0).stdout();
     assert!(!listed.contains("repo"), "{listed}");
 }

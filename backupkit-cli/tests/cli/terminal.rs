@@ -7,18 +7,11 @@ use crate::scene::{Outcome, Scene};
 
 /// Runs a shell line on a terminal of 80 columns, with what a user types. `None` without `script`.
 fn run_on_terminal(scene: &Scene, line: &str, typed: &str) -> Option<Outcome> {
-    let line = format!(
-        "stty cols 80 rows 24; {} {line}",
-        env!("CARGO_BIN_EXE_backupkit")
-    );
+    let line = format!("stty cols 80 rows 24; {} {line}", env!("CARGO_BIN_EXE_backupkit"));
     let mut script = Command::new("script");
     scene.clean(&mut script);
-    script
-        .args(["-qefc", &line, "/dev/null"])
-        .env("TERM", "xterm");
-    script
-        .env_remove("BACKUPKIT_PASSWORD")
-        .stdin(Stdio::piped());
+    script.args(["-qefc", &line, "/dev/null"]).env("TERM", "xterm");
+    script.env_remove("BACKUPKIT_PASSWORD").stdin(Stdio::piped());
     let mut child = match script.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -69,10 +62,7 @@ fn json_never_asks() {
 #[test]
 fn progress_is_shown_on_a_terminal_and_gone_at_the_end() {
     let scene = Scene::new();
-    std::fs::File::create(scene.path("src/holes"))
-        .unwrap()
-        .set_len(1 << 29)
-        .unwrap();
+    std::fs::File::create(scene.path("src/holes")).unwrap().set_len(1 << 29).unwrap();
     let line = "backup src --to repo --init --password-command 'echo x'";
     let Some(outcome) = run_on_terminal(&scene, line, "") else {
         return;
@@ -92,8 +82,5 @@ fn progress_can_be_turned_off() {
         return;
     };
     let shown = outcome.expect(0).stdout();
-    assert!(
-        !shown.contains("entries") && !shown.contains('\x1b'),
-        "{shown}"
-    );
+    assert!(!shown.contains("entries") && !shown.contains('\x1b'), "{shown}");
 }

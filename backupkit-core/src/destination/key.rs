@@ -21,10 +21,7 @@ impl ObjectKey {
             !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(plain)
         };
         if key.len() > 512 || !key.split('/').all(is_segment) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("not an object key: {key:?}"),
-            ));
+            return Err(Error::new(ErrorKind::InvalidInput, format!("not an object key: {key:?}")));
         }
         Ok(Self(key))
     }
@@ -62,9 +59,7 @@ mod tests {
         for key in ["config", "data/3f/3fa0", "locks/x-tmp.1", "a_b"] {
             assert_eq!(ObjectKey::new(key).unwrap().as_str(), key);
         }
-        for key in [
-            "", "/config", "a//b", "a/", "../x", "a/./b", "A", "a b", "a\\b", "é",
-        ] {
+        for key in ["", "/config", "a//b", "a/", "../x", "a/./b", "A", "a b", "a\\b", "é"] {
             assert!(ObjectKey::new(key).is_err(), "{key}");
         }
     }

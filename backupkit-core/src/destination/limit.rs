@@ -132,10 +132,7 @@ impl Rate {
 
     fn book_or_wait(&self, bytes: u64) -> Option<Duration> {
         let now = self.env.clock().elapsed_since_boot();
-        let mut paid_until = self
-            .paid_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
         match paid_until.checked_sub(now) {
             Some(wait) if !wait.is_zero() => Some(wait),
             _ => {
@@ -148,10 +145,7 @@ impl Rate {
     /// Books bytes that have passed already.
     fn book(&self, bytes: u64) {
         let now = self.env.clock().elapsed_since_boot();
-        let mut paid_until = self
-            .paid_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
         *paid_until = now.max(*paid_until).saturating_add(self.cost(bytes));
     }
 

@@ -23,10 +23,7 @@ pub struct MemoryDestination {
 
 impl Default for MemoryDestination {
     fn default() -> Self {
-        Self {
-            capabilities: DestinationCapabilities::new(8).with_swap(),
-            objects: Arc::default(),
-        }
+        Self { capabilities: DestinationCapabilities::new(8).with_swap(), objects: Arc::default() }
     }
 }
 
@@ -134,10 +131,7 @@ impl Destination for MemoryDestination {
 
     async fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta> {
         let bytes = self.find(key)?;
-        Ok(ObjectMeta {
-            key: key.clone(),
-            size_bytes: bytes.len() as u64,
-        })
+        Ok(ObjectMeta { key: key.clone(), size_bytes: bytes.len() as u64 })
     }
 
     fn list(&self, prefix: &ObjectKey) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -146,10 +140,7 @@ impl Destination for MemoryDestination {
             .range(prefix..)
             .take_while(|(key, _)| key.as_str().starts_with(prefix.as_str()))
             .filter(|(key, _)| key.is_below(prefix))
-            .map(|(key, bytes)| ObjectMeta {
-                key: key.clone(),
-                size_bytes: bytes.len() as u64,
-            })
+            .map(|(key, bytes)| ObjectMeta { key: key.clone(), size_bytes: bytes.len() as u64 })
             .collect();
         stream::iter(found).map(Ok).boxed()
     }
@@ -202,10 +193,7 @@ async fn collect(payload: Payload) -> Result<Bytes> {
             if bytes.len() as u64 != len_bytes {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
-                    format!(
-                        "cannot {doing}: it has {} bytes, not {len_bytes}",
-                        bytes.len()
-                    ),
+                    format!("cannot {doing}: it has {} bytes, not {len_bytes}", bytes.len()),
                 ));
             }
             Ok(bytes.into())

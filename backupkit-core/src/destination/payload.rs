@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// The bytes of a new object. Cheap to clone, so that a failed call can be repeated.
 #[derive(Debug, Clone)]
 pub enum Payload {
@@ -23,6 +25,30 @@ impl Payload {
     /// Returns a payload of parts that follow each other.
     pub fn from_parts(parts: Vec<Bytes>) -> Self {
         Self::Bytes(parts.into())
+    }
+
+    /// The bytes in one stretch of memory, for destinations without a way to take parts or files.
+    ///
+    /// # Errors
+    /// The system's if the file cannot be read.
+    pub async fn to_bytes(&self) -> Result<Bytes> {
+        match self {
+            Self::Bytes(parts) => Ok(match &**parts {
+                [only] => only.clone(),
+                parts => parts.concat().into(),
+            }),
+            Self::File { path, .. } => {
+                let path = path.clone();
+                let read = tokio::task::spawn_blocking(move || {
+                    let doing = format!("read {}", path.display());
+                    std::fs::read(&path).map_err(|error| Error::io(doing, error))
+                });
+                let bytes = read.await.map_err(|_| {
+                    Error::new(ErrorKind::Internal, "a task that reads a file panicked")
+                })?;
+                Ok(bytes?.into())
+            }
+        }
     }
 
     /// The number of bytes.

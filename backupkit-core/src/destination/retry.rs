@@ -175,8 +175,7 @@ impl Destination for RetryDestination {
     }
 
     async fn create(&self, key: &ObjectKey, payload: Payload) -> Result<()> {
-        self.repeat(|| self.inner.create(key, payload.clone()))
-            .await
+        self.repeat(|| self.inner.create(key, payload.clone())).await
     }
 
     async fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {

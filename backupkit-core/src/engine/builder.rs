@@ -12,7 +12,7 @@ use crate::pipeline::pool::Pool;
 /// 48 MiB: a few ranges in flight for each core.
 const DEFAULT_MEMORY_BYTES: u64 = 48 << 20;
 /// A repository that stores nothing for so long while others do is set aside.
-const DEFAULT_STALL: Duration = Duration::from_secs(5 * 60);
+const DEFAULT_STALL: Duration = Duration::from_mins(5);
 /// zstd's default, and restic's.
 const DEFAULT_LEVEL: i32 = 3;
 
@@ -46,10 +46,7 @@ impl Default for EngineBuilder {
             env: Env::system(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             level: DEFAULT_LEVEL,
-            identity: Identity {
-                hostname: "localhost".to_owned(),
-                ..Identity::default()
-            },
+            identity: Identity { hostname: "localhost".to_owned(), ..Identity::default() },
             instance_folder: None,
             settings: Settings {
                 memory_bytes: DEFAULT_MEMORY_BYTES,

@@ -19,18 +19,13 @@ impl CheckRequest {
     /// Returns a request to check the structure: every index, snapshot and tree, and the presence and
     /// size of every pack.
     pub fn new(repository: Repository) -> Self {
-        Self {
-            repository,
-            options: CheckOptions::default(),
-        }
+        Self { repository, options: CheckOptions::default() }
     }
 
     /// Reads and verifies every byte as well.
     #[must_use]
     pub fn with_read_data(self) -> Self {
-        self.with_options(CheckOptions {
-            read_data: ReadData::All,
-        })
+        self.with_options(CheckOptions { read_data: ReadData::All })
     }
 
     /// Says what to check.

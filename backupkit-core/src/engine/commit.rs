@@ -68,13 +68,7 @@ pub(super) async fn commit(
             Ok(()) => {
                 created[lane.number()] = Some(output.snapshot);
                 let (repository, snapshot) = (lane.repository().location(), output.snapshot);
-                run.events.tell(
-                    Level::Info,
-                    EventKind::SnapshotCreated {
-                        repository,
-                        snapshot,
-                    },
-                );
+                run.events.tell(Level::Info, EventKind::SnapshotCreated { repository, snapshot });
             }
             Err(error) => lane.set_aside(error),
         }
@@ -104,9 +98,7 @@ pub(super) async fn finish(lane: &Lane, output: &SealedOutput) -> Result<Option<
 /// Creates a sealed snapshot. The very last write of an output.
 async fn publish(lane: &Lane, output: &SealedOutput) -> Result<()> {
     lane.guard().check().await?;
-    lane.repository()
-        .create_sealed(FileKind::Snapshot, output.sealed.clone())
-        .await?;
+    lane.repository().create_sealed(FileKind::Snapshot, output.sealed.clone()).await?;
     Ok(())
 }
 
@@ -123,9 +115,7 @@ fn snapshot(run: &RunContext, lane: &Lane, commit: &Commit) -> Snapshot {
     snapshot.gid = engine.identity.gid;
     snapshot.tags.clone_from(&commit.tags);
     snapshot.excludes.clone_from(&commit.excludes);
-    snapshot
-        .program_version
-        .clone_from(&engine.settings.program_version);
+    snapshot.program_version.clone_from(&engine.settings.program_version);
     snapshot.summary = Some(SnapshotSummary {
         backup_start: commit.started,
         backup_end: FileTime::from_timestamp(engine.env.now(), engine.env.time_zone()),

@@ -33,7 +33,11 @@ pub struct RunControl {
 }
 
 impl<T: Send + 'static> RunHandle<T> {
-    pub(crate) fn start<F>(engine: &Engine, can_rest: bool, run: impl FnOnce(RunContext) -> F) -> Self
+    pub(crate) fn start<F>(
+        engine: &Engine,
+        can_rest: bool,
+        run: impl FnOnce(RunContext) -> F,
+    ) -> Self
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
@@ -44,11 +48,7 @@ impl<T: Send + 'static> RunHandle<T> {
             control: Control::new(can_rest),
         };
         let events = Some(context.events.subscribe());
-        Self {
-            task: task::start(run(context.clone())),
-            run: context,
-            events,
-        }
+        Self { task: task::start(run(context.clone())), run: context, events }
     }
 
     /// Waits for the end.
@@ -64,9 +64,7 @@ impl<T: Send + 'static> RunHandle<T> {
     /// after the run once the handle is gone. A listener that lags far behind misses some, and is told
     /// how many.
     pub fn events(&mut self) -> BoxStream<'static, Event> {
-        self.events
-            .take()
-            .unwrap_or_else(|| self.run.events.subscribe())
+        self.events.take().unwrap_or_else(|| self.run.events.subscribe())
     }
 
     /// Returns what steers the run, to be kept while somebody waits for it.
@@ -115,14 +113,11 @@ impl RunControl {
     /// How far it is, again and again. Never ends; drop it with the run.
     pub fn progress_every(&self, interval: Duration) -> BoxStream<'static, Progress> {
         let clock = Arc::clone(self.events.env().clock());
-        Box::pin(stream::unfold(
-            (self.clone(), clock),
-            move |(control, clock)| async move {
-                clock.sleep(interval).await;
-                let progress = control.progress();
-                Some((progress, (control, clock)))
-            },
-        ))
+        Box::pin(stream::unfold((self.clone(), clock), move |(control, clock)| async move {
+            clock.sleep(interval).await;
+            let progress = control.progress();
+            Some((progress, (control, clock)))
+        }))
     }
 }
 

@@ -26,8 +26,5 @@ pub(super) fn find_checkpoints<'s>(
 ) -> Vec<&'s (SnapshotId, Snapshot)> {
     let tag = origin_tag(origin);
     let is_ours = |snapshot: &Snapshot| is_checkpoint(snapshot) && snapshot.tags.contains(&tag);
-    snapshots
-        .iter()
-        .filter(|(_, snapshot)| is_ours(snapshot))
-        .collect()
+    snapshots.iter().filter(|(_, snapshot)| is_ours(snapshot)).collect()
 }

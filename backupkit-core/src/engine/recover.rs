@@ -82,25 +82,13 @@ async fn read_header(repository: &Repository, id: PackId, size: u64) -> Result<I
     let trailer_at = size
         .checked_sub(TRAILER_BYTES as u64)
         .ok_or_else(|| damaged(&"it is shorter than any pack"))?;
-    let trailer = repository
-        .destination()
-        .get(&key, Some(trailer_at..size))
-        .await?;
-    let trailer: [u8; TRAILER_BYTES] = trailer[..]
-        .try_into()
-        .map_err(|_| damaged(&"its end is missing"))?;
+    let trailer = repository.destination().get(&key, Some(trailer_at..size)).await?;
+    let trailer: [u8; TRAILER_BYTES] =
+        trailer[..].try_into().map_err(|_| damaged(&"its end is missing"))?;
     let length = u64::from(parse_trailer(trailer, size)?);
-    let start = trailer_at
-        .checked_sub(length)
-        .ok_or_else(|| damaged(&"its header is too long"))?;
-    let sealed = repository
-        .destination()
-        .get(&key, Some(start..trailer_at))
-        .await?;
-    let plain = repository
-        .key()
-        .open(&sealed)
-        .map_err(|error| damaged(&error))?;
+    let start = trailer_at.checked_sub(length).ok_or_else(|| damaged(&"its header is too long"))?;
+    let sealed = repository.destination().get(&key, Some(start..trailer_at)).await?;
+    let plain = repository.key().open(&sealed).map_err(|error| damaged(&error))?;
     let blobs = parse_header(&plain)?;
     if blobs.last().is_none_or(|blob| blob.end() != start) {
         return Err(damaged(&"its header does not fit its blobs"));

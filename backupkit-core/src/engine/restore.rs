@@ -200,14 +200,7 @@ impl Tools {
 
     fn not_restored(&self, step: &Step, reason: String, error: &'static str) {
         let path = step.entry.path.clone();
-        self.events.tell(
-            Level::Error,
-            EventKind::EntryNotRestored {
-                path,
-                reason,
-                error,
-            },
-        );
+        self.events.tell(Level::Error, EventKind::EntryNotRestored { path, reason, error });
     }
 }
 
@@ -222,11 +215,8 @@ pub(crate) async fn run_restore(
     request: RestoreRequest,
 ) -> Result<RestoreReport> {
     // A dry run leaves no decisions behind.
-    let store: Arc<dyn AdapterStore> = if request.dry_run {
-        Arc::new(InMemoryAdapterStore::default())
-    } else {
-        request.store
-    };
+    let store: Arc<dyn AdapterStore> =
+        if request.dry_run { Arc::new(InMemoryAdapterStore::default()) } else { request.store };
     let snapshot = reader.snapshot(request.snapshot).await?;
     let path = &request.options.path;
     if snapshot.find(path).await?.is_none() {
@@ -260,11 +250,7 @@ pub(crate) async fn run_restore(
                 return Ok(None);
             };
             let concurrency = request.target.capabilities().concurrency;
-            let comparison = verify::Comparison {
-                tools,
-                outcomes: &outcomes,
-                level,
-            };
+            let comparison = verify::Comparison { tools, outcomes: &outcomes, level };
             comparison.run(&session, concurrency).await.map(Some)
         };
         report.verified = match written.await {
@@ -304,9 +290,7 @@ async fn plan_only(tools: &Tools, mut gatherer: Gatherer) -> Result<()> {
     while let Some(next) = gatherer.next().await? {
         let Next::Window(window) = next else { continue };
         for item in window.items.iter().filter(|item| item.is_last) {
-            gatherer
-                .outcomes()
-                .set(item.number, Outcome::of(&item.step.action), item.step.bytes);
+            gatherer.outcomes().set(item.number, Outcome::of(&item.step.action), item.step.bytes);
         }
     }
     tools.counters.set_listing_done();

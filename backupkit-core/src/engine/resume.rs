@@ -70,10 +70,7 @@ async fn find_snapshot(
     let mut newest: Option<Row> = None;
     for (_, snapshot) in find_checkpoints(first, origin) {
         let row = read_row(&lanes[0], snapshot).await?;
-        if newest
-            .as_ref()
-            .is_none_or(|kept| row.started.timestamp() > kept.started.timestamp())
-        {
+        if newest.as_ref().is_none_or(|kept| row.started.timestamp() > kept.started.timestamp()) {
             newest = Some(row);
         }
     }
@@ -84,10 +81,7 @@ async fn read_row(lane: &Lane, snapshot: &Snapshot) -> Result<Row> {
     let damaged = || unusable("its row is damaged");
     let root = load(lane, BlobKind::Tree, &snapshot.tree).await?;
     let nodes = decode_tree(&root).map_err(|_| damaged())?;
-    let node = nodes
-        .iter()
-        .find(|node| node.name == ROW_NAME.as_bytes())
-        .ok_or_else(damaged)?;
+    let node = nodes.iter().find(|node| node.name == ROW_NAME.as_bytes()).ok_or_else(damaged)?;
     let mut json = Vec::new();
     for id in node.content.iter().flat_map(|content| content.iter()) {
         json.extend(load(lane, BlobKind::Data, id).await?);
@@ -96,9 +90,7 @@ async fn read_row(lane: &Lane, snapshot: &Snapshot) -> Result<Row> {
 }
 
 async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
-    let location = lane
-        .locate(kind, id)
-        .ok_or_else(|| unusable("a blob of it is gone"))?;
+    let location = lane.locate(kind, id).ok_or_else(|| unusable("a blob of it is gone"))?;
     read_blob(lane.repository(), kind, id, &location).await
 }
 
@@ -133,17 +125,12 @@ async fn save_lane(
 ) -> Result<SnapshotId> {
     // What the row names must be durable before its sizes can be told.
     lane.flush().await?;
-    let writer = TreeWriter {
-        store,
-        lane: lane.number(),
-    };
+    let writer = TreeWriter { store, lane: lane.number() };
     let mut row_ids = Vec::new();
     for blob in json.chunks(ROW_BLOB_BYTES) {
         row_ids.push(writer.put(BlobKind::Data, blob.to_vec()).await?);
     }
-    let notice = writer
-        .put(BlobKind::Data, NOTICE.as_bytes().to_vec())
-        .await?;
+    let notice = writer.put(BlobKind::Data, NOTICE.as_bytes().to_vec()).await?;
     let parts = writer.parts(row).await?;
     let unfinished = writer.unfinished(lane, row).await?;
     let mut root = vec![
@@ -158,22 +145,13 @@ async fn save_lane(
     let mut snapshot = Snapshot::new(FileTime::EPOCH, tree);
     let tag = origin_tag(origin);
     snapshot.paths = vec![format!("/{CHECKPOINT}/{}", &tag["origin=".len()..][..16])];
-    snapshot.hostname = CHECKPOINT.to_owned();
+    CHECKPOINT.clone_into(&mut snapshot.hostname);
     snapshot.username.clone_from(&engine.identity.username);
-    snapshot.tags = vec![
-        CHECKPOINT.to_owned(),
-        format!("instance={}", engine.instance.id()),
-        tag,
-    ];
-    snapshot
-        .program_version
-        .clone_from(&engine.settings.program_version);
+    snapshot.tags = vec![CHECKPOINT.to_owned(), format!("instance={}", engine.instance.id()), tag];
+    snapshot.program_version.clone_from(&engine.settings.program_version);
     let sealed = lane.repository().seal_file(&snapshot.encode())?;
     lane.guard().check().await?;
-    let id = lane
-        .repository()
-        .create_sealed(FileKind::Snapshot, sealed.into())
-        .await?;
+    let id = lane.repository().create_sealed(FileKind::Snapshot, sealed.into()).await?;
     Ok(SnapshotId::from_bytes(id))
 }
 
@@ -181,9 +159,7 @@ async fn save_lane(
 pub(super) async fn remove(lane: &Lane, checkpoints: &[SnapshotId]) -> Result<()> {
     for id in checkpoints {
         lane.guard().check().await?;
-        lane.repository()
-            .delete(FileKind::Snapshot, id.as_bytes())
-            .await?;
+        lane.repository().delete(FileKind::Snapshot, id.as_bytes()).await?;
     }
     Ok(())
 }
@@ -197,16 +173,8 @@ struct TreeWriter<'a> {
 impl TreeWriter<'_> {
     async fn put(&self, kind: BlobKind, bytes: Vec<u8>) -> Result<BlobId> {
         let chunk = Chunk::from(Bytes::from(bytes));
-        let mut ids = self
-            .store
-            .put(kind, vec![chunk], [self.lane].into())
-            .await?;
-        let lost = || {
-            Error::new(
-                crate::ErrorKind::Internal,
-                "a blob was stored without an id",
-            )
-        };
+        let mut ids = self.store.put(kind, vec![chunk], [self.lane].into()).await?;
+        let lost = || Error::new(crate::ErrorKind::Internal, "a blob was stored without an id");
         ids.pop().ok_or_else(lost)
     }
 
@@ -222,11 +190,7 @@ impl TreeWriter<'_> {
     /// The parts of the open directories, so that their blobs are referred to.
     async fn parts(&self, row: &Row) -> Result<BlobId> {
         let mut nodes = Vec::new();
-        for ids in row
-            .directories
-            .iter()
-            .flat_map(|directory| &directory.parts)
-        {
+        for ids in row.directories.iter().flat_map(|directory| &directory.parts) {
             let id = ids.get(self.lane).or(ids.first());
             let name = format!("{:08}", nodes.len());
             nodes.extend(id.map(|id| directory(&name, *id)));
@@ -247,9 +211,7 @@ impl TreeWriter<'_> {
                 .collect();
             for ids in ids.chunks(NODE_IDS) {
                 let size = ids.iter().filter_map(|id| lane.locate(BlobKind::Data, id));
-                let size = size
-                    .map(|location| u64::from(location.content_bytes()))
-                    .sum();
+                let size = size.map(|location| u64::from(location.content_bytes())).sum();
                 nodes.push(file(&format!("{:08}", nodes.len()), size, ids.to_vec()));
             }
         }

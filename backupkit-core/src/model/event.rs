@@ -157,26 +157,17 @@ impl fmt::Display for EventKind {
                 write!(f, "follows snapshot {}", snapshot.short())
             }
             Self::Resumed { entries, bytes } => {
-                write!(
-                    f,
-                    "goes on after a pause: {entries} entries, {bytes} bytes are stored"
-                )
+                write!(f, "goes on after a pause: {entries} entries, {bytes} bytes are stored")
             }
             Self::CheckpointDropped { reason } => {
                 write!(f, "starts from the beginning: {reason}")
             }
             Self::PacksRecovered { repository, packs } => {
-                write!(
-                    f,
-                    "{packs} packs of a crashed run are used again in {repository}"
-                )
+                write!(f, "{packs} packs of a crashed run are used again in {repository}")
             }
             Self::EntryFailed { path, reason, .. } => write!(f, "not backed up: {path}: {reason}"),
             Self::EntryChanged { path } => {
-                write!(
-                    f,
-                    "changed while it was read, stored as one look gave it: {path}"
-                )
+                write!(f, "changed while it was read, stored as one look gave it: {path}")
             }
             Self::EntryIncomplete { path, reason } => write!(f, "{path}: {reason}"),
             Self::EntryNotRestored { path, reason, .. } => {
@@ -188,15 +179,9 @@ impl fmt::Display for EventKind {
             }
             Self::Finding(finding) => write!(f, "{finding}"),
             Self::RepositorySetAside { repository, reason } => {
-                write!(
-                    f,
-                    "{repository} is left out of the rest of the run: {reason}"
-                )
+                write!(f, "{repository} is left out of the rest of the run: {reason}")
             }
-            Self::SnapshotCreated {
-                repository,
-                snapshot,
-            } => {
+            Self::SnapshotCreated { repository, snapshot } => {
                 write!(f, "snapshot {} created in {repository}", snapshot.short())
             }
             Self::Paused { repository, .. } => {

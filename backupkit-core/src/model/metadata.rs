@@ -75,9 +75,7 @@ impl PartialEq for Metadata {
     fn eq(&self, other: &Self) -> bool {
         let attributes = |metadata: &Self| -> Vec<(String, String)> {
             let pairs = metadata.attributes.iter();
-            pairs
-                .map(|(name, value)| (name.clone(), value.get().to_owned()))
-                .collect()
+            pairs.map(|(name, value)| (name.clone(), value.get().to_owned())).collect()
         };
         self.mode == other.mode
             && (self.mtime, self.atime, self.ctime) == (other.mtime, other.atime, other.ctime)
@@ -162,9 +160,6 @@ mod tests {
         assert_eq!(FileMode::from_unix(0o040_755).raw(), 2_147_484_141);
         assert_eq!(FileMode::from_unix(0o104_751).unix_permissions(), 0o4751);
         assert_eq!(FileMode::from_unix(0o041_777).unix_permissions(), 0o1777);
-        assert_eq!(
-            FileMode::from_unix(0o020_600).raw(),
-            (1 << 26) | (1 << 21) | 0o600
-        );
+        assert_eq!(FileMode::from_unix(0o020_600).raw(), (1 << 26) | (1 << 21) | 0o600);
     }
 }

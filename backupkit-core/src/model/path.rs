@@ -35,16 +35,14 @@ impl EntryPath {
     /// Returns the names between the slashes of `text`, leaving out empty ones and `.`.
     pub fn from_slashed(text: &[u8]) -> Self {
         Self::from_names(
-            text.split(|&byte| byte == b'/')
-                .filter(|name| !name.is_empty() && *name != b"."),
+            text.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b"."),
         )
     }
 
     /// Appends a name.
     pub fn push(&mut self, name: &[u8]) {
         self.bytes.extend_from_slice(name);
-        self.ends
-            .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
     }
 
     /// Removes the last name; `false` at the root.
@@ -91,10 +89,7 @@ impl EntryPath {
     /// Whether `ancestor` is this path or a directory above it.
     pub fn starts_with(&self, ancestor: &Self) -> bool {
         ancestor.len() <= self.len()
-            && ancestor
-                .names()
-                .zip(self.names())
-                .all(|(ours, theirs)| ours == theirs)
+            && ancestor.names().zip(self.names()).all(|(ours, theirs)| ours == theirs)
     }
 
     /// Encodes the path reversibly: each name behind its length, so no byte is special.
@@ -120,9 +115,7 @@ impl EntryPath {
     }
 
     fn start_of(&self, index: usize) -> usize {
-        index
-            .checked_sub(1)
-            .map_or(0, |before| self.ends[before] as usize)
+        index.checked_sub(1).map_or(0, |before| self.ends[before] as usize)
     }
 
     fn nth(&self, index: usize) -> &[u8] {
@@ -198,10 +191,7 @@ mod tests {
     #[test]
     fn names_may_hold_any_byte_and_come_back() {
         let path = EntryPath::from_names([&b"a/b"[..], b"\0\xff", b"c"]);
-        assert_eq!(
-            path.names().collect::<Vec<_>>(),
-            [&b"a/b"[..], b"\0\xff", b"c"]
-        );
+        assert_eq!(path.names().collect::<Vec<_>>(), [&b"a/b"[..], b"\0\xff", b"c"]);
         assert_eq!(EntryPath::from_token(&path.to_token()), Some(path.clone()));
         let json = serde_json::to_string(&path).unwrap();
         assert_eq!(serde_json::from_str::<EntryPath>(&json).unwrap(), path);
@@ -210,9 +200,7 @@ mod tests {
 
     #[test]
     fn a_directory_sorts_before_what_it_holds_and_before_longer_names() {
-        let mut paths = [["a-b", "x"], ["a", "x"], ["a", "b"]]
-            .map(EntryPath::from_names)
-            .to_vec();
+        let mut paths = [["a-b", "x"], ["a", "x"], ["a", "b"]].map(EntryPath::from_names).to_vec();
         paths.push(EntryPath::from_names(["a"]));
         paths.sort();
         let shown: Vec<_> = paths.iter().map(ToString::to_string).collect();

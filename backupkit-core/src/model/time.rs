@@ -26,11 +26,7 @@ const SECONDS: std::ops::RangeInclusive<i64> = -62_167_132_800..=253_402_207_200
 
 impl FileTime {
     /// 1970-01-01T00:00:00Z.
-    pub const EPOCH: Self = Self {
-        seconds: 0,
-        nanoseconds: 0,
-        offset_minutes: 0,
-    };
+    pub const EPOCH: Self = Self { seconds: 0, nanoseconds: 0, offset_minutes: 0 };
 
     /// Returns the time `seconds` and `nanoseconds` after 1970, in UTC. What the text form cannot hold
     /// is clamped to it.

@@ -62,15 +62,9 @@ impl Budget {
 
     /// Waits for the right to read one large entry. Cancel safe.
     pub(crate) async fn reserve_chunk(&self) -> Result<ReaderPermit> {
-        let slot = Arc::clone(&self.readers)
-            .acquire_owned()
-            .await
-            .map_err(closed)?;
+        let slot = Arc::clone(&self.readers).acquire_owned().await.map_err(closed)?;
         let chunk = self.take(MAX_CHUNK_BYTES as u64).await?;
-        Ok(ReaderPermit {
-            _slot: slot,
-            _chunk: chunk,
-        })
+        Ok(ReaderPermit { _slot: slot, _chunk: chunk })
     }
 
     /// Takes bytes if they are free, without waiting: for reading ahead, where waiting while holding
@@ -84,15 +78,9 @@ impl Budget {
     /// Waits until `bytes` are free and takes them. First come, first served. Cancel safe.
     pub(crate) async fn take(&self, bytes: u64) -> Result<Permit> {
         let count = u32::try_from(bytes).map_err(|_| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("{bytes} bytes do not fit the budget"),
-            )
+            Error::new(ErrorKind::Internal, format!("{bytes} bytes do not fit the budget"))
         })?;
-        let permit = Arc::clone(&self.bytes)
-            .acquire_many_owned(count)
-            .await
-            .map_err(closed)?;
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(count).await.map_err(closed)?;
         Ok(Permit(Some(permit)))
     }
 }

@@ -41,11 +41,7 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         directories.push(SavedDirectory {
             path: path.clone(),
             parts: directory.parts.iter().map(SavedPart::ids).collect(),
-            done: directory
-                .done
-                .as_ref()
-                .map(row::metadata_to_json)
-                .transpose()?,
+            done: directory.done.as_ref().map(row::metadata_to_json).transpose()?,
         });
     }
     directories.sort_by(|a, b| a.path.cmp(&b.path));
@@ -72,21 +68,12 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         let changed = waiting.changed;
         let version = progress.version.as_deref();
         let entry = &waiting.entry;
-        unfinished.push(SavedEntry::new(
-            entry,
-            changed,
-            progress.planned,
-            version,
-            parts,
-        )?);
+        unfinished.push(SavedEntry::new(entry, changed, progress.planned, version, parts)?);
     }
     let lanes = store.lanes();
     Ok(Row {
         version: VERSION,
-        repositories: lanes
-            .iter()
-            .map(|lane| lane.repository().id().to_owned())
-            .collect(),
+        repositories: lanes.iter().map(|lane| lane.repository().id().to_owned()).collect(),
         view: driver.reading.view.token(),
         list: driver.list_token.clone(),
         stage: driver.stage,
@@ -111,10 +98,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     for (lane, files) in lanes.iter().zip(&row.index_files) {
         if !lane.has_index_files(files).await? {
             // Somebody rewrote the index: a prune may have taken what is deeper in the trees.
-            let parts = row
-                .directories
-                .iter()
-                .flat_map(|directory| &directory.parts);
+            let parts = row.directories.iter().flat_map(|directory| &directory.parts);
             let parts = parts.filter_map(|ids| ids.get(lane.number()).or(ids.first()).copied());
             if !is_closed(lane, &parts.collect::<Vec<_>>()).await? {
                 return Err(unusable("a blob that it names is gone"));
@@ -122,11 +106,8 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         }
     }
     for saved in row.directories {
-        let parts: Vec<PerLane<BlobId>> = saved
-            .parts
-            .into_iter()
-            .map(|ids| per_lane(ids, lanes.len()))
-            .collect::<Result<_>>()?;
+        let parts: Vec<PerLane<BlobId>> =
+            saved.parts.into_iter().map(|ids| per_lane(ids, lanes.len())).collect::<Result<_>>()?;
         let mut nodes = Vec::new();
         for part in &parts {
             nodes.extend(load_part(&lanes, part).await?);
@@ -135,10 +116,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         directory.saved = nodes.len();
         directory.nodes = Arc::new(nodes);
         directory.parts = parts;
-        directory.done = saved
-            .done
-            .map(|json| row::metadata_from_json(&json))
-            .transpose()?;
+        directory.done = saved.done.map(|json| row::metadata_from_json(&json)).transpose()?;
         driver.directories.restore(&saved.path, directory);
     }
     for saved in row.unfinished {
@@ -178,10 +156,7 @@ async fn save_new_nodes(store: &Store, directory: &mut OpenDirectory) -> Result<
     while directory.saved < directory.nodes.len() {
         let end = directory.nodes.len().min(directory.saved + PART_NODES);
         let nodes: Vec<FinishedNode> = directory.nodes[directory.saved..end].to_vec();
-        let trees = store
-            .pool()
-            .run(move |_| encode_tree(&nodes, lanes))
-            .await?;
+        let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
         let part = store_trees(store, trees).await?;
         directory.parts.push(part);
         directory.saved = end;
@@ -195,11 +170,7 @@ pub(crate) async fn store_trees(store: &Store, trees: PerLane<Vec<u8>>) -> Resul
     let mut ids = Vec::new();
     for (tree, targets) in trees.distinct(lanes) {
         let chunk = Chunk::from(bytes::Bytes::from(tree.clone()));
-        ids.extend(
-            store
-                .put(BlobKind::Tree, vec![chunk], targets.into())
-                .await?,
-        );
+        ids.extend(store.put(BlobKind::Tree, vec![chunk], targets.into()).await?);
     }
     let lost = || Error::new(ErrorKind::Internal, "a tree was stored without an id");
     match trees {
@@ -213,10 +184,7 @@ async fn save_tail(store: &Store, tail: bytes::Bytes) -> Result<Option<BlobId>> 
         return Ok(None);
     }
     let all: Vec<usize> = (0..store.lanes().len()).collect();
-    Ok(store
-        .put(BlobKind::Data, vec![tail.into()], all.into())
-        .await?
-        .pop())
+    Ok(store.put(BlobKind::Data, vec![tail.into()], all.into()).await?.pop())
 }
 
 fn per_lane(mut ids: Vec<BlobId>, lanes: usize) -> Result<PerLane<BlobId>> {
@@ -241,10 +209,7 @@ async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<Fi
     let Some(first) = per_lane_nodes.first() else {
         return Ok(Vec::new());
     };
-    if per_lane_nodes
-        .iter()
-        .any(|nodes| nodes.len() != first.len())
-    {
+    if per_lane_nodes.iter().any(|nodes| nodes.len() != first.len()) {
         return Err(unusable("its parts do not fit each other"));
     }
     let node = |at: usize| {
@@ -252,10 +217,7 @@ async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<Fi
             [only] => PerLane::Same(encode(&only[at])),
             all => PerLane::collect(all.iter().map(|nodes| encode(&nodes[at])).collect()),
         };
-        FinishedNode {
-            name: first[at].name.clone().into(),
-            json,
-        }
+        FinishedNode { name: first[at].name.clone().into(), json }
     };
     Ok((0..first.len()).map(node).collect())
 }
@@ -266,17 +228,10 @@ fn require(lane: &Lane, part: &BlobId, nodes: &[Node]) -> Result<()> {
     }
     for node in nodes {
         let content = node.content.iter().flat_map(|content| content.iter());
-        if let Some(id) = content
-            .into_iter()
-            .find(|id| !lane.knows(BlobKind::Data, id))
-        {
+        if let Some(id) = content.into_iter().find(|id| !lane.knows(BlobKind::Data, id)) {
             return Err(missing(lane, id));
         }
-        if let Some(id) = node
-            .subtree
-            .as_ref()
-            .filter(|id| !lane.knows(BlobKind::Tree, id))
-        {
+        if let Some(id) = node.subtree.as_ref().filter(|id| !lane.knows(BlobKind::Tree, id)) {
             return Err(missing(lane, id));
         }
     }
@@ -289,17 +244,10 @@ async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
 }
 
 fn missing(lane: &Lane, id: &BlobId) -> Error {
-    unusable(&format!(
-        "blob {} is no longer in {}",
-        id.short(),
-        lane.repository().location()
-    ))
+    unusable(&format!("blob {} is no longer in {}", id.short(), lane.repository().location()))
 }
 
 /// The error of a checkpoint that does not fit any more.
 pub(crate) fn unusable(why: &str) -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        format!("the checkpoint cannot be used: {why}"),
-    )
+    Error::new(ErrorKind::Conflict, format!("the checkpoint cannot be used: {why}"))
 }

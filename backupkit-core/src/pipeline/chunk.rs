@@ -83,8 +83,5 @@ impl Cutter {
 /// Divides the permit of some fed bytes: each chunk keeps as much as it holds, the rest goes back,
 /// for the unfinished chunk has room reserved.
 pub(crate) fn divide(mut permit: Permit, chunks: &[Chunk]) -> Vec<Permit> {
-    chunks
-        .iter()
-        .map(|chunk| permit.split(chunk.len_bytes()))
-        .collect()
+    chunks.iter().map(|chunk| permit.split(chunk.len_bytes())).collect()
 }

@@ -16,11 +16,7 @@ pub(crate) struct Control {
 impl Control {
     /// Returns the control of a run. One that cannot rest stops when it is asked to.
     pub(crate) fn new(can_rest: bool) -> Self {
-        Self {
-            pause: watch::Sender::new(false),
-            cancel: CancelToken::new(),
-            can_rest,
-        }
+        Self { pause: watch::Sender::new(false), cancel: CancelToken::new(), can_rest }
     }
 
     /// Asks the reading side to stop; what was read is stored.

@@ -45,9 +45,7 @@ impl Directories {
     /// Returns the directories at the start: the root, empty.
     pub(crate) fn new() -> Self {
         let mut directories = Self::default();
-        directories
-            .open
-            .insert(EntryPath::root(), OpenDirectory::default());
+        directories.open.insert(EntryPath::root(), OpenDirectory::default());
         directories
     }
 
@@ -121,10 +119,7 @@ impl Directories {
     /// Closes what a checkpoint left complete but not stored.
     pub(crate) fn close_complete(&mut self) -> Vec<Closing> {
         let paths: Vec<EntryPath> = self.open.keys().cloned().collect();
-        paths
-            .into_iter()
-            .filter_map(|path| self.close_if_complete(path))
-            .collect()
+        paths.into_iter().filter_map(|path| self.close_if_complete(path)).collect()
     }
 
     fn close_if_complete(&mut self, path: EntryPath) -> Option<Closing> {
@@ -134,11 +129,7 @@ impl Directories {
         }
         let metadata = directory.done.clone()?;
         directory.closing = true;
-        Some(Closing {
-            path,
-            metadata,
-            nodes: Arc::clone(&directory.nodes),
-        })
+        Some(Closing { path, metadata, nodes: Arc::clone(&directory.nodes) })
     }
 
     /// The open directory at `path`. It and its parents are opened, each expected by its own parent.
@@ -167,15 +158,11 @@ pub(crate) fn encode_tree(nodes: &[FinishedNode], lanes: usize) -> Result<PerLan
         }
         Ok(tree.finish())
     };
-    let same = sorted
-        .iter()
-        .all(|node| matches!(node.json, PerLane::Same(_)));
+    let same = sorted.iter().all(|node| matches!(node.json, PerLane::Same(_)));
     if same {
         return Ok(PerLane::Same(encode(0)?));
     }
-    Ok(PerLane::collect(
-        (0..lanes).map(encode).collect::<Result<_>>()?,
-    ))
+    Ok(PerLane::collect((0..lanes).map(encode).collect::<Result<_>>()?))
 }
 
 #[cfg(test)]
@@ -203,21 +190,13 @@ mod tests {
         directories.expect(&path("a/x"));
         directories.expect(&path("a/y"));
         assert!(directories.complete(path("a"), metadata()).is_none());
-        assert!(
-            directories
-                .finish(&path("a/y"), Some(node("y")))
-                .unwrap()
-                .is_none()
-        );
+        assert!(directories.finish(&path("a/y"), Some(node("y"))).unwrap().is_none());
         let closing = directories.finish(&path("a/x"), None).unwrap().unwrap();
         assert_eq!((closing.path.clone(), closing.nodes.len()), (path("a"), 1));
         // Its parent waits for its tree.
         assert!(directories.complete_all().is_empty());
         directories.stored(&path("a"));
-        let root = directories
-            .finish(&path("a"), Some(node("a")))
-            .unwrap()
-            .unwrap();
+        let root = directories.finish(&path("a"), Some(node("a"))).unwrap().unwrap();
         assert!(root.path.is_empty());
     }
 

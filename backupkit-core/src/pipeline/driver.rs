@@ -112,11 +112,7 @@ pub(crate) struct Driver {
 enum Message {
     Batch(Vec<(u64, ReadOutcome)>),
     Large(u64, ReadOutcome),
-    Tree {
-        path: EntryPath,
-        metadata: Metadata,
-        tree: PerLane<BlobId>,
-    },
+    Tree { path: EntryPath, metadata: Box<Metadata>, tree: PerLane<BlobId> },
 }
 
 /// How many of each may run.
@@ -240,22 +236,12 @@ impl Driver {
         } else {
             self.large.push_back(number);
         }
-        self.unfinished.insert(
-            number,
-            Unfinished {
-                entry,
-                progress,
-                changed,
-            },
-        );
+        self.unfinished.insert(number, Unfinished { entry, progress, changed });
     }
 
     fn limits(&self) -> Limits {
         let threads = self.reading.store.pool().threads();
-        Limits {
-            batches: threads + 2,
-            large: threads.max(2),
-        }
+        Limits { batches: threads + 2, large: threads.max(2) }
     }
 
     fn start_readers(&mut self, limits: Limits) {
@@ -276,10 +262,7 @@ impl Driver {
             let progress = unfinished.progress.clone();
             self.running_large += 1;
             self.tasks.spawn(async move {
-                Ok(Message::Large(
-                    number,
-                    read_large(reading, entry, progress).await?,
-                ))
+                Ok(Message::Large(number, read_large(reading, entry, progress).await?))
             });
         }
     }
@@ -311,11 +294,7 @@ impl Driver {
                 self.running_large -= 1;
                 self.receive_outcome(number, outcome)?;
             }
-            Message::Tree {
-                path,
-                metadata,
-                tree,
-            } => {
+            Message::Tree { path, metadata, tree } => {
                 self.running_trees -= 1;
                 self.receive_tree(&path, &metadata, tree)?;
             }
@@ -352,20 +331,10 @@ impl Driver {
     }
 
     fn finish_read(&mut self, path: &EntryPath, read: ReadEntry) -> Result<()> {
-        let ReadEntry {
-            mut entry,
-            content,
-            size_bytes,
-            changed_while_read,
-        } = read;
+        let ReadEntry { mut entry, content, size_bytes, changed_while_read } = read;
         entry.path = path.clone();
         if changed_while_read {
-            self.events.tell(
-                Level::Warning,
-                EventKind::EntryChanged {
-                    path: entry.path.clone(),
-                },
-            );
+            self.events.tell(Level::Warning, EventKind::EntryChanged { path: entry.path.clone() });
         }
         let lanes = self.reading.store.lanes().len();
         let mut per_lane: Vec<Arc<[BlobId]>> = vec![Arc::default(); lanes];
@@ -404,26 +373,15 @@ impl Driver {
 
     /// Starts storing the tree of a complete directory.
     fn store_tree(&mut self, closing: Closing) {
-        let Closing {
-            path,
-            metadata,
-            nodes,
-        } = closing;
+        let Closing { path, metadata, nodes } = closing;
         self.parents.forget(&path);
         let store = self.reading.store.clone();
         self.running_trees += 1;
         self.tasks.spawn(async move {
             let lanes = store.lanes().len();
-            let trees = store
-                .pool()
-                .run(move |_| encode_tree(&nodes, lanes))
-                .await?;
+            let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
             let tree = store_trees(&store, trees).await?;
-            Ok(Message::Tree {
-                path,
-                metadata,
-                tree,
-            })
+            Ok(Message::Tree { path, metadata: Box::new(metadata), tree })
         });
     }
 
@@ -454,10 +412,7 @@ impl Driver {
         if lanes.iter().any(|lane| lane.is_live()) {
             return Ok(());
         }
-        Err(lanes
-            .iter()
-            .find_map(|lane| lane.failure())
-            .unwrap_or_else(Error::cancelled))
+        Err(lanes.iter().find_map(|lane| lane.failure()).unwrap_or_else(Error::cancelled))
     }
 
     /// Closes packs that wait for long, and sets a lane aside that stores nothing while others do.

@@ -46,10 +46,8 @@ impl Guard {
     /// Returns an error if nothing more may be written.
     pub(crate) async fn check(&self) -> Result<()> {
         if !self.liveness.is_alive().await {
-            return Err(
-                Error::new(ErrorKind::Conflict, "another worker took this run over")
-                    .with_code("lease-lost"),
-            );
+            return Err(Error::new(ErrorKind::Conflict, "another worker took this run over")
+                .with_code("lease-lost"));
         }
         self.lock.check_alive().await
     }

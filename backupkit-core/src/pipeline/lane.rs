@@ -222,11 +222,7 @@ impl Lane {
     /// The number below which all tickets are durable.
     pub(crate) fn durable_below(&self) -> Ticket {
         let state = self.state();
-        state
-            .outstanding
-            .first()
-            .copied()
-            .unwrap_or(state.next_ticket)
+        state.outstanding.first().copied().unwrap_or(state.next_ticket)
     }
 
     /// The number of the next ticket: everything claimed until now has a smaller one.
@@ -246,9 +242,7 @@ impl Lane {
 
     /// Closes packs that have been open for long, so that checkpoints take effect.
     pub(crate) async fn close_old_packs(self: &Arc<Self>) -> Result<()> {
-        self.packers
-            .close_older(self, self.now().saturating_sub(packer::MAX_OPEN))
-            .await
+        self.packers.close_older(self, self.now().saturating_sub(packer::MAX_OPEN)).await
     }
 
     /// Whether the lane has work and has stored nothing for `limit`.
@@ -314,10 +308,7 @@ impl Lane {
             state.unindexed_since = now;
         }
         state.unindexed_blobs += stored.blobs.len();
-        state.unindexed.push(IndexedPack {
-            id: pack,
-            blobs: stored.blobs,
-        });
+        state.unindexed.push(IndexedPack { id: pack, blobs: stored.blobs });
         state.progressed_at = now;
     }
 
@@ -338,10 +329,7 @@ impl Lane {
 pub(crate) fn stalled(repository: &Repository) -> Error {
     Error::new(
         ErrorKind::Timeout,
-        format!(
-            "{} stored nothing for minutes while others did",
-            repository.location()
-        ),
+        format!("{} stored nothing for minutes while others did", repository.location()),
     )
     .with_code("repository-stalled")
 }

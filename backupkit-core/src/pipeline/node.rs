@@ -34,20 +34,13 @@ pub(crate) fn finish_entry(
         name: name.clone().into(),
         kind: entry.kind.clone(),
         metadata: entry.metadata.clone(),
-        size_bytes: if entry.kind == EntryKind::File {
-            size_bytes
-        } else {
-            0
-        },
+        size_bytes: if entry.kind == EntryKind::File { size_bytes } else { 0 },
         content: None,
         subtree: None,
         error: String::new(),
     };
     let Some(content) = content else {
-        return Ok(FinishedNode {
-            name,
-            json: PerLane::Same(encode(&node)),
-        });
+        return Ok(FinishedNode { name, json: PerLane::Same(encode(&node)) });
     };
     for lane in lanes.iter().filter(|lane| lane.is_live()) {
         let ids = content.get(lane.number());
@@ -55,12 +48,7 @@ pub(crate) fn finish_entry(
             return Err(lacks(lane, missing));
         }
     }
-    let json = content.map(|ids| {
-        encode(&Node {
-            content: Some(Arc::clone(ids)),
-            ..node.clone()
-        })
-    });
+    let json = content.map(|ids| encode(&Node { content: Some(Arc::clone(ids)), ..node.clone() }));
     Ok(FinishedNode { name, json })
 }
 
@@ -86,10 +74,7 @@ pub(crate) fn finish_directory(
 fn name_of(path: &EntryPath) -> Result<Box<[u8]>> {
     match path.name() {
         Some(name) if !name.is_empty() => Ok(name.into()),
-        _ => Err(Error::new(
-            ErrorKind::Internal,
-            "the source listed an entry without a name",
-        )),
+        _ => Err(Error::new(ErrorKind::Internal, "the source listed an entry without a name")),
     }
 }
 
@@ -101,8 +86,5 @@ pub(crate) fn encode(node: &Node) -> Box<[u8]> {
 
 fn lacks(lane: &Lane, id: &BlobId) -> Error {
     let location = lane.repository().location();
-    Error::new(
-        ErrorKind::Internal,
-        format!("blob {id} was not stored in {location}"),
-    )
+    Error::new(ErrorKind::Internal, format!("blob {id} was not stored in {location}"))
 }

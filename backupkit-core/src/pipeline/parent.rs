@@ -61,10 +61,7 @@ impl Parents {
             start,
             directories: HashMap::new(),
         });
-        Self {
-            lanes: lanes.collect(),
-            trees: HashMap::new(),
-        }
+        Self { lanes: lanes.collect(), trees: HashMap::new() }
     }
 
     /// Says what the parents know of an entry.
@@ -88,11 +85,8 @@ impl Parents {
             found = true;
             let lane = &self.lanes[number];
             let content = node.content.clone().filter(|content| {
-                lane.start
-                    .is_some_and(|start| is_same(entry, node, start.time))
-                    && content
-                        .iter()
-                        .all(|id| lane.lane.locate(BlobKind::Data, id).is_some())
+                lane.start.is_some_and(|start| is_same(entry, node, start.time))
+                    && content.iter().all(|id| lane.lane.locate(BlobKind::Data, id).is_some())
             });
             match content {
                 Some(content) => {
@@ -114,11 +108,7 @@ impl Parents {
                     }
                 }
                 let content = PerLane::collect(contents);
-                Known::Unchanged {
-                    content,
-                    extended_attributes,
-                    size_bytes,
-                }
+                Known::Unchanged { content, extended_attributes, size_bytes }
             }
             _ if found => Known::Changed,
             _ => Known::New,
@@ -186,9 +176,7 @@ impl Parents {
         if let (Some(id), Some(tree)) = (id, &tree) {
             self.trees.insert(id, Arc::downgrade(tree));
         }
-        self.lanes[lane]
-            .directories
-            .insert(path.clone(), tree.clone());
+        self.lanes[lane].directories.insert(path.clone(), tree.clone());
         Ok(tree)
     }
 
@@ -210,10 +198,7 @@ impl Parents {
 
 impl Tree {
     fn find(&self, name: &[u8]) -> Option<&Node> {
-        let at = self
-            .0
-            .binary_search_by(|node| node.name.as_slice().cmp(name))
-            .ok()?;
+        let at = self.0.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?;
         self.0.get(at)
     }
 }
@@ -238,9 +223,7 @@ fn is_same(entry: &Entry, node: &Node, parent_start: FileTime) -> bool {
             let fields = node.metadata.attributes.get(attribute).and_then(|json| {
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json.get()).ok()
             });
-            let kept = fields
-                .as_ref()
-                .and_then(|fields| fields.get("fingerprint")?.as_str());
+            let kept = fields.as_ref().and_then(|fields| fields.get("fingerprint")?.as_str());
             kept == Some(value) && entry.size_bytes == node.size_bytes
         }
     }

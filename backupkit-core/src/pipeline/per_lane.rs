@@ -44,11 +44,9 @@ impl<T> PerLane<T> {
     pub(crate) fn distinct(&self, lanes: usize) -> Vec<(&T, Vec<usize>)> {
         match self {
             Self::Same(value) => vec![(value, (0..lanes).collect())],
-            Self::Each(values) => values
-                .iter()
-                .enumerate()
-                .map(|(lane, value)| (value, vec![lane]))
-                .collect(),
+            Self::Each(values) => {
+                values.iter().enumerate().map(|(lane, value)| (value, vec![lane])).collect()
+            }
         }
     }
 }

@@ -40,16 +40,10 @@ impl Pool {
             .thread_name(|index| format!("backupkit-cpu-{index}"))
             .build()
             .map_err(|error| {
-                Error::new(
-                    ErrorKind::Unavailable,
-                    "cannot start the threads of the engine",
-                )
-                .with_source(error)
+                Error::new(ErrorKind::Unavailable, "cannot start the threads of the engine")
+                    .with_source(error)
             })?;
-        Ok(Self {
-            threads: Arc::new(threads),
-            compression_level,
-        })
+        Ok(Self { threads: Arc::new(threads), compression_level })
     }
 
     /// Number of threads.
@@ -69,19 +63,13 @@ impl Pool {
             let outcome =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| with_worker(level, work)));
             let outcome = outcome.unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Internal,
-                    "a thread of the engine panicked",
-                ))
+                Err(Error::new(ErrorKind::Internal, "a thread of the engine panicked"))
             });
             // The asker may be gone: its run was cancelled.
             drop(reply.send(outcome));
         });
         result.await.unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Internal,
-                "a thread of the engine ended",
-            ))
+            Err(Error::new(ErrorKind::Internal, "a thread of the engine ended"))
         })
     }
 }
@@ -91,10 +79,7 @@ fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Re
         // Taken out while it works: a panic leaves an empty slot instead of a broken context.
         let mut worker = match slot.borrow_mut().take() {
             Some((kept_level, worker)) if kept_level == level => worker,
-            _ => Worker {
-                compressor: Compressor::new(level)?,
-                decompressor: Decompressor::new()?,
-            },
+            _ => Worker { compressor: Compressor::new(level)?, decompressor: Decompressor::new()? },
         };
         let result = work(&mut worker);
         slot.borrow_mut().replace((level, worker));
@@ -104,8 +89,6 @@ fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Re
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("threads", &self.threads())
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("threads", &self.threads()).finish_non_exhaustive()
     }
 }

@@ -58,11 +58,7 @@ pub(crate) enum Resume {
 impl PartProgress {
     /// A part of which nothing has been read.
     pub(crate) fn fresh(segment: Option<Segment>, groups: usize) -> Self {
-        Self {
-            segment,
-            groups: vec![GroupProgress::default(); groups],
-            ..Self::default()
-        }
+        Self { segment, groups: vec![GroupProgress::default(); groups], ..Self::default() }
     }
 
     /// Forgets what was read: the version it came from is gone.
@@ -72,11 +68,7 @@ impl PartProgress {
 
     /// The smallest cut of the groups.
     pub(crate) fn cut_at(&self) -> u64 {
-        self.groups
-            .iter()
-            .map(|group| group.cut_at)
-            .min()
-            .unwrap_or_default()
+        self.groups.iter().map(|group| group.cut_at).min().unwrap_or_default()
     }
 }
 
@@ -89,8 +81,6 @@ impl EntryProgress {
 
     /// Whether something of the entry is stored, so that a resume must see the same version.
     pub(crate) fn has_content(&self) -> bool {
-        self.parts
-            .iter()
-            .any(|part| part.done || part.stored_bytes > 0)
+        self.parts.iter().any(|part| part.done || part.stored_bytes > 0)
     }
 }

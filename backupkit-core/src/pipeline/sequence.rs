@@ -66,9 +66,7 @@ impl<'a> Sequence<'a> {
             reading,
             progress,
             part,
-            cutters: groups
-                .map(|(group, cut)| Cutter::new(&group.tables, cut))
-                .collect(),
+            cutters: groups.map(|(group, cut)| Cutter::new(&group.tables, cut)).collect(),
             storing: FuturesOrdered::new(),
             started: 0,
             finished: 0,
@@ -89,10 +87,8 @@ impl<'a> Sequence<'a> {
             .store
             .pool()
             .run(move |_| {
-                let cuts: Vec<Cuts> = cutters
-                    .iter_mut()
-                    .map(|cutter| cutter.feed(position, &bytes))
-                    .collect();
+                let cuts: Vec<Cuts> =
+                    cutters.iter_mut().map(|cutter| cutter.feed(position, &bytes)).collect();
                 Ok((cutters, cuts))
             })
             .await?;
@@ -114,14 +110,8 @@ impl<'a> Sequence<'a> {
             }
         };
         // Of marks that wait for the same chunks, the last counts.
-        self.marks
-            .pop_back_if(|earlier| earlier.after == self.started);
-        self.marks.push_back(Pending {
-            after: self.started,
-            cuts,
-            resume,
-            stored_bytes,
-        });
+        self.marks.pop_back_if(|earlier| earlier.after == self.started);
+        self.marks.push_back(Pending { after: self.started, cuts, resume, stored_bytes });
         self.apply_marks();
     }
 
@@ -138,9 +128,7 @@ impl<'a> Sequence<'a> {
         let cutters = std::mem::take(&mut self.cutters);
         let cuts = cutters
             .into_iter()
-            .map(|cutter| Cuts {
-                chunks: cutter.finish().into_iter().collect(),
-            })
+            .map(|cutter| Cuts { chunks: cutter.finish().into_iter().collect() })
             .collect();
         // The last chunk lies in the room that its reader reserved.
         self.store_all(cuts, Permit::none()).await?;
@@ -164,11 +152,7 @@ impl<'a> Sequence<'a> {
     async fn store_all(&mut self, cuts: Vec<Cuts>, permit: Permit) -> Result<()> {
         // With one group each chunk returns its share as soon as it is sealed. With several, the
         // memory is free only once the last of them is done.
-        let shared = if cuts.len() == 1 {
-            Err(permit)
-        } else {
-            Ok(Arc::new(permit))
-        };
+        let shared = if cuts.len() == 1 { Err(permit) } else { Ok(Arc::new(permit)) };
         let (shared, mut single) = match shared {
             Ok(shared) => (Some(shared), Vec::new()),
             Err(permit) => (None, divide(permit, &cuts[0].chunks)),
@@ -203,10 +187,7 @@ impl<'a> Sequence<'a> {
             let ids = store.put(BlobKind::Data, vec![chunk], lanes).await?;
             drop(held);
             let id = ids.into_iter().next().ok_or_else(|| {
-                crate::Error::new(
-                    crate::ErrorKind::Internal,
-                    "a chunk was stored without an id",
-                )
+                crate::Error::new(crate::ErrorKind::Internal, "a chunk was stored without an id")
             })?;
             Ok((group, id))
         }));

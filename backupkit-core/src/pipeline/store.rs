@@ -129,9 +129,7 @@ fn prepare(
         BlobKind::Tree => Some(worker.compressor.compress_always(&plain)?),
     };
     if let Some(packed) = &packed {
-        let back = worker
-            .decompressor
-            .decompress(packed, plain.len(), plain.len())?;
+        let back = worker.decompressor.decompress(packed, plain.len(), plain.len())?;
         if BlobId::of(&back) != id {
             return Err(broken(&id, "it does not decompress to what was compressed"));
         }
@@ -142,9 +140,7 @@ fn prepare(
         .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
     for (slot, lane, ticket) in needed {
         let repository = lanes[lane].repository();
-        let bytes = repository
-            .key()
-            .seal(Iv::random(repository.env())?, content);
+        let bytes = repository.key().seal(Iv::random(repository.env())?, content);
         let opened = repository.key().open(&bytes);
         if !opened.is_ok_and(|opened| opened == content) {
             return Err(broken(&id, "it does not decrypt to what was encrypted"));
@@ -163,9 +159,6 @@ fn prepare(
 
 /// Memory or processor faults: the only way to get here.
 fn broken(id: &BlobId, why: &str) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("blob {id} was not stored: {why}"),
-    )
-    .with_hint("test the memory of this machine")
+    Error::new(ErrorKind::Internal, format!("blob {id} was not stored: {why}"))
+        .with_hint("test the memory of this machine")
 }

@@ -13,10 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct OwnedTask<T>(JoinHandle<Result<T>>);
 
 /// Starts a task. The caller bounds how many there are.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one door: the handle aborts the task"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one door: the handle aborts the task")]
 pub(crate) fn start<T: Send + 'static>(
     future: impl Future<Output = Result<T>> + Send + 'static,
 ) -> OwnedTask<T> {
@@ -30,10 +27,7 @@ impl<T> Future for OwnedTask<T> {
         Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
             Ok(result) => result,
             Err(error) if error.is_cancelled() => Err(Error::cancelled()),
-            Err(_) => Err(Error::new(
-                ErrorKind::Internal,
-                "a task of the run panicked",
-            )),
+            Err(_) => Err(Error::new(ErrorKind::Internal, "a task of the run panicked")),
         })
     }
 }

@@ -25,25 +25,10 @@ pub(crate) async fn read_blob(
     let start = u64::from(location.offset);
     let range = start..start + u64::from(location.sealed_bytes);
     let key = pack_key(&location.pack)?;
-    let sealed = repository
-        .destination()
-        .get(&key, Some(range))
-        .await
-        .map_err(|error| {
-            error.while_doing(format!(
-                "read {} {id} in pack {}",
-                noun(kind),
-                location.pack
-            ))
-        })?;
-    open_blob(
-        repository,
-        &mut Decompressor::new()?,
-        kind,
-        id,
-        location,
-        &sealed,
-    )
+    let sealed = repository.destination().get(&key, Some(range)).await.map_err(|error| {
+        error.while_doing(format!("read {} {id} in pack {}", noun(kind), location.pack))
+    })?;
+    open_blob(repository, &mut Decompressor::new()?, kind, id, location, &sealed)
 }
 
 /// Opens the sealed bytes of a blob and proves that they are what its id says.
@@ -56,15 +41,9 @@ pub(crate) fn open_blob(
     sealed: &[u8],
 ) -> Result<Vec<u8>> {
     let damaged = |why: &dyn std::fmt::Display| {
-        Error::corrupt(
-            format!("{} {id} in pack {}", noun(kind), location.pack),
-            why,
-        )
+        Error::corrupt(format!("{} {id} in pack {}", noun(kind), location.pack), why)
     };
-    let opened = repository
-        .key()
-        .open(sealed)
-        .map_err(|error| damaged(&error))?;
+    let opened = repository.key().open(sealed).map_err(|error| damaged(&error))?;
     let plain = match location.plain_bytes {
         None => opened,
         Some(length) => {

@@ -1,10 +1,11 @@
 //! Checking a repository: that all that snapshots name is there, and is what was written.
 //!
-//! The structure is always checked: index files, presence and size of packs, snapshots, and every
+//! The structure is always checked: config, keys, index files, presence and size of packs, snapshots, and every
 //! tree once, whatever number of snapshots holds it. Bytes of files are read only if asked for.
 //! Nothing is written, so a shared lock is enough: a backup may go on meanwhile, a prune may not.
 
 mod findings;
+mod keys;
 mod pack_data;
 mod packs;
 mod trees;
@@ -109,6 +110,7 @@ pub(crate) async fn check(run: &CheckRun, options: CheckOptions) -> Result<Check
 
 async fn check_all(run: &CheckRun, options: CheckOptions) -> Result<CheckReport> {
     let findings = Findings::new(&run.events);
+    keys::check(run, &findings).await?;
     // In this order: what a backup beside us adds was complete before it was listed.
     let roots = load_snapshots(run, &findings).await?;
     let packs::IndexedPacks { index, packs } = packs::load(run, &findings).await?;
@@ -136,12 +138,7 @@ async fn check_all(run: &CheckRun, options: CheckOptions) -> Result<CheckReport>
 async fn load_snapshots(run: &CheckRun, findings: &Findings) -> Result<Vec<(SnapshotId, BlobId)>> {
     use futures::StreamExt as _;
     let ids = run.repository.list(FileKind::Snapshot).await?;
-    let concurrency = run
-        .repository
-        .destination()
-        .capabilities()
-        .concurrency
-        .max(1);
+    let concurrency = run.repository.destination().capabilities().concurrency.max(1);
     let mut loaded = futures::stream::iter(ids.into_iter().map(SnapshotId::from_bytes))
         .map(|id| async move { (id, run.repository.snapshot(id).await) })
         .buffer_unordered(concurrency);

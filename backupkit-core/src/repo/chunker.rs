@@ -34,11 +34,7 @@ pub struct Chunker {
 impl Chunker {
     /// Returns a chunker at the start of a chunk.
     pub fn new(tables: Arc<ChunkerTables>) -> Self {
-        Self {
-            tables,
-            pending_bytes: 0,
-            tail: [0; WINDOW_BYTES],
-        }
+        Self { tables, pending_bytes: 0, tail: [0; WINDOW_BYTES] }
     }
 
     /// Bytes of the unfinished chunk seen so far.
@@ -90,9 +86,7 @@ impl Chunker {
         let mut joined = [0; 2 * WINDOW_BYTES];
         joined[..WINDOW_BYTES].copy_from_slice(&self.tail);
         joined[WINDOW_BYTES..WINDOW_BYTES + last].copy_from_slice(&data[..last]);
-        let found = self
-            .tables
-            .find(&joined[..WINDOW_BYTES + last], WINDOW_BYTES + first)?;
+        let found = self.tables.find(&joined[..WINDOW_BYTES + last], WINDOW_BYTES + first)?;
         Some(found - WINDOW_BYTES)
     }
 }

@@ -38,10 +38,7 @@ impl Compressor {
             ));
         }
         let context = bulk::Compressor::new(level).map_err(cannot_compress)?;
-        Ok(Self {
-            context,
-            scratch: Vec::new(),
-        })
+        Ok(Self { context, scratch: Vec::new() })
     }
 
     /// Returns `plain` compressed, or nothing if that saves less than 3 %; it is then stored plain.
@@ -75,9 +72,7 @@ impl Compressor {
         self.scratch
             .try_reserve_exact(zstd_safe::compress_bound(plain.len()))
             .map_err(cannot_compress)?;
-        self.context
-            .compress_to_buffer(plain, &mut self.scratch)
-            .map_err(cannot_compress)?;
+        self.context.compress_to_buffer(plain, &mut self.scratch).map_err(cannot_compress)?;
         Ok(&self.scratch)
     }
 
@@ -237,9 +232,7 @@ mod tests {
         let mut state = 1u64;
         (0..bytes)
             .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 (state >> 56) as u8
             })
             .collect()
@@ -282,9 +275,7 @@ mod tests {
         for plain in [vec![], vec![1], noise(1000), text(20 << 20)] {
             let compressed = compressor.compress_always(&plain).unwrap();
             assert_eq!(content_bytes(&compressed).unwrap(), Some(plain.len()));
-            let again = decompressor
-                .decompress(&compressed, plain.len(), 20 << 20)
-                .unwrap();
+            let again = decompressor.decompress(&compressed, plain.len(), 20 << 20).unwrap();
             assert_eq!(again, plain);
         }
         assert!(compressor.scratch.capacity() <= KEPT_SCRATCH_BYTES);
@@ -296,9 +287,7 @@ mod tests {
         for level in MIN_LEVEL..=MAX_LEVEL {
             let compressed = Compressor::new(level).unwrap().compress_always(&plain);
             let again =
-                Decompressor::new()
-                    .unwrap()
-                    .decompress(&compressed.unwrap(), plain.len(), MAX);
+                Decompressor::new().unwrap().decompress(&compressed.unwrap(), plain.len(), MAX);
             assert_eq!(again.unwrap(), plain);
         }
         for level in [MIN_LEVEL - 1, MAX_LEVEL + 1, i32::MAX] {
@@ -364,21 +353,14 @@ mod tests {
         let mut decompressor = Decompressor::new().unwrap();
         let plain = text(5000);
         let compressed = Compressor::new(3).unwrap().compress_always(&plain).unwrap();
-        for data in [
-            &b""[..],
-            b"x",
-            b"{\"a\":1}",
-            &compressed[..compressed.len() - 1],
-        ] {
+        for data in [&b""[..], b"x", b"{\"a\":1}", &compressed[..compressed.len() - 1]] {
             let error = decompressor.decompress(data, 5000, MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             let error = decompressor.decompress_unknown(data, MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
         for wrong in [0, 4999, 5001] {
-            let error = decompressor
-                .decompress(&compressed, wrong, MAX)
-                .unwrap_err();
+            let error = decompressor.decompress(&compressed, wrong, MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
     }

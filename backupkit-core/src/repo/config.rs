@@ -51,11 +51,7 @@ impl Config {
             }
             None => Polynomial::random(env)?,
         };
-        Ok(Self {
-            version: VERSION,
-            id: hex::encode(env.random::<32>()?),
-            chunker_polynomial,
-        })
+        Ok(Self { version: VERSION, id: hex::encode(env.random::<32>()?), chunker_polynomial })
     }
 
     /// Returns the plaintext of the file.
@@ -96,21 +92,15 @@ impl Config {
         if stored.id.len() != 64 || !stored.id.bytes().all(is_digit) {
             return Err(damaged(&"its id is not 64 hexadecimal digits"));
         }
-        let chunker_polynomial: Polynomial = stored
-            .chunker_polynomial
-            .parse()
-            .map_err(|error| damaged(&error))?;
+        let chunker_polynomial: Polynomial =
+            stored.chunker_polynomial.parse().map_err(|error| damaged(&error))?;
         if !is_usable(chunker_polynomial) {
             return Err(damaged(&format_args!(
                 "chunker polynomial {chunker_polynomial} is not irreducible of degree \
                  {CHUNKER_DEGREE}"
             )));
         }
-        Ok(Self {
-            version,
-            id: stored.id,
-            chunker_polynomial,
-        })
+        Ok(Self { version, id: stored.id, chunker_polynomial })
     }
 
     /// Refuses to write to a repository of an older version, which would gain compressed blobs that
@@ -124,10 +114,7 @@ impl Config {
         }
         Err(Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "repository has format version {}, which can only be read",
-                self.version
-            ),
+            format!("repository has format version {}, which can only be read", self.version),
         )
         .with_code("repository-version")
         .with_hint("upgrade it with `restic migrate upgrade_repo_v2`"))
@@ -166,10 +153,7 @@ mod tests {
     #[test]
     fn version_1_is_read_only_and_others_are_unsupported() {
         let old = Config::decode(json("1", ID, "3da3358b4dc173").as_bytes()).unwrap();
-        assert_eq!(
-            old.check_writable().unwrap_err().kind(),
-            ErrorKind::Unsupported
-        );
+        assert_eq!(old.check_writable().unwrap_err().kind(), ErrorKind::Unsupported);
         for version in ["0", "3", "18446744073709551615"] {
             let error = Config::decode(json(version, ID, "3da3358b4dc173").as_bytes());
             assert_eq!(error.unwrap_err().kind(), ErrorKind::Unsupported);

@@ -95,11 +95,8 @@ impl MasterKey {
     pub fn generate(env: &Env) -> Result<Self> {
         let bytes = Zeroizing::new(env.random()?);
         Self::from_bytes(&bytes).map_err(|error| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "cannot get random bytes for a new key",
-            )
-            .with_source(error)
+            Error::new(ErrorKind::Unavailable, "cannot get random bytes for a new key")
+                .with_source(error)
         })
     }
 
@@ -175,25 +172,14 @@ impl MasterKey {
 
     /// Returns iv and ciphertext if the code matches. Takes the same time wherever it differs.
     fn check<'a>(&self, sealed: &'a [u8]) -> Result<([u8; IV_BYTES], &'a [u8]), OpenError> {
-        let (iv, rest) = sealed
-            .split_first_chunk::<IV_BYTES>()
-            .ok_or(OpenError::TooShort)?;
-        let (ciphertext, mac) = rest
-            .split_last_chunk::<MAC_BYTES>()
-            .ok_or(OpenError::TooShort)?;
+        let (iv, rest) = sealed.split_first_chunk::<IV_BYTES>().ok_or(OpenError::TooShort)?;
+        let (ciphertext, mac) = rest.split_last_chunk::<MAC_BYTES>().ok_or(OpenError::TooShort)?;
         if *iv == [0; IV_BYTES] {
             return Err(OpenError::ZeroIv);
         }
         let expected = self.mac(iv, ciphertext);
-        let difference = expected
-            .iter()
-            .zip(mac)
-            .fold(0, |seen, (a, b)| black_box(seen | (a ^ b)));
-        if difference == 0 {
-            Ok((*iv, ciphertext))
-        } else {
-            Err(OpenError::WrongMac)
-        }
+        let difference = expected.iter().zip(mac).fold(0, |seen, (a, b)| black_box(seen | (a ^ b)));
+        if difference == 0 { Ok((*iv, ciphertext)) } else { Err(OpenError::WrongMac) }
     }
 
     fn apply_keystream(&self, iv: &[u8; IV_BYTES], data: &mut [u8]) {
@@ -208,9 +194,7 @@ impl MasterKey {
         let mut one_time_key = Zeroizing::new([0; 32]);
         one_time_key[..16].copy_from_slice(&self.bytes[48..]);
         one_time_key[16..].copy_from_slice(&s);
-        Poly1305::new((&*one_time_key).into())
-            .compute_unpadded(ciphertext)
-            .into()
+        Poly1305::new((&*one_time_key).into()).compute_unpadded(ciphertext).into()
     }
 }
 
@@ -265,9 +249,8 @@ mod tests {
     #[test]
     fn every_form_of_seal_and_open_agrees() {
         for length in [0, 1, 15, 16, 17, 31, 32, 33, 1000, 70_000u32] {
-            let plaintext: Vec<u8> = (0..length)
-                .map(|i: u32| i.to_le_bytes()[0] ^ i.to_le_bytes()[1])
-                .collect();
+            let plaintext: Vec<u8> =
+                (0..length).map(|i: u32| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
             let sealed = key().seal(iv(IV), &plaintext);
             assert_eq!(sealed.len(), plaintext.len() + OVERHEAD);
 
@@ -294,11 +277,7 @@ mod tests {
                 changed[at] ^= bit;
                 assert_eq!(key().open(&changed), Err(OpenError::WrongMac), "byte {at}");
                 let mut buffer = changed.clone();
-                assert_eq!(
-                    key().open_in_place(&mut buffer),
-                    Err(OpenError::WrongMac),
-                    "byte {at}"
-                );
+                assert_eq!(key().open_in_place(&mut buffer), Err(OpenError::WrongMac), "byte {at}");
                 assert_eq!(buffer, changed);
             }
         }
@@ -306,10 +285,7 @@ mod tests {
             assert_eq!(key().open(&sealed[..length]), Err(OpenError::TooShort));
         }
         assert_eq!(key().open(&[0; 40]), Err(OpenError::ZeroIv));
-        assert_eq!(
-            key().open(&sealed[..sealed.len() - 1]),
-            Err(OpenError::WrongMac)
-        );
+        assert_eq!(key().open(&sealed[..sealed.len() - 1]), Err(OpenError::WrongMac));
     }
 
     #[test]
@@ -326,10 +302,7 @@ mod tests {
     fn generated_keys_differ_and_do_not_show() {
         let env = Env::system();
         let key = MasterKey::generate(&env).unwrap();
-        assert_ne!(
-            *key.to_bytes(),
-            *MasterKey::generate(&env).unwrap().to_bytes()
-        );
+        assert_ne!(*key.to_bytes(), *MasterKey::generate(&env).unwrap().to_bytes());
         assert_eq!(format!("{key:?}"), "MasterKey(..)");
         let again = MasterKey::from_bytes(&key.to_bytes()).unwrap();
         let iv = Iv::random(&env).unwrap();

@@ -53,10 +53,7 @@ impl Fetched {
         match self.blobs.get(id) {
             Some(Ok(bytes)) => Ok(bytes.clone()),
             Some(Err(error)) => Err(error.duplicate()),
-            None => Err(Error::new(
-                ErrorKind::Internal,
-                format!("blob {id} was not asked for"),
-            )),
+            None => Err(Error::new(ErrorKind::Internal, format!("blob {id} was not asked for"))),
         }
     }
 }
@@ -96,11 +93,7 @@ impl BlobFetcher {
     /// `Corrupt` naming the blob if no index knows it, or it cannot be that large.
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
         let damaged = |why: &str| Error::corrupt(format!("{} {id}", noun(kind)), why);
-        let location = self
-            .0
-            .index
-            .get(kind, id)
-            .ok_or_else(|| damaged("it is in no index"))?;
+        let location = self.0.index.get(kind, id).ok_or_else(|| damaged("it is in no index"))?;
         if location.sealed_bytes as usize > MAX_BLOB_BYTES {
             return Err(damaged("it is larger than blobs can be"));
         }
@@ -138,13 +131,7 @@ impl BlobFetcher {
                 Err(error) => drop(fetched.blobs.insert(id, Err(error))),
             }
         }
-        let concurrency = self
-            .0
-            .repository
-            .destination()
-            .capabilities()
-            .concurrency
-            .max(1);
+        let concurrency = self.0.repository.destination().capabilities().concurrency.max(1);
         let mut answers = futures::stream::iter(plan_requests(wanted))
             .map(|request| self.answer(kind, request))
             .buffer_unordered(concurrency);
@@ -169,10 +156,7 @@ impl BlobFetcher {
             .blobs
             .iter()
             .zip(&answer.blobs)
-            .filter(|(_, (_, blob))| {
-                blob.as_ref()
-                    .is_err_and(|error| error.code() != PACK_MISSING)
-            })
+            .filter(|(_, (_, blob))| blob.as_ref().is_err_and(|error| error.code() != PACK_MISSING))
             .map(|(wanted, _)| *wanted)
             .collect();
         for wanted in failed {
@@ -190,30 +174,19 @@ impl BlobFetcher {
     /// The answer has the blobs in the order of the request.
     async fn answer_once(&self, kind: BlobKind, request: &Request) -> Result<Answer> {
         let bytes = request.range.end - request.range.start;
-        let permits = u32::try_from(bytes)
-            .unwrap_or(u32::MAX)
-            .min(MAX_IN_FLIGHT_BYTES);
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(MAX_IN_FLIGHT_BYTES);
         let _permit = self.0.in_flight.acquire_many(permits).await.map_err(|_| {
-            Error::new(
-                ErrorKind::Internal,
-                "the limit on bytes in flight was closed",
-            )
+            Error::new(ErrorKind::Internal, "the limit on bytes in flight was closed")
         })?;
         match self.read(kind, request).await {
             Ok(sealed) => {
                 let blobs = self.open(kind, request, &sealed).await?;
-                Ok(Answer {
-                    blobs,
-                    read_bytes: bytes,
-                })
+                Ok(Answer { blobs, read_bytes: bytes })
             }
             Err(error) if is_of_stored_bytes(&error) => {
                 let ids = request.blobs.iter().map(|wanted| wanted.id);
                 let blobs = ids.map(|id| (id, Err(error.duplicate()))).collect();
-                Ok(Answer {
-                    blobs,
-                    read_bytes: 0,
-                })
+                Ok(Answer { blobs, read_bytes: 0 })
             }
             Err(error) => Err(error),
         }
@@ -254,11 +227,7 @@ impl BlobFetcher {
                     .collect::<Vec<_>>())
             })
         });
-        Ok(futures::future::try_join_all(opening)
-            .await?
-            .into_iter()
-            .flatten()
-            .collect())
+        Ok(futures::future::try_join_all(opening).await?.into_iter().flatten().collect())
     }
 }
 
@@ -273,10 +242,7 @@ pub(crate) async fn read_pack_range(
     what: impl Fn() -> String,
 ) -> Result<Bytes> {
     let length = range.end.saturating_sub(range.start);
-    let read = repository
-        .destination()
-        .get(&pack_key(pack)?, Some(range))
-        .await;
+    let read = repository.destination().get(&pack_key(pack)?, Some(range)).await;
     match read {
         Ok(bytes) if bytes.len() as u64 == length => Ok(bytes),
         Ok(bytes) => {
@@ -297,10 +263,7 @@ pub(crate) async fn read_pack_range(
 
 /// Whether an error tells of stored bytes, so that others may still be read.
 pub(crate) fn is_of_stored_bytes(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported
-    )
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
 }
 
 struct Answer {

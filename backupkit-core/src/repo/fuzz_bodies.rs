@@ -142,11 +142,7 @@ mod tests {
                 2 => {
                     let at = numbers.below(valid.len());
                     let tail = input.split_off(at);
-                    input.extend(
-                        (0..numbers.below(9))
-                            .map(|_| numbers.byte())
-                            .collect::<Vec<_>>(),
-                    );
+                    input.extend((0..numbers.below(9)).map(|_| numbers.byte()).collect::<Vec<_>>());
                     input.extend(tail);
                 }
                 3 => {
@@ -193,14 +189,9 @@ mod tests {
 
     #[test]
     fn index_files_never_panic() {
-        let pack = |number: u8| index_file::IndexedPack {
-            id: PackId::of(&[number]),
-            blobs: blobs(),
-        };
-        smoke(
-            &index_file::encode(&[pack(1), pack(2)]).unwrap(),
-            index_file,
-        );
+        let pack =
+            |number: u8| index_file::IndexedPack { id: PackId::of(&[number]), blobs: blobs() };
+        smoke(&index_file::encode(&[pack(1), pack(2)]).unwrap(), index_file);
     }
 
     #[test]
@@ -225,9 +216,6 @@ mod tests {
     #[test]
     fn decompression_never_panics() {
         let text = b"some text that repeats, some text that repeats, some text".repeat(20);
-        smoke(
-            &Compressor::new(3).unwrap().compress_always(&text).unwrap(),
-            decompress,
-        );
+        smoke(&Compressor::new(3).unwrap().compress_always(&text).unwrap(), decompress);
     }
 }

@@ -172,25 +172,15 @@ mod tests {
     #[test]
     fn damaged_snapshots_are_refused_or_read_without_harm() {
         let mut seeds = stored("snapshots");
-        seeds.extend(
-            fixtures::lines("snapshots.jsonl")
-                .into_iter()
-                .map(String::into_bytes),
-        );
+        seeds.extend(fixtures::lines("snapshots.jsonl").into_iter().map(String::into_bytes));
         smoke(&seeds, 200, fuzz_snapshot);
     }
 
     #[test]
     fn any_bytes_are_a_name_and_come_back() {
-        let mut seeds: Vec<_> = fixtures::hex_and_json("names.tsv")
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
-        seeds.extend(
-            fixtures::lines("quoted.tsv")
-                .into_iter()
-                .map(String::into_bytes),
-        );
+        let mut seeds: Vec<_> =
+            fixtures::hex_and_json("names.tsv").into_iter().map(|(name, _)| name).collect();
+        seeds.extend(fixtures::lines("quoted.tsv").into_iter().map(String::into_bytes));
         smoke(&seeds, 50, fuzz_name);
     }
 }

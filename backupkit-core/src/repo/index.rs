@@ -41,8 +41,7 @@ const OVERHEAD_BYTES: u32 = OVERHEAD as u32;
 impl BlobLocation {
     /// The length of the plaintext.
     pub fn content_bytes(&self) -> u32 {
-        self.plain_bytes
-            .unwrap_or(self.sealed_bytes.saturating_sub(OVERHEAD_BYTES))
+        self.plain_bytes.unwrap_or(self.sealed_bytes.saturating_sub(OVERHEAD_BYTES))
     }
 }
 

@@ -48,10 +48,7 @@ pub(crate) struct CachedIndex {
 
 impl IndexCache {
     pub(crate) fn new(folder: &Path, repository_id: &str) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            repository: sha256(repository_id.as_bytes()),
-        }
+        Self { folder: folder.to_owned(), repository: sha256(repository_id.as_bytes()) }
     }
 
     /// Reads the copy; nothing if there is none that can be used with these index files.
@@ -92,13 +89,7 @@ impl IndexCache {
             return None;
         }
         drop(reader);
-        Some(CachedIndex {
-            builder,
-            files,
-            file,
-            counts,
-            packs_hash,
-        })
+        Some(CachedIndex { builder, files, file, counts, packs_hash })
     }
 
     /// Starts a new copy, which takes its place only when it is finished. `suffix` is random. Nothing
@@ -108,8 +99,7 @@ impl IndexCache {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder
-            .join(format!("{}.index", hex::encode(self.repository)))
+        self.folder.join(format!("{}.index", hex::encode(self.repository)))
     }
 }
 

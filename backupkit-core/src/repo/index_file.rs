@@ -70,10 +70,7 @@ struct StoredIndex<'a> {
 }
 
 fn packs_to_stored<S: Serializer>(packs: &[IndexedPack], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(packs.iter().map(|pack| StoredPack {
-        id: pack.id,
-        blobs: &pack.blobs,
-    }))
+    serializer.collect_seq(packs.iter().map(|pack| StoredPack { id: pack.id, blobs: &pack.blobs }))
 }
 
 #[derive(Serialize)]
@@ -164,11 +161,7 @@ impl<'de> Visitor<'de> for IndexSeed<'_> {
                 }
             }
         }
-        if seen {
-            Ok(())
-        } else {
-            Err(A::Error::missing_field("packs"))
-        }
+        if seen { Ok(()) } else { Err(A::Error::missing_field("packs")) }
     }
 }
 
@@ -286,10 +279,7 @@ mod tests {
                     },
                 ],
             },
-            IndexedPack {
-                id: PackId::of(b"other"),
-                blobs: Vec::new(),
-            },
+            IndexedPack { id: PackId::of(b"other"), blobs: Vec::new() },
         ]
     }
 

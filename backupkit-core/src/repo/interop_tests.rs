@@ -32,15 +32,10 @@ const RUSTIC_CONFIG: &str = "030f4603ed97c53b77fa02e7e456640ab909048dddf19c1dd88
 fn a_repository_of_restic_opens() {
     let file = KeyFile::decode(RESTIC_KEY.as_bytes()).unwrap();
     assert_eq!(
-        file.created
-            .map(|time: FileTime| time.to_string())
-            .as_deref(),
+        file.created.map(|time: FileTime| time.to_string()).as_deref(),
         Some("2026-11-22T17:28:46.079662491+05:30")
     );
-    assert_eq!(
-        (file.username.as_str(), file.hostname.as_str()),
-        ("user", "host")
-    );
+    assert_eq!((file.username.as_str(), file.hostname.as_str()), ("user", "host"));
     assert_eq!(file.encode().unwrap(), RESTIC_KEY.as_bytes());
 
     let key = file.unlock(&"fixture".into()).unwrap();
@@ -52,10 +47,7 @@ fn a_repository_of_restic_opens() {
     let plaintext = key.open(&hex::decode(RESTIC_INDEX).unwrap()).unwrap();
     let (version, compressed) = plaintext.split_first().unwrap();
     assert_eq!(*version, 2);
-    let json = Decompressor::new()
-        .unwrap()
-        .decompress_unknown(compressed, 1 << 20)
-        .unwrap();
+    let json = Decompressor::new().unwrap().decompress_unknown(compressed, 1 << 20).unwrap();
     let mut builder = IndexBuilder::new();
     let mut packs = Vec::new();
     index_file::decode(&json, |pack| {
@@ -65,10 +57,7 @@ fn a_repository_of_restic_opens() {
     })
     .unwrap();
     let index = builder.build();
-    assert_eq!(
-        (index.count(BlobKind::Data), index.count(BlobKind::Tree)),
-        (1, 2)
-    );
+    assert_eq!((index.count(BlobKind::Data), index.count(BlobKind::Tree)), (1, 2));
     assert_eq!(index.packs().len(), packs.len());
     for pack in packs {
         for blob in pack.blobs {
@@ -82,11 +71,7 @@ fn a_repository_of_restic_opens() {
 fn a_repository_of_rustic_opens() {
     let file = KeyFile::decode(RUSTIC_KEY.as_bytes()).unwrap();
     assert_eq!((file.created, file.username.as_str()), (None, ""));
-    let expected = KdfParams {
-        n: 1 << 17,
-        r: 8,
-        p: 1,
-    };
+    let expected = KdfParams { n: 1 << 17, r: 8, p: 1 };
     assert_eq!(file.params(), expected);
     let key = file.unlock(&"fixture".into()).unwrap();
     let plaintext = key.open(&hex::decode(RUSTIC_CONFIG).unwrap()).unwrap();

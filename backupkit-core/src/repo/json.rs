@@ -267,10 +267,7 @@ mod tests {
 
     fn raw(json: &str) -> String {
         let mut out = Vec::new();
-        push_raw(
-            &mut out,
-            &serde_json::from_str::<Box<RawValue>>(json).unwrap(),
-        );
+        push_raw(&mut out, &serde_json::from_str::<Box<RawValue>>(json).unwrap());
         String::from_utf8(out).unwrap()
     }
 

@@ -38,11 +38,7 @@ pub struct KdfParams {
 impl Default for KdfParams {
     /// 32 MiB of memory and about a tenth of a second, as restic has it.
     fn default() -> Self {
-        Self {
-            n: 1 << 15,
-            r: 8,
-            p: 1,
-        }
+        Self { n: 1 << 15, r: 8, p: 1 }
     }
 }
 
@@ -195,16 +191,10 @@ impl KeyFile {
             )
             .with_code("key-parameters"));
         }
-        let params = KdfParams {
-            n: stored.n,
-            r: stored.r,
-            p: stored.p,
-        };
+        let params = KdfParams { n: stored.n, r: stored.r, p: stored.p };
         params.checked()?;
         let salt = BASE64.decode(&stored.salt).map_err(damaged)?;
-        let salt = salt
-            .try_into()
-            .map_err(|_| damaged("its salt is not 64 bytes long"))?;
+        let salt = salt.try_into().map_err(|_| damaged("its salt is not 64 bytes long"))?;
         let data = BASE64.decode(&stored.data).map_err(damaged)?;
         if data.len() < OVERHEAD {
             return Err(damaged("its data is too short"));
@@ -252,10 +242,7 @@ fn derive(
 fn encode_master_key(master: &MasterKey) -> Result<Zeroizing<Vec<u8>>> {
     let bytes = master.to_bytes();
     let stored = StoredKey {
-        mac: StoredMac {
-            k: BASE64.encode(&bytes[32..48]),
-            r: BASE64.encode(&bytes[48..]),
-        },
+        mac: StoredMac { k: BASE64.encode(&bytes[32..48]), r: BASE64.encode(&bytes[48..]) },
         encrypt: BASE64.encode(&bytes[..32]),
     };
     // Room for all of it, so that growing leaves no copies behind.
@@ -269,11 +256,9 @@ pub(crate) fn decode_master_key(json: &[u8]) -> Result<MasterKey> {
     let not_a_key = || damaged("what the password opened is not a key");
     let stored: StoredKey = serde_json::from_slice(json).map_err(|_| not_a_key())?;
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    for (range, text) in [
-        (0..32, &stored.encrypt),
-        (32..48, &stored.mac.k),
-        (48..64, &stored.mac.r),
-    ] {
+    for (range, text) in
+        [(0..32, &stored.encrypt), (32..48, &stored.mac.k), (48..64, &stored.mac.r)]
+    {
         let part = Zeroizing::new(BASE64.decode(text).map_err(|_| not_a_key())?);
         if part.len() != range.len() {
             return Err(not_a_key());
@@ -368,20 +353,12 @@ mod tests {
             (2, 1, u32::MAX),
             (1 << 20, 8, 1000),
         ] {
-            let json = json.replace(
-                r#""N":16,"r":1,"p":1"#,
-                &format!(r#""N":{n},"r":{r},"p":{p}"#),
-            );
+            let json =
+                json.replace(r#""N":16,"r":1,"p":1"#, &format!(r#""N":{n},"r":{r},"p":{p}"#));
             let error = KeyFile::decode(json.as_bytes()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{n} {r} {p}");
         }
-        KdfParams {
-            n: 1 << 20,
-            r: 8,
-            p: 1,
-        }
-        .checked()
-        .unwrap();
+        KdfParams { n: 1 << 20, r: 8, p: 1 }.checked().unwrap();
         let other = json.replace("scrypt", "argon2");
         let error = KeyFile::decode(other.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);

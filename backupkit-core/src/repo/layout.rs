@@ -52,6 +52,16 @@ impl FileKind {
             Self::Index => 1 << 30,
         }
     }
+
+    /// The most bytes that one file may have once decompressed.
+    pub(crate) fn max_plain_bytes(self) -> usize {
+        match self {
+            Self::Key | Self::Lock => 1 << 20,
+            Self::Snapshot => 256 << 20,
+            // Old programs joined all index files to one.
+            Self::Index => 2 << 30,
+        }
+    }
 }
 
 /// The key of the config.
@@ -82,10 +92,7 @@ pub(crate) fn id_of_name(name: &str) -> Option<[u8; 32]> {
 
 /// The error for a place without a repository.
 pub(crate) fn no_repository(location: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("there is no repository at {location}"),
-    )
-    .with_code("repository-not-found")
-    .with_hint("check the location, or create the repository with --init")
+    Error::new(ErrorKind::NotFound, format!("there is no repository at {location}"))
+        .with_code("repository-not-found")
+        .with_hint("check the location, or create the repository with --init")
 }

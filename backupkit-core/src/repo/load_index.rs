@@ -73,14 +73,8 @@ async fn load_listed(
         None => None,
     };
     let mut loading = match cached {
-        Some(cached) => {
-            pool.run(move |_| Ok(Loading::continue_from(cached, writer)))
-                .await?
-        }
-        None => Loading {
-            builder: IndexBuilder::new(),
-            writer,
-        },
+        Some(cached) => pool.run(move |_| Ok(Loading::continue_from(cached, writer))).await?,
+        None => Loading { builder: IndexBuilder::new(), writer },
     };
     let mut decoded = futures::stream::iter(missing)
         .map(|(id, size_bytes)| read_index_file(repository, pool, id, size_bytes))
@@ -99,9 +93,7 @@ async fn load_listed(
         if let Some(writer) = loading.writer {
             writer.finish(&files);
         }
-        Ok(LoadedIndex {
-            index: loading.builder.build(),
-        })
+        Ok(LoadedIndex { index: loading.builder.build() })
     })
     .await
 }
@@ -115,10 +107,7 @@ struct Loading {
 impl Loading {
     fn continue_from(cached: CachedIndex, writer: Option<CacheWriter>) -> Self {
         let writer = writer.and_then(|writer| writer.copy(&cached));
-        Self {
-            builder: cached.into_builder(),
-            writer,
-        }
+        Self { builder: cached.into_builder(), writer }
     }
 
     fn add(&mut self, packs: &[IndexedPack]) -> Result<()> {
@@ -153,11 +142,7 @@ pub(crate) async fn list_index_files(repository: &Repository) -> Result<BTreeMap
 
 /// How many index files to read at the same time.
 pub(crate) fn concurrency(repository: &Repository) -> usize {
-    repository
-        .destination()
-        .capabilities()
-        .concurrency
-        .clamp(1, MAX_CONCURRENCY)
+    repository.destination().capabilities().concurrency.clamp(1, MAX_CONCURRENCY)
 }
 
 /// Reads one index file.
@@ -176,11 +161,7 @@ pub(crate) async fn read_index_file(
         return Err(Error::corrupt(format!("index {id}"), detail));
     }
     let key = FileKind::Index.key(id.as_bytes())?;
-    let sealed = repository
-        .destination()
-        .get(&key, None)
-        .await
-        .map_err(named)?;
+    let sealed = repository.destination().get(&key, None).await.map_err(named)?;
     let repository = repository.clone();
     pool.run(move |_| {
         let json = repository.open_sealed(FileKind::Index, id.as_bytes(), &sealed)?;

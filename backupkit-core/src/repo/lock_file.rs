@@ -27,11 +27,8 @@ pub const FIRST_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// The longest wait between two attempts to take a lock.
 pub const MAX_RETRY_DELAY: Duration = Duration::from_mins(1);
 /// The waits before reading a lock again that cannot be read. After the last one it is an error.
-pub const UNREADABLE_RETRY_DELAYS: [Duration; 3] = [
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(20),
-];
+pub const UNREADABLE_RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20)];
 
 /// What a lock file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -108,10 +105,7 @@ impl Lock {
     /// Returns the lock that replaces this one at `now`.
     #[must_use]
     pub fn refreshed(&self, now: FileTime) -> Self {
-        Self {
-            time: now,
-            ..self.clone()
-        }
+        Self { time: now, ..self.clone() }
     }
 
     fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {

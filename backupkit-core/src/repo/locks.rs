@@ -11,7 +11,7 @@ use crate::instance::Instance;
 use crate::model::{FileTime, LockId};
 
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
-pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(20 * 60);
+pub(crate) const FREEZE_AFTER: Duration = Duration::from_mins(20);
 
 /// Who takes a lock.
 #[derive(Debug, Clone, Default)]
@@ -66,9 +66,7 @@ impl RepositoryLock {
         instance: &Instance,
         exclusive: bool,
     ) -> Result<(Self, Takeover)> {
-        let takeover = Takeover {
-            dead_locks: remove_dead(repository, instance).await?,
-        };
+        let takeover = Takeover { dead_locks: remove_dead(repository, instance).await? };
         refuse_conflict(repository, instance, exclusive, None).await?;
         let lock = Self::create(repository, owner, instance, exclusive).await?;
         Ok((lock, takeover))
@@ -121,30 +119,17 @@ impl RepositoryLock {
     pub(crate) async fn refresh(&self) -> Result<()> {
         self.check_alive().await?;
         let inner = &self.0;
-        let id = create(
-            &inner.repository,
-            &inner.owner,
-            &inner.instance,
-            inner.exclusive,
-        )
-        .await?;
+        let id = create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
         let refreshed_at = inner.repository.env().clock().elapsed_since_boot();
         let old = std::mem::replace(&mut *self.state(), State { id, refreshed_at });
-        inner
-            .repository
-            .delete(FileKind::Lock, old.id.as_bytes())
-            .await
+        inner.repository.delete(FileKind::Lock, old.id.as_bytes()).await
     }
 
     /// Proves that the lock is still ours. Called right before anything is published.
     pub(crate) async fn check_alive(&self) -> Result<()> {
         let State { id, refreshed_at } = *self.state();
         let repository = &self.0.repository;
-        let age = repository
-            .env()
-            .clock()
-            .elapsed_since_boot()
-            .saturating_sub(refreshed_at);
+        let age = repository.env().clock().elapsed_since_boot().saturating_sub(refreshed_at);
         let lost = |why: String| {
             Error::new(
                 ErrorKind::Locked,
@@ -154,10 +139,7 @@ impl RepositoryLock {
             .with_hint("run it again; what was stored is kept")
         };
         if age >= FREEZE_AFTER {
-            return Err(lost(format!(
-                "it was not renewed for {} min",
-                age.as_secs() / 60
-            )));
+            return Err(lost(format!("it was not renewed for {} min", age.as_secs() / 60)));
         }
         let key = FileKind::Lock.key(id.as_bytes())?;
         if !exists(&**repository.destination(), &key).await? {
@@ -169,10 +151,7 @@ impl RepositoryLock {
     /// Gives the lock up.
     pub(crate) async fn release(&self) -> Result<()> {
         let id = self.state().id;
-        self.0
-            .repository
-            .delete(FileKind::Lock, id.as_bytes())
-            .await
+        self.0.repository.delete(FileKind::Lock, id.as_bytes()).await
     }
 
     /// The id of the lock file as of now.
@@ -277,10 +256,7 @@ async fn refuse_conflict(
         if conflicts {
             return Err(Error::new(
                 ErrorKind::Locked,
-                format!(
-                    "the repository at {} is locked by {holder}",
-                    repository.location()
-                ),
+                format!("the repository at {} is locked by {holder}", repository.location()),
             )
             .with_hint("wait until it is done; if it died, run `backupkit repo unlock`"));
         }
@@ -324,13 +300,6 @@ async fn load_all(repository: &Repository) -> Result<Vec<(LockId, Option<Lock>)>
 }
 
 fn describe_holder(lock: &Lock) -> String {
-    let host = lock
-        .hostname
-        .split("/backupkit-")
-        .next()
-        .unwrap_or(&lock.hostname);
-    format!(
-        "{}@{host}, process {}, since {}",
-        lock.username, lock.pid, lock.time
-    )
+    let host = lock.hostname.split("/backupkit-").next().unwrap_or(&lock.hostname);
+    format!("{}@{host}, process {}, since {}", lock.username, lock.pid, lock.time)
 }

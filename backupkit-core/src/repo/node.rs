@@ -52,10 +52,7 @@ impl Node {
 
     /// Returns a directory.
     pub fn directory(name: Vec<u8>, metadata: Metadata, subtree: BlobId) -> Self {
-        Self {
-            subtree: Some(subtree),
-            ..Self::other(name, EntryKind::Directory, metadata)
-        }
+        Self { subtree: Some(subtree), ..Self::other(name, EntryKind::Directory, metadata) }
     }
 
     /// Returns a node without bytes, such as a symbolic link.
@@ -108,11 +105,7 @@ pub fn encode_node(node: &Node, out: &mut Vec<u8>) {
     if let Some(attributes) = &metadata.extended_attributes
         && !attributes.is_empty()
     {
-        push_list(
-            object.field("extended_attributes"),
-            attributes,
-            push_extended_attribute,
-        );
+        push_list(object.field("extended_attributes"), attributes, push_extended_attribute);
     }
     if !metadata.attributes.is_empty() {
         push_attributes(object.field("generic_attributes"), metadata);

@@ -52,8 +52,7 @@ pub struct PackedBlob {
 impl PackedBlob {
     /// Length of the plaintext.
     pub fn content_bytes(&self) -> u32 {
-        self.plain_bytes
-            .unwrap_or_else(|| self.sealed_bytes.saturating_sub(SEALED_OVERHEAD))
+        self.plain_bytes.unwrap_or_else(|| self.sealed_bytes.saturating_sub(SEALED_OVERHEAD))
     }
 
     /// Where the sealed bytes end in the pack.
@@ -257,29 +256,13 @@ mod tests {
 
     #[test]
     fn blobs_that_do_not_follow_each_other_are_not_written() {
-        let empty = |offset| PackedBlob {
-            offset,
-            ..blobs()[0]
-        };
-        let too_many: Vec<_> = (0u32..)
-            .step_by(32)
-            .map(empty)
-            .take(MAX_BLOBS + 1)
-            .collect();
+        let empty = |offset| PackedBlob { offset, ..blobs()[0] };
+        let too_many: Vec<_> = (0u32..).step_by(32).map(empty).take(MAX_BLOBS + 1).collect();
         assert!(encode_header(&too_many[..MAX_BLOBS]).is_ok());
         let gap = [empty(0), empty(33)];
-        let short = [PackedBlob {
-            sealed_bytes: 31,
-            ..empty(0)
-        }];
-        let hollow = [PackedBlob {
-            plain_bytes: Some(0),
-            ..empty(0)
-        }];
-        let long = [PackedBlob {
-            sealed_bytes: u32::MAX,
-            ..empty(0)
-        }];
+        let short = [PackedBlob { sealed_bytes: 31, ..empty(0) }];
+        let hollow = [PackedBlob { plain_bytes: Some(0), ..empty(0) }];
+        let long = [PackedBlob { sealed_bytes: u32::MAX, ..empty(0) }];
         for blobs in [&[][..], &too_many, &gap, &short, &hollow, &long] {
             let error = encode_header(blobs).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Internal);

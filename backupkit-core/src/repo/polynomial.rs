@@ -139,9 +139,7 @@ impl FromStr for Polynomial {
         if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ParsePolynomialError);
         }
-        u64::from_str_radix(text, 16)
-            .map(Self)
-            .map_err(|_| ParsePolynomialError)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| ParsePolynomialError)
     }
 }
 
@@ -159,11 +157,7 @@ mod tests {
     #[test]
     fn irreducible_is_what_nothing_divides() {
         for bits in 2..4096 {
-            assert_eq!(
-                Polynomial(bits).is_irreducible(),
-                !has_divisor(bits),
-                "{bits:b}"
-            );
+            assert_eq!(Polynomial(bits).is_irreducible(), !has_divisor(bits), "{bits:b}");
         }
         assert!(!Polynomial(0).is_irreducible());
         assert!(!Polynomial(1).is_irreducible());
@@ -197,11 +191,7 @@ mod tests {
         assert_eq!(polynomial.to_string(), "3da3358b4dc173");
         assert_eq!("3da3358b4dc173".parse(), Ok(polynomial));
         for text in ["", "0x3d", "+3d", "-1", "3da3358b4dc1733da3", "g", " 3d"] {
-            assert_eq!(
-                text.parse::<Polynomial>(),
-                Err(ParsePolynomialError),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Polynomial>(), Err(ParsePolynomialError), "{text}");
         }
     }
 }

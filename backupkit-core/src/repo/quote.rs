@@ -29,8 +29,7 @@ pub(super) fn quote_name(name: &[u8]) -> String {
 /// Whether a name is the same quoted, and in JSON. True for nearly all, and cheap to find out.
 pub(super) fn is_plain(name: &[u8]) -> bool {
     let special = |byte: &u8| matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&');
-    name.iter()
-        .all(|byte| matches!(byte, b' '..=b'~') && !special(byte))
+    name.iter().all(|byte| matches!(byte, b' '..=b'~') && !special(byte))
 }
 
 /// Reads a quoted name back.
@@ -83,10 +82,8 @@ fn quote_byte(quoted: &mut String, byte: u8) {
 fn unquote(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut name = Vec::with_capacity(rest.len());
     loop {
-        let plain = rest
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\' | b'\n'))
-            .unwrap_or(rest.len());
+        let plain =
+            rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n')).unwrap_or(rest.len());
         name.extend_from_slice(&rest[..plain]);
         rest = &rest[plain..];
         let escape = match rest {
@@ -177,9 +174,7 @@ mod tests {
         for line in fixtures::lines("quoted.tsv") {
             let (quoted, expected) = line.rsplit_once('\t').unwrap();
             let quoted: String = serde_json::from_str(quoted).unwrap();
-            let expected = expected
-                .strip_prefix('=')
-                .map(|digits| hex::decode(digits).unwrap());
+            let expected = expected.strip_prefix('=').map(|digits| hex::decode(digits).unwrap());
             assert_eq!(unquote_name(&quoted).ok(), expected, "{quoted:?}");
         }
     }

@@ -76,10 +76,7 @@ impl RepositoryReader {
     }
 
     pub(crate) fn of(fetcher: BlobFetcher) -> Self {
-        Self(Arc::new(Inner {
-            fetcher,
-            offsets: OffsetCache::default(),
-        }))
+        Self(Arc::new(Inner { fetcher, offsets: OffsetCache::default() }))
     }
 
     /// The repository.

@@ -31,10 +31,7 @@ struct State {
 
 impl RecentBlobs {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self {
-            max_bytes,
-            state: Mutex::default(),
-        }
+        Self { max_bytes, state: Mutex::default() }
     }
 
     /// Returns a blob if it is at hand.
@@ -100,10 +97,8 @@ mod tests {
         }
         assert!(recent.get(BlobKind::Data, &blobs[0].0).is_some());
         recent.insert(BlobKind::Data, blobs[4].0, blobs[4].1.clone());
-        let kept: Vec<bool> = blobs
-            .iter()
-            .map(|(id, _)| recent.contains(BlobKind::Data, id))
-            .collect();
+        let kept: Vec<bool> =
+            blobs.iter().map(|(id, _)| recent.contains(BlobKind::Data, id)).collect();
         assert_eq!(kept, [true, false, true, true, true]);
         assert!(!recent.contains(BlobKind::Tree, &blobs[0].0));
     }

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::compress::{Compressor, Decompressor};
 use super::config::Config;
 use super::crypto::{Iv, MasterKey};
+use super::fetch::is_of_stored_bytes;
 use super::key_file::{KdfParams, KeyFile};
 use super::layout::{FileKind, config_key, id_of_name, no_repository};
 use super::snapshot_file::Snapshot;
@@ -17,9 +18,6 @@ use crate::destination::{Destination, ObjectKey};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileTime, KeyId, SnapshotId};
-
-/// The largest plaintext of an index, snapshot or lock that is taken.
-const MAX_UNPACKED_BYTES: usize = 2 << 30;
 
 /// The compression level of files that are not packed; they are few and JSON.
 const UNPACKED_LEVEL: i32 = 3;
@@ -91,18 +89,12 @@ impl Repository {
             if !list_ids(&*destination, kind).await?.is_empty() {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
-                    format!(
-                        "{location} has {}s of a repository but no config",
-                        kind.noun()
-                    ),
+                    format!("{location} has {}s of a repository but no config", kind.noun()),
                 )
                 .with_hint("restore the config, or choose an empty location"));
             }
         }
-        let shared = options
-            .polynomial_of
-            .as_ref()
-            .map(|other| other.0.config.chunker_polynomial);
+        let shared = options.polynomial_of.as_ref().map(|other| other.0.config.chunker_polynomial);
         let config = Config::generate(env, shared)?;
         let key = Arc::new(MasterKey::generate(env)?);
         let key_id = save_key(&destination, &key, password, &options.owner, env).await?;
@@ -120,44 +112,46 @@ impl Repository {
             ));
         }
         let env = env.clone();
-        Ok(Self(Arc::new(Inner {
-            destination,
-            env,
-            key,
-            key_id,
-            config: kept,
-        })))
+        Ok(Self(Arc::new(Inner { destination, env, key, key_id, config: kept })))
     }
 
     /// Opens a repository.
     ///
     /// # Errors
     /// `NotFound` with code `repository-not-found` if there is none, `WrongPassword` if no key opens
-    /// with the password, `Corrupt` if a file is damaged.
+    /// with the password, `Corrupt` if a file is damaged or the config is gone.
     pub async fn open(
         destination: Arc<dyn Destination>,
         password: &SecretString,
         env: &Env,
     ) -> Result<Self> {
-        if !exists(&*destination, &config_key()?).await? {
+        if !Self::exists(&*destination).await? {
             return Err(no_repository(&destination.location()));
         }
         let (key_id, key) = unlock(&*destination, password).await?;
         let key = Arc::new(key);
         let config = read_config(&*destination, &key).await?;
         let env = env.clone();
-        Ok(Self(Arc::new(Inner {
-            destination,
-            env,
-            key,
-            key_id,
-            config,
-        })))
+        Ok(Self(Arc::new(Inner { destination, env, key, key_id, config })))
     }
 
     /// Whether there is a repository, so that nobody is asked for a password in vain.
+    ///
+    /// # Errors
+    /// `Corrupt` if there are keys but no config: something is lost, and nothing may be made there.
     pub async fn exists(destination: &dyn Destination) -> Result<bool> {
-        exists(destination, &config_key()?).await
+        if exists(destination, &config_key()?).await? {
+            return Ok(true);
+        }
+        if list_ids(destination, FileKind::Key).await?.is_empty() {
+            return Ok(false);
+        }
+        let location = destination.location();
+        let detail = format!("it is missing, but there are keys at {location}");
+        Err(Error::corrupt("config", detail).with_hint(
+            "put it back from a copy of the repository, or remove the keys if nothing was ever \
+             backed up there",
+        ))
     }
 
     /// The id that the repository got when it was created.
@@ -195,14 +189,7 @@ impl Repository {
     /// Adds a key that opens the repository with another password.
     pub async fn add_key(&self, password: &SecretString, owner: &KeyOwner) -> Result<KeyId> {
         refuse_empty(password)?;
-        save_key(
-            &self.0.destination,
-            &self.0.key,
-            password,
-            owner,
-            &self.0.env,
-        )
-        .await
+        save_key(&self.0.destination, &self.0.key, password, owner, &self.0.env).await
     }
 
     /// Lists the keys.
@@ -213,10 +200,7 @@ impl Repository {
             let file = read_key(&*self.0.destination, id).await?;
             keys.push(KeyInfo {
                 id,
-                owner: KeyOwner {
-                    username: file.username,
-                    hostname: file.hostname,
-                },
+                owner: KeyOwner { username: file.username, hostname: file.hostname },
                 created: file.created,
                 current: id == self.0.key_id,
             });
@@ -239,10 +223,7 @@ impl Repository {
         }
         let key = FileKind::Key.key(id.as_bytes())?;
         if !exists(&*self.0.destination, &key).await? {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("there is no key {id}"),
-            ));
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no key {id}")));
         }
         self.0.destination.delete(&key).await
     }
@@ -257,10 +238,7 @@ impl Repository {
         let id = self.add_key(password, owner).await?;
         let file = read_key(&*self.0.destination, id).await?;
         unlock_file(file, password.clone()).await?;
-        self.0
-            .destination
-            .delete(&FileKind::Key.key(self.0.key_id.as_bytes())?)
-            .await?;
+        self.0.destination.delete(&FileKind::Key.key(self.0.key_id.as_bytes())?).await?;
         Ok(id)
     }
 
@@ -269,19 +247,33 @@ impl Repository {
     /// # Errors
     /// `Corrupt` naming the snapshot that cannot be read.
     pub async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>> {
+        let (snapshots, damage) = self.readable_snapshots().await?;
+        damage.into_iter().next().map_or(Ok(snapshots), Err)
+    }
+
+    /// Loads all snapshots that can be read, oldest first, and says why the others cannot be.
+    ///
+    /// # Errors
+    /// Those of the destination that are not of one snapshot.
+    pub async fn readable_snapshots(&self) -> Result<(Vec<(SnapshotId, Snapshot)>, Vec<Error>)> {
         use futures::StreamExt as _;
         let ids = self.list(FileKind::Snapshot).await?;
         let concurrency = self.0.destination.capabilities().concurrency.max(1);
-        let mut snapshots: Vec<_> = futures::stream::iter(ids)
-            .map(|id| async move {
-                let snapshot = self.snapshot(SnapshotId::from_bytes(id)).await?;
-                Ok::<_, Error>((SnapshotId::from_bytes(id), snapshot))
-            })
-            .buffer_unordered(concurrency)
-            .try_collect()
-            .await?;
+        let mut loading = futures::stream::iter(ids.into_iter().map(SnapshotId::from_bytes))
+            .map(|id| async move { (id, self.snapshot(id).await) })
+            .buffer_unordered(concurrency);
+        let (mut snapshots, mut damage) = (Vec::new(), Vec::new());
+        while let Some((id, loaded)) = loading.next().await {
+            match loaded {
+                Ok(snapshot) => snapshots.push((id, snapshot)),
+                // A forget beside us may remove a snapshot.
+                Err(error) if error.is(ErrorKind::NotFound) => {}
+                Err(error) if is_of_stored_bytes(&error) => damage.push(error),
+                Err(error) => return Err(error),
+            }
+        }
         snapshots.sort_by_key(|(id, snapshot)| (snapshot.time.timestamp(), *id));
-        Ok(snapshots)
+        Ok((snapshots, damage))
     }
 
     /// Loads one snapshot.
@@ -296,12 +288,9 @@ impl Repository {
     /// `NotFound` if there is none, `InvalidInput` if the digits fit several.
     pub async fn find_snapshot(&self, name: &str) -> Result<(SnapshotId, Snapshot)> {
         let not_found = || {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("there is no snapshot {name:?}"),
-            )
-            .with_code("snapshot-not-found")
-            .with_hint("list them with `backupkit snapshots`")
+            Error::new(ErrorKind::NotFound, format!("there is no snapshot {name:?}"))
+                .with_code("snapshot-not-found")
+                .with_hint("list them with `backupkit snapshots`")
         };
         if name == "latest" {
             // Checkpoints are not backups; their time is 1970, but they may be all there is.
@@ -346,10 +335,7 @@ impl Repository {
     /// Creates a file under the SHA-256 of its sealed bytes, which it returns.
     pub(crate) async fn create_sealed(&self, kind: FileKind, sealed: Bytes) -> Result<[u8; 32]> {
         let id = sha256(&sealed);
-        self.0
-            .destination
-            .create(&kind.key(&id)?, sealed.into())
-            .await?;
+        self.0.destination.create(&kind.key(&id)?, sealed.into()).await?;
         Ok(id)
     }
 
@@ -375,8 +361,24 @@ impl Repository {
         if sha256(sealed) != *id {
             return Err(Error::corrupt(name(), "its bytes do not fit its name"));
         }
-        self.open_file(sealed)
-            .map_err(|error| error.while_doing(format!("read {}", name())))
+        self.open_file(kind, sealed).map_err(|error| error.while_doing(format!("read {}", name())))
+    }
+
+    /// Reads a key file and checks it against its name.
+    pub(crate) async fn read_key(&self, id: KeyId) -> Result<()> {
+        read_key(&*self.0.destination, id).await.map(drop)
+    }
+
+    /// Reads the config again.
+    ///
+    /// # Errors
+    /// `NotFound` or `Corrupt` if it is no longer what it was.
+    pub(crate) async fn read_config_again(&self) -> Result<()> {
+        let config = read_config(&*self.0.destination, &self.0.key).await?;
+        if config == self.0.config {
+            return Ok(());
+        }
+        Err(Error::corrupt("config", "it is that of another repository"))
     }
 
     /// Deletes a file.
@@ -384,15 +386,11 @@ impl Repository {
         self.0.destination.delete(&kind.key(id)?).await
     }
 
-    fn open_file(&self, sealed: &[u8]) -> Result<Vec<u8>> {
-        let plain = self
-            .0
-            .key
-            .open(sealed)
-            .map_err(|error| Error::corrupt("the file", error))?;
+    fn open_file(&self, kind: FileKind, sealed: &[u8]) -> Result<Vec<u8>> {
+        let plain = self.0.key.open(sealed).map_err(|error| Error::corrupt("the file", error))?;
         match plain.first() {
             Some(b'{' | b'[') => Ok(plain),
-            Some(2) => Decompressor::new()?.decompress_unknown(&plain[1..], MAX_UNPACKED_BYTES),
+            Some(2) => Decompressor::new()?.decompress_unknown(&plain[1..], kind.max_plain_bytes()),
             _ => Err(Error::corrupt("the file", "unknown encoding")),
         }
     }
@@ -423,11 +421,8 @@ pub(crate) async fn exists(destination: &dyn Destination, key: &ObjectKey) -> Re
 
 fn refuse_empty(password: &SecretString) -> Result<()> {
     if password.expose_secret().is_empty() {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "an empty password protects nothing",
-        )
-        .with_hint("give one with BACKUPKIT_PASSWORD"));
+        return Err(Error::new(ErrorKind::InvalidInput, "an empty password protects nothing")
+            .with_hint("give one with BACKUPKIT_PASSWORD"));
     }
     Ok(())
 }
@@ -443,19 +438,14 @@ async fn list_ids(destination: &dyn Destination, kind: FileKind) -> Result<Vec<[
 async fn read_capped(destination: &dyn Destination, key: &ObjectKey, cap: u64) -> Result<Bytes> {
     let size = destination.stat(key).await?.size_bytes;
     if size > cap {
-        return Err(Error::corrupt(
-            key,
-            format!("{size} bytes are more than such a file has"),
-        ));
+        return Err(Error::corrupt(key, format!("{size} bytes are more than such a file has")));
     }
     destination.get(key, None).await
 }
 
 async fn read_config(destination: &dyn Destination, key: &MasterKey) -> Result<Config> {
     let sealed = read_capped(destination, &config_key()?, 1 << 20).await?;
-    let json = key
-        .open(&sealed)
-        .map_err(|error| Error::corrupt("config", error))?;
+    let json = key.open(&sealed).map_err(|error| Error::corrupt("config", error))?;
     Config::decode(&json)
 }
 
@@ -463,10 +453,7 @@ async fn read_key(destination: &dyn Destination, id: KeyId) -> Result<KeyFile> {
     let key = FileKind::Key.key(id.as_bytes())?;
     let bytes = read_capped(destination, &key, FileKind::Key.max_bytes()).await?;
     if sha256(&bytes) != *id.as_bytes() {
-        return Err(Error::corrupt(
-            format!("key {id}"),
-            "its bytes do not fit its name",
-        ));
+        return Err(Error::corrupt(format!("key {id}"), "its bytes do not fit its name"));
     }
     KeyFile::decode(&bytes).map_err(|error| error.while_doing(format!("read key {id}")))
 }
@@ -497,10 +484,9 @@ async fn unlock(
     }
     match damage {
         Some(error) => Err(error),
-        None if tried == 0 => Err(Error::corrupt(
-            format!("the repository at {location}"),
-            "it has no keys",
-        )),
+        None if tried == 0 => {
+            Err(Error::corrupt(format!("the repository at {location}"), "it has no keys"))
+        }
         None => Err(Error::new(
             ErrorKind::WrongPassword,
             format!("the password does not open the repository at {location}"),
@@ -520,31 +506,17 @@ async fn save_key(
     owner: &KeyOwner,
     env: &Env,
 ) -> Result<KeyId> {
-    let (key, password, owner, own_env) = (
-        Arc::clone(key),
-        password.clone(),
-        owner.clone(),
-        env.clone(),
-    );
+    let (key, password, owner, own_env) =
+        (Arc::clone(key), password.clone(), owner.clone(), env.clone());
     let bytes = blocking(move || {
         let created = FileTime::from_timestamp(own_env.now(), own_env.time_zone());
         let (user, host) = (owner.username.as_str(), owner.hostname.as_str());
-        KeyFile::create(
-            &key,
-            &password,
-            KdfParams::default(),
-            user,
-            host,
-            created,
-            &own_env,
-        )?
-        .encode()
+        KeyFile::create(&key, &password, KdfParams::default(), user, host, created, &own_env)?
+            .encode()
     })
     .await?;
     let id = KeyId::of(&bytes);
-    destination
-        .create(&FileKind::Key.key(id.as_bytes())?, bytes.into())
-        .await?;
+    destination.create(&FileKind::Key.key(id.as_bytes())?, bytes.into()).await?;
     Ok(id)
 }
 
@@ -552,9 +524,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "a blocking task of the engine panicked",
-        ))
+        Err(Error::new(ErrorKind::Internal, "a blocking task of the engine panicked"))
     })
 }

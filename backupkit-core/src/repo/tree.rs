@@ -34,11 +34,7 @@ impl Default for TreeEncoder {
 impl TreeEncoder {
     /// Returns an encoder of an empty tree.
     pub fn new() -> Self {
-        Self {
-            json: START.to_vec(),
-            last_name: Vec::new(),
-            nodes: 0,
-        }
+        Self { json: START.to_vec(), last_name: Vec::new(), nodes: 0 }
     }
 
     /// Adds a node.
@@ -164,11 +160,7 @@ impl<'t> TreeNodes<'t> {
             text.value::<IgnoredAny>()?;
             text.expect(b',')?;
         }
-        let mut nodes = Self {
-            text,
-            state: State::FirstNode,
-            owners: Owners::default(),
-        };
+        let mut nodes = Self { text, state: State::FirstNode, owners: Owners::default() };
         if nodes.text.peek() == Some(b'n') {
             // Old programs wrote `null` for an empty directory.
             nodes.text.value::<()>()?;
@@ -181,20 +173,13 @@ impl<'t> TreeNodes<'t> {
 
     /// Where reading is.
     pub(crate) fn position(&self) -> TreePosition {
-        TreePosition {
-            at: self.text.at,
-            state: self.state,
-        }
+        TreePosition { at: self.text.at, state: self.state }
     }
 
     /// Goes on in the same text.
     pub(crate) fn resume(json: &'t [u8], position: TreePosition) -> Self {
         let TreePosition { at, state } = position;
-        Self {
-            text: Scanner { json, at },
-            state,
-            owners: Owners::default(),
-        }
+        Self { text: Scanner { json, at }, state, owners: Owners::default() }
     }
 
     fn read(&mut self) -> Result<Option<NodeJson<'t>>> {

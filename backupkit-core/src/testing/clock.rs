@@ -52,17 +52,14 @@ impl ManualClock {
     pub async fn sleeping(&self, count: usize) {
         // The sender lives in `self`, so this ends by the condition only.
         let mut count_of_sleeps = self.sleeping.subscribe();
-        let _reached = count_of_sleeps
-            .wait_for(|sleeping| *sleeping >= count)
-            .await;
+        let _reached = count_of_sleeps.wait_for(|sleeping| *sleeping >= count).await;
     }
 
     fn advance_to(&self, elapsed: Duration) {
         let mut now = lock(&self.now);
         let step = elapsed.saturating_sub(*self.elapsed.borrow());
         *now = now.saturating_add(step).unwrap_or(Timestamp::MAX);
-        self.elapsed
-            .send_modify(|current| *current = elapsed.max(*current));
+        self.elapsed.send_modify(|current| *current = elapsed.max(*current));
     }
 }
 

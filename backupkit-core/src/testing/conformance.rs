@@ -13,10 +13,7 @@
 //! });
 //! # fn main() {}
 //! ```
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "a case panics where the contract is broken"
-)]
+#![expect(clippy::missing_panics_doc, reason = "a case panics where the contract is broken")]
 
 pub mod destination;
 pub mod source;

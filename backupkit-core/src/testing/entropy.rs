@@ -19,10 +19,7 @@ pub struct SeededEntropy {
 impl SeededEntropy {
     /// Returns the bytes of this seed.
     pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            calls: Mutex::new(0),
-        }
+        Self { seed, calls: Mutex::new(0) }
     }
 }
 

@@ -56,13 +56,7 @@ enum Effect {
 
 impl Fault {
     fn new(effect: Effect) -> Self {
-        Self {
-            operation: None,
-            prefix: None,
-            first: 1,
-            count: 1,
-            effect,
-        }
+        Self { operation: None, prefix: None, first: 1, count: 1, effect }
     }
 
     /// The call fails and does nothing.
@@ -141,10 +135,7 @@ impl Fault {
     fn matches(&self, call: &Call) -> bool {
         let key = call.key.as_ref().map_or("", ObjectKey::as_str);
         self.operation.is_none_or(|only| only == call.operation)
-            && self
-                .prefix
-                .as_ref()
-                .is_none_or(|prefix| key.starts_with(prefix.as_str()))
+            && self.prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix.as_str()))
     }
 }
 
@@ -221,10 +212,7 @@ impl FaultPlan {
     }
 
     fn begin(&self, operation: Operation, key: Option<&ObjectKey>) -> Option<Effect> {
-        let call = Call {
-            operation,
-            key: key.cloned(),
-        };
+        let call = Call { operation, key: key.cloned() };
         let mut state = lock(&self.0);
         state.calls += 1;
         *state.counts.entry(operation).or_default() += 1;
@@ -242,10 +230,7 @@ impl FaultPlan {
             if state.calls > last {
                 effect = Some(Effect::Fail(ErrorKind::Unavailable, Some(Retry::Never)));
             } else if state.calls == last && !replies {
-                effect = Some(Effect::LoseReply(
-                    ErrorKind::Unavailable,
-                    Some(Retry::Never),
-                ));
+                effect = Some(Effect::LoseReply(ErrorKind::Unavailable, Some(Retry::Never)));
             }
         }
         if let Some(log) = &mut state.log {
@@ -265,10 +250,7 @@ pub struct FaultDestination {
 impl FaultDestination {
     /// Wraps a destination.
     pub fn new(inner: Arc<dyn Destination>, plan: &FaultPlan) -> Self {
-        Self {
-            inner,
-            plan: plan.clone(),
-        }
+        Self { inner, plan: plan.clone() }
     }
 
     /// Makes a call and whatever goes wrong with it. Nothing happens before the first poll.
@@ -333,8 +315,7 @@ impl Destination for FaultDestination {
     }
 
     async fn check(&self) -> Result<Probe> {
-        self.call(Operation::Check, None, self.inner.check(), same)
-            .await
+        self.call(Operation::Check, None, self.inner.check(), same).await
     }
 
     async fn create(&self, key: &ObjectKey, payload: Payload) -> Result<()> {
@@ -349,8 +330,7 @@ impl Destination for FaultDestination {
     }
 
     async fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta> {
-        self.call(Operation::Stat, Some(key), self.inner.stat(key), same)
-            .await
+        self.call(Operation::Stat, Some(key), self.inner.stat(key), same).await
     }
 
     fn list(&self, prefix: &ObjectKey) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -389,8 +369,7 @@ impl Destination for FaultDestination {
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        self.call(Operation::Delete, Some(key), self.inner.delete(key), same)
-            .await
+        self.call(Operation::Delete, Some(key), self.inner.delete(key), same).await
     }
 
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {

@@ -50,9 +50,7 @@ impl Listing {
         for entry in entries {
             all.extend(entry.path.parent());
             let place = Place(entry.path.clone());
-            listing
-                .places
-                .insert(place, ListedItem::Entry(Box::new(entry)));
+            listing.places.insert(place, ListedItem::Entry(Box::new(entry)));
         }
         for directory in all {
             let mut above = Some(directory);
@@ -94,9 +92,6 @@ impl Listing {
 
 impl Place {
     fn listed(&self, item: ListedItem) -> Listed {
-        Listed {
-            item,
-            token: ListToken::new(self.0.to_token()),
-        }
+        Listed { item, token: ListToken::new(self.0.to_token()) }
     }
 }

@@ -23,10 +23,7 @@ pub struct MemorySnapshot {
 impl MemorySnapshot {
     /// Returns an empty snapshot of `/`.
     pub fn new() -> Self {
-        Self {
-            paths: vec![String::from("/")],
-            ..Self::default()
-        }
+        Self { paths: vec![String::from("/")], ..Self::default() }
     }
 
     /// Replaces what was backed up.
@@ -60,9 +57,7 @@ impl MemorySnapshot {
     /// Adds a symbolic link and the directories above it.
     #[must_use]
     pub fn with_link(self, path: &EntryPath, target: impl Into<Vec<u8>>) -> Self {
-        let kind = EntryKind::Symlink {
-            target: target.into(),
-        };
+        let kind = EntryKind::Symlink { target: target.into() };
         let metadata = Metadata::new(FileMode::from_unix(0o120_777), modified());
         self.with_node(path, kind, metadata, Bytes::new())
     }

@@ -81,12 +81,7 @@ impl MemorySource {
         bytes: impl Into<Bytes>,
         piece_bytes: usize,
     ) -> Self {
-        self.insert(
-            path,
-            EntryKind::File,
-            bytes.into(),
-            Some(piece_bytes.max(1)),
-        );
+        self.insert(path, EntryKind::File, bytes.into(), Some(piece_bytes.max(1)));
         self
     }
 
@@ -115,10 +110,7 @@ impl MemorySource {
 
     /// Adds a file, or gives it new bytes.
     pub fn set(&self, path: &EntryPath, bytes: impl Into<Bytes>) {
-        let piece_bytes = lock(&self.state)
-            .files
-            .get(path)
-            .and_then(|f| f.piece_bytes);
+        let piece_bytes = lock(&self.state).files.get(path).and_then(|f| f.piece_bytes);
         self.insert(path, EntryKind::File, bytes.into(), piece_bytes);
     }
 
@@ -162,12 +154,7 @@ impl MemorySource {
     fn insert(&self, path: &EntryPath, kind: EntryKind, bytes: Bytes, piece_bytes: Option<usize>) {
         let mut state = lock(&self.state);
         state.changes += 1;
-        let file = File {
-            kind,
-            bytes,
-            piece_bytes,
-            version: state.changes,
-        };
+        let file = File { kind, bytes, piece_bytes, version: state.changes };
         state.files.insert(path.clone(), file);
     }
 
@@ -184,10 +171,7 @@ impl MemorySource {
             point.pass().await;
         }
         let read = range.end.saturating_sub(range.start);
-        *lock(&self.state)
-            .bytes_read
-            .entry(path.clone())
-            .or_default() += read;
+        *lock(&self.state).bytes_read.entry(path.clone()).or_default() += read;
     }
 }
 
@@ -235,11 +219,7 @@ impl Source for MemorySource {
             return Err(Error::new(ErrorKind::SourceChanged, "this view is gone"));
         }
         state.opened += 1;
-        Ok(Arc::new(View {
-            source: self.clone(),
-            token,
-            cancel: cx.cancel,
-        }))
+        Ok(Arc::new(View { source: self.clone(), token, cancel: cx.cancel }))
     }
 }
 
@@ -320,11 +300,8 @@ impl SourceView for View {
             return Err(changed(&entry.path));
         }
         let piece_bytes = file.piece_bytes;
-        let body = Arc::new(FileBody {
-            source: self.source.clone(),
-            path: entry.path.clone(),
-            file,
-        });
+        let body =
+            Arc::new(FileBody { source: self.source.clone(), path: entry.path.clone(), file });
         Ok(Body {
             refreshed: (now != *entry).then(|| Box::new(now)),
             content: match piece_bytes {
@@ -346,10 +323,7 @@ impl SourceView for View {
 }
 
 fn changed(path: &EntryPath) -> Error {
-    Error::new(
-        ErrorKind::SourceChanged,
-        format!("{path} has changed since it was listed"),
-    )
+    Error::new(ErrorKind::SourceChanged, format!("{path} has changed since it was listed"))
 }
 
 #[derive(Debug, Clone)]
@@ -375,10 +349,7 @@ impl FileBody {
             return Err(changed(&self.path));
         }
         if start > end {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "range ends before it starts",
-            ));
+            return Err(Error::new(ErrorKind::InvalidInput, "range ends before it starts"));
         }
         Ok(self.file.bytes.slice(start..end))
     }
@@ -396,11 +367,7 @@ impl RangedBody for FileBody {
     }
 
     async fn finish(&self) -> Result<BodyEnd> {
-        Ok(if self.is_current() {
-            BodyEnd::Consistent
-        } else {
-            BodyEnd::Changed
-        })
+        Ok(if self.is_current() { BodyEnd::Consistent } else { BodyEnd::Changed })
     }
 }
 
@@ -431,10 +398,7 @@ impl StreamBody for FileBody {
             let end = start + bytes.len();
             let mut token = (end as u64).to_le_bytes().to_vec();
             token.extend_from_slice(&body.file.version.to_le_bytes());
-            let piece = Piece {
-                bytes,
-                token: Some(ReadToken::new(token)),
-            };
+            let piece = Piece { bytes, token: Some(ReadToken::new(token)) };
             Ok(Some((piece, (body, end))))
         })
         .boxed()

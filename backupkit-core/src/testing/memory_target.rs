@@ -46,11 +46,7 @@ pub struct MemoryNode {
 impl MemoryNode {
     /// Returns a file.
     pub fn file(bytes: impl Into<Bytes>, mtime: FileTime) -> Self {
-        Self {
-            kind: EntryKind::File,
-            bytes: bytes.into(),
-            mtime,
-        }
+        Self { kind: EntryKind::File, bytes: bytes.into(), mtime }
     }
 }
 
@@ -107,10 +103,7 @@ impl RestoreTarget for MemoryTarget {
     }
 
     async fn open(&self, cx: RestoreContext) -> Result<Arc<dyn RestoreSession>> {
-        Ok(Arc::new(Session {
-            target: self.clone(),
-            cx: Arc::new(cx),
-        }))
+        Ok(Arc::new(Session { target: self.clone(), cx: Arc::new(cx) }))
     }
 }
 
@@ -146,10 +139,8 @@ impl Session {
         let mut steps = Vec::new();
         for entry in entries {
             let destination = EntryPath::from_names(entry.path.names().skip(base));
-            let key = format!(
-                "{DECISION_PREFIX}{}",
-                URL_SAFE_NO_PAD.encode(destination.to_token())
-            );
+            let key =
+                format!("{DECISION_PREFIX}{}", URL_SAFE_NO_PAD.encode(destination.to_token()));
             let action = if let Some(stored) = cx.store.get(&key).await? {
                 decode(&stored)
             } else if decided {
@@ -270,10 +261,7 @@ fn place(step: &Step) -> Result<&EntryPath> {
 impl RestoreSession for Session {
     fn plan(&self) -> BoxStream<'static, Result<Step>> {
         let steps = Self::steps(self.target.clone(), Arc::clone(&self.cx));
-        stream::once(steps)
-            .map_ok(|steps| stream::iter(steps).map(Ok))
-            .try_flatten()
-            .boxed()
+        stream::once(steps).map_ok(|steps| stream::iter(steps).map(Ok)).try_flatten().boxed()
     }
 
     async fn write(
@@ -318,10 +306,7 @@ impl RestoreSession for Session {
             mtime: step.entry.metadata.mtime,
         };
         self.target.put(place, node);
-        Ok(Written {
-            bytes: written,
-            warnings: Vec::new(),
-        })
+        Ok(Written { bytes: written, warnings: Vec::new() })
     }
 
     async fn end_phase(&self, _phase: Phase) -> Result<()> {

@@ -18,10 +18,7 @@ struct Inner {
 
 impl Default for PausePoint {
     fn default() -> Self {
-        Self(Arc::new(Inner {
-            arrived: watch::Sender::new(0),
-            open: watch::Sender::new(false),
-        }))
+        Self(Arc::new(Inner { arrived: watch::Sender::new(0), open: watch::Sender::new(false) }))
     }
 }
 

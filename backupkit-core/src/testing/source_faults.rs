@@ -76,9 +76,8 @@ impl SourceFaults {
         match state.altered.get(path) {
             Some(offset) if (start..end).contains(offset) => {
                 let mut bytes = bytes.to_vec();
-                if let Some(byte) = usize::try_from(offset - start)
-                    .ok()
-                    .and_then(|at| bytes.get_mut(at))
+                if let Some(byte) =
+                    usize::try_from(offset - start).ok().and_then(|at| bytes.get_mut(at))
                 {
                     *byte = !*byte;
                 }
@@ -95,16 +94,10 @@ impl SourceFaults {
         if let Some((_, kind)) = state.end_listing_at.take_if(|(at, _)| *at == number) {
             return (Err(planned(kind).into()), Continues::No);
         }
-        if let Ok(Listed {
-            item: ListedItem::Entry(entry),
-            ..
-        }) = &listed
+        if let Ok(Listed { item: ListedItem::Entry(entry), .. }) = &listed
             && let Some(kind) = state.unlisted.get(&entry.path)
         {
-            let error = ListError {
-                path: Some(entry.path.clone()),
-                error: planned(*kind),
-            };
+            let error = ListError { path: Some(entry.path.clone()), error: planned(*kind) };
             return (Err(error), Continues::Yes);
         }
         (listed, Continues::Yes)
@@ -131,10 +124,7 @@ pub struct FaultSource {
 impl FaultSource {
     /// Wraps a source.
     pub fn new(inner: Arc<dyn Source>, faults: &SourceFaults) -> Self {
-        Self {
-            inner,
-            faults: faults.clone(),
-        }
+        Self { inner, faults: faults.clone() }
     }
 }
 
@@ -154,10 +144,7 @@ impl Source for FaultSource {
     }
 
     async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>> {
-        Ok(Arc::new(FaultView {
-            inner: self.inner.open(cx).await?,
-            faults: self.faults.clone(),
-        }))
+        Ok(Arc::new(FaultView { inner: self.inner.open(cx).await?, faults: self.faults.clone() }))
     }
 }
 
@@ -179,10 +166,7 @@ impl SourceView for FaultView {
         stream::unfold(state, |state| async move {
             let (mut items, faults) = state?;
             let (item, continues) = faults.listed(items.next().await?);
-            Some((
-                item,
-                (continues == Continues::Yes).then_some((items, faults)),
-            ))
+            Some((item, (continues == Continues::Yes).then_some((items, faults))))
         })
         .boxed()
     }
@@ -201,16 +185,12 @@ impl SourceView for FaultView {
         let mut body = self.inner.body(entry, segment).await?;
         let (faults, path) = (self.faults.clone(), entry.path.clone());
         body.content = match body.content {
-            BodyContent::Ranged(inner) => BodyContent::Ranged(Arc::new(FaultBody {
-                inner,
-                faults,
-                path,
-            })),
-            BodyContent::Stream(inner) => BodyContent::Stream(Arc::new(FaultBody {
-                inner,
-                faults,
-                path,
-            })),
+            BodyContent::Ranged(inner) => {
+                BodyContent::Ranged(Arc::new(FaultBody { inner, faults, path }))
+            }
+            BodyContent::Stream(inner) => {
+                BodyContent::Stream(Arc::new(FaultBody { inner, faults, path }))
+            }
         };
         Ok(body)
     }
@@ -260,10 +240,7 @@ impl StreamBody for FaultBody<dyn StreamBody> {
                     let start = *offset;
                     *offset += piece.bytes.len() as u64;
                     let bytes = faults.read(&path, start, piece.bytes)?;
-                    Ok(Piece {
-                        bytes,
-                        token: piece.token,
-                    })
+                    Ok(Piece { bytes, token: piece.token })
                 });
                 std::future::ready(Some(piece))
             })

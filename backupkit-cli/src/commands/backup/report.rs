@@ -50,24 +50,16 @@ pub(super) fn print(app: &App<'_>, opened: &[Opened], report: &BackupReport) -> 
         RunStatus::Succeeded | RunStatus::Warnings if !all_opened => RunStatus::Partial,
         status => status,
     };
-    let outputs: Vec<_> = opened
-        .iter()
-        .map(|opened| output(app, opened, report))
-        .collect();
+    let outputs: Vec<_> = opened.iter().map(|opened| output(app, opened, report)).collect();
     // A run without any snapshot is not partial: it failed.
     let nothing =
         status == RunStatus::Partial && outputs.iter().all(|output| output.snapshot.is_none());
-    let exit = if nothing {
-        Exit::Failure
-    } else {
-        Exit::of_status(status)
-    };
+    let exit = if nothing { Exit::Failure } else { Exit::of_status(status) };
     for line in lines(status, opened, &outputs, report) {
         app.output.summary_line(line);
     }
     if status == RunStatus::Paused {
-        app.output
-            .note("paused: what was read is stored; run the same command again to continue");
+        app.output.note("paused: what was read is stored; run the same command again to continue");
     }
     app.output.document(
         "summary",
@@ -88,24 +80,14 @@ fn output(app: &App<'_>, opened: &Opened, report: &BackupReport) -> OutputRecord
         Ok(repository) => repository,
         Err(error) => {
             let repository = opened.location.clone();
-            return OutputRecord {
-                repository,
-                error: failed(error),
-                ..OutputRecord::default()
-            };
+            return OutputRecord { repository, error: failed(error), ..OutputRecord::default() };
         }
     };
     let mut ours = report.outputs.iter();
     let Some(output) = ours.find(|output| output.repository_id == repository.id()) else {
         return OutputRecord::default();
     };
-    let OutputReport {
-        added_bytes,
-        stored_bytes,
-        data_blobs,
-        tree_blobs,
-        ..
-    } = *output;
+    let OutputReport { added_bytes, stored_bytes, data_blobs, tree_blobs, .. } = *output;
     let paused = report.status == RunStatus::Paused;
     let finished = output.snapshot.filter(|_| !paused);
     OutputRecord {
@@ -192,9 +174,5 @@ fn restore_command(app: &App<'_>, id: SnapshotId, repository: &Path) -> String {
     if let Some(command) = &app.options.password_command {
         words.extend([OsStr::new("--password-command"), command]);
     }
-    words
-        .into_iter()
-        .map(format::shell_word)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.into_iter().map(format::shell_word).collect::<Vec<_>>().join(" ")
 }

@@ -40,10 +40,7 @@ pub(super) fn places(app: &App<'_>, addresses: &[OsString]) -> Result<Vec<Place>
             return Err(usage(format!("{} is named twice", folder.display())));
         }
         let destination = Arc::new(FsDestination::new(&folder, app.env.clone()));
-        places.push(Place {
-            folder,
-            destination,
-        });
+        places.push(Place { folder, destination });
     }
     Ok(places)
 }
@@ -67,18 +64,11 @@ pub(super) async fn open(
         });
     }
     if exist.iter().all(Result::is_err) {
-        return Err(exist
-            .into_iter()
-            .find_map(Result::err)
-            .unwrap_or_else(Error::cancelled));
+        return Err(exist.into_iter().find_map(Result::err).unwrap_or_else(Error::cancelled));
     }
     let is_new = |exists: &Result<bool>| matches!(exists, Ok(false));
     let makes = exist.iter().any(is_new);
-    let password = app.password(if makes {
-        Purpose::Create
-    } else {
-        Purpose::Open
-    })?;
+    let password = app.password(if makes { Purpose::Create } else { Purpose::Open })?;
     let mut results: Vec<Option<Result<Repository>>> = Vec::with_capacity(places.len());
     for (place, exists) in places.iter().zip(exist) {
         results.push(match exists {
@@ -93,11 +83,7 @@ pub(super) async fn open(
             Err(error) => Some(Err(error)),
         });
     }
-    let mut first = results
-        .iter()
-        .flatten()
-        .find_map(|result| result.as_ref().ok())
-        .cloned();
+    let mut first = results.iter().flatten().find_map(|result| result.as_ref().ok()).cloned();
     let mut opened = Vec::with_capacity(places.len());
     for (place, result) in places.iter().zip(results) {
         let result = if let Some(result) = result {
@@ -110,11 +96,7 @@ pub(super) async fn open(
             first = result.as_ref().ok().cloned();
         }
         let location = place.destination.location();
-        opened.push(Opened {
-            folder: place.folder.clone(),
-            location,
-            result,
-        });
+        opened.push(Opened { folder: place.folder.clone(), location, result });
     }
     if first.is_none() {
         let failed = opened.into_iter().find_map(|opened| opened.result.err());
@@ -129,15 +111,10 @@ async fn make(
     password: &SecretString,
     polynomial_of: Option<Repository>,
 ) -> Result<Repository> {
-    let options = InitOptions {
-        polynomial_of,
-        owner: app.key_owner(),
-    };
+    let options = InitOptions { polynomial_of, owner: app.key_owner() };
     let destination = Arc::clone(&place.destination);
     let repository = Repository::init(destination, password, options, &app.env).await?;
     let location = format::one_line(&repository.location());
-    app.output.note(format!(
-        "made a repository at {location}; keep its password"
-    ));
+    app.output.note(format!("made a repository at {location}; keep its password"));
     Ok(repository)
 }

@@ -36,8 +36,7 @@ pub(crate) async fn add(
     let password = find_new_password(app, new_password)?;
     let id = repository.add_key(&password, &app.key_owner()).await?;
     app.output.summary_line(format!("added key {}", id.short()));
-    app.output
-        .document("key", &ChangedRecord { id: id.to_string() });
+    app.output.document("key", &ChangedRecord { id: id.to_string() });
     Ok(Exit::Success)
 }
 
@@ -64,9 +63,7 @@ pub(crate) async fn list(app: &App<'_>, option: &RepositoryOption) -> Result<Exi
             format!("{mark}{}", key.id.short()),
             format::one_line(&key.owner.username),
             format::one_line(&key.owner.hostname),
-            created.map_or(String::new(), |time| {
-                format::time(time, app.env.time_zone())
-            }),
+            created.map_or(String::new(), |time| format::time(time, app.env.time_zone())),
         ]);
     }
     app.output.line(table);
@@ -78,14 +75,8 @@ pub(crate) async fn rm(app: &App<'_>, key: &str, option: &RepositoryOption) -> R
     let repository = app.open(option).await?;
     let info = find(&repository, key).await?;
     repository.remove_key(info.id).await?;
-    app.output
-        .summary_line(format!("removed key {}", info.id.short()));
-    app.output.document(
-        "key",
-        &ChangedRecord {
-            id: info.id.to_string(),
-        },
-    );
+    app.output.summary_line(format!("removed key {}", info.id.short()));
+    app.output.document("key", &ChangedRecord { id: info.id.to_string() });
     Ok(Exit::Success)
 }
 
@@ -96,15 +87,9 @@ pub(crate) async fn passwd(
 ) -> Result<Exit> {
     let repository = app.open(option).await?;
     let password = find_new_password(app, new_password)?;
-    let id = repository
-        .change_password(&password, &app.key_owner())
-        .await?;
-    app.output.summary_line(format!(
-        "changed the password; the new key is {}",
-        id.short()
-    ));
-    app.output
-        .document("key", &ChangedRecord { id: id.to_string() });
+    let id = repository.change_password(&password, &app.key_owner()).await?;
+    app.output.summary_line(format!("changed the password; the new key is {}", id.short()));
+    app.output.document("key", &ChangedRecord { id: id.to_string() });
     Ok(Exit::Success)
 }
 
@@ -122,9 +107,8 @@ fn find_new_password(app: &App<'_>, options: NewPasswordOptions) -> Result<Secre
 async fn find(repository: &Repository, start: &str) -> Result<KeyInfo> {
     let start = start.to_ascii_lowercase();
     let keys = repository.keys().await?;
-    let mut found = keys
-        .into_iter()
-        .filter(|key| !start.is_empty() && key.id.to_string().starts_with(&start));
+    let mut found =
+        keys.into_iter().filter(|key| !start.is_empty() && key.id.to_string().starts_with(&start));
     let key = found.next().ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("there is no key {start:?}"))
             .with_hint("list them with `backupkit repo key list`")

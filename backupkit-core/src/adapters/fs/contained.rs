@@ -24,11 +24,7 @@ pub(super) fn open_beneath<'n>(
 ) -> Result<OwnedFd, Errno> {
     let mut at: Option<OwnedFd> = None;
     let mut path: Vec<u8> = Vec::new();
-    let limit = if WITHOUT_OPENAT2.load(Ordering::Relaxed) {
-        0
-    } else {
-        PATH_LIMIT_BYTES
-    };
+    let limit = if WITHOUT_OPENAT2.load(Ordering::Relaxed) { 0 } else { PATH_LIMIT_BYTES };
     for name in names {
         if !is_plain_name(name) {
             return Err(Errno::INVAL);

@@ -53,10 +53,7 @@ const CONCURRENCY: usize = 4;
 impl FsDestination {
     /// Returns a destination in the folder `path`, which is made with the first object.
     pub fn new(path: impl Into<PathBuf>, env: Env) -> Self {
-        Self {
-            root: path.into().into(),
-            env,
-        }
+        Self { root: path.into().into(), env }
     }
 
     /// The folder.
@@ -82,9 +79,7 @@ impl FsDestination {
 
 impl fmt::Debug for FsDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FsDestination")
-            .field("root", &self.root)
-            .finish_non_exhaustive()
+        f.debug_struct("FsDestination").field("root", &self.root).finish_non_exhaustive()
     }
 }
 

@@ -32,25 +32,12 @@ impl<'a> Probing<'a> {
     ) -> Option<T> {
         let started = self.env.clock().elapsed_since_boot();
         let result = work();
-        let took = self
-            .env
-            .clock()
-            .elapsed_since_boot()
-            .saturating_sub(started);
+        let took = self.env.clock().elapsed_since_boot().saturating_sub(started);
         let (outcome, hint, value) = match result {
             Ok(value) => (ProbeOutcome::Ok, None, Some(value)),
-            Err(error) => (
-                ProbeOutcome::Failed(error.report()),
-                Some(hint.to_owned()),
-                None,
-            ),
+            Err(error) => (ProbeOutcome::Failed(error.report()), Some(hint.to_owned()), None),
         };
-        self.probe.steps.push(ProbeStep {
-            name: name.into(),
-            outcome,
-            took,
-            hint,
-        });
+        self.probe.steps.push(ProbeStep { name: name.into(), outcome, took, hint });
         value
     }
 
@@ -80,9 +67,7 @@ pub(super) fn probe_writable(folder: &Path, env: &Env) -> Probe {
     let write = "write, read back and delete a file";
     match &opened {
         Some(nearest) if nearest == folder => {
-            probing.step(write, "let this user write into the folder", || {
-                write_probe(folder, env)
-            });
+            probing.step(write, "let this user write into the folder", || write_probe(folder, env));
         }
         Some(_) => probing.skip(write, "the folder does not exist yet and will be made"),
         None => probing.skip(write, "the folder cannot be opened"),
@@ -91,14 +76,10 @@ pub(super) fn probe_writable(folder: &Path, env: &Env) -> Probe {
         probing.skip("find free space", "the folder cannot be opened");
         return probing.finish();
     };
-    probing.step(
-        "find free space",
-        "make space on this disk",
-        || match free_bytes(&nearest)? {
-            0 => Err(Error::new(ErrorKind::StorageFull, "no space is left")),
-            bytes => Ok(bytes),
-        },
-    );
+    probing.step("find free space", "make space on this disk", || match free_bytes(&nearest)? {
+        0 => Err(Error::new(ErrorKind::StorageFull, "no space is left")),
+        bytes => Ok(bytes),
+    });
     probing.finish()
 }
 
@@ -116,11 +97,7 @@ fn open_or_nearest(folder: &Path) -> Result<PathBuf> {
     let doing = |path: &Path| format!("open {}", path.display());
     for path in folder.ancestors() {
         // The last ancestor of a relative path is empty and stands for the working directory.
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         match fs::metadata(path) {
             Ok(metadata) if !metadata.is_dir() => {
                 let error = Error::new(
@@ -182,9 +159,6 @@ fn write_and_read_back(path: &Path, content: &[u8]) -> Result<()> {
     if found == content {
         Ok(())
     } else {
-        Err(Error::corrupt(
-            path.display(),
-            "it does not hold what was written",
-        ))
+        Err(Error::corrupt(path.display(), "it does not hold what was written"))
     }
 }

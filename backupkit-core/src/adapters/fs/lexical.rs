@@ -45,10 +45,7 @@ pub(super) fn append(folder: &[u8], path: &[u8]) -> Vec<u8> {
 pub(super) fn names_in_snapshot(cleaned: &[u8]) -> Vec<Vec<u8>> {
     let rooted = join(b"/", cleaned);
     let names = rooted.split(|&byte| byte == b'/');
-    names
-        .filter(|name| !name.is_empty())
-        .map(<[u8]>::to_vec)
-        .collect()
+    names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 /// The folder that holds the first name of a cleaned path: `/`, `.`, or as many `..` as it begins with.
@@ -56,10 +53,8 @@ pub(super) fn root_of(cleaned: &[u8]) -> Vec<u8> {
     if cleaned.first() == Some(&b'/') {
         return b"/".to_vec();
     }
-    let ups: Vec<&[u8]> = cleaned
-        .split(|&byte| byte == b'/')
-        .take_while(|name| *name == b"..")
-        .collect();
+    let ups: Vec<&[u8]> =
+        cleaned.split(|&byte| byte == b'/').take_while(|name| *name == b"..").collect();
     clean(&ups.join(&b'/'))
 }
 

@@ -13,9 +13,7 @@ pub(super) fn read_fully(file: impl AsFd, offset: u64, length: u64) -> io::Resul
     let mut buffer: Vec<u8> = Vec::new();
     buffer.try_reserve_exact(length)?;
     while buffer.len() < length {
-        let at = offset
-            .checked_add(buffer.len() as u64)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let at = offset.checked_add(buffer.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
         match rustix::io::pread(&file, spare_capacity(&mut buffer), at) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}

@@ -72,15 +72,9 @@ impl FsSource {
     /// # Errors
     /// `InvalidConfig` without roots, or if a root is empty or has a NUL in it.
     pub fn new(roots: Vec<PathBuf>, env: Env, host: impl Into<Arc<str>>) -> Result<Self> {
-        let roots: Vec<_> = roots
-            .into_iter()
-            .map(|root| root.into_os_string().into_vec())
-            .collect();
-        if roots.is_empty()
-            || roots
-                .iter()
-                .any(|root| root.is_empty() || root.contains(&0))
-        {
+        let roots: Vec<_> =
+            roots.into_iter().map(|root| root.into_os_string().into_vec()).collect();
+        if roots.is_empty() || roots.iter().any(|root| root.is_empty() || root.contains(&0)) {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
                 "cannot back up folders: name at least one, and none that is empty",
@@ -162,9 +156,7 @@ impl FsSource {
 
 impl fmt::Debug for FsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FsSource")
-            .field("origin", &self.origin())
-            .finish_non_exhaustive()
+        f.debug_struct("FsSource").field("origin", &self.origin()).finish_non_exhaustive()
     }
 }
 

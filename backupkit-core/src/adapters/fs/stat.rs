@@ -15,10 +15,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        }
+        Self { device: stat.st_dev, inode: stat.st_ino }
     }
 }
 

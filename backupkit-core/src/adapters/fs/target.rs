@@ -63,10 +63,7 @@ pub struct FsTarget {
 impl FsTarget {
     /// Returns a target in the folder `path`, which is made with the first step.
     pub fn new(path: impl Into<PathBuf>, env: Env) -> Self {
-        Self {
-            root: path.into().into(),
-            env,
-        }
+        Self { root: path.into().into(), env }
     }
 
     /// The folder.
@@ -77,9 +74,7 @@ impl FsTarget {
 
 impl fmt::Debug for FsTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FsTarget")
-            .field("root", &self.root)
-            .finish_non_exhaustive()
+        f.debug_struct("FsTarget").field("root", &self.root).finish_non_exhaustive()
     }
 }
 

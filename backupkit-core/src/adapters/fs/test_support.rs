@@ -36,10 +36,7 @@ pub(super) fn is_root() -> bool {
 /// Sets an extended attribute; `false` if the file system has none.
 pub(super) fn set_attribute(path: &Path, name: &str, value: &[u8]) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
-    let attribute = ExtendedAttribute {
-        name: name.to_owned(),
-        value: value.to_owned(),
-    };
+    let attribute = ExtendedAttribute { name: name.to_owned(), value: value.to_owned() };
     match xattr::set(Holder::Path(path.as_os_str().as_bytes()), &attribute) {
         Ok(()) => true,
         Err(error) if xattr::is_unsupported(error) => false,

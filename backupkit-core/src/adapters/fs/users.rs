@@ -25,11 +25,7 @@ impl Names {
             Ok(file) => parse(BufReader::new(file.take(FILE_LIMIT_BYTES)), fields),
             Err(_) => HashMap::new(),
         };
-        Self {
-            users: read("/etc/passwd", 7),
-            groups: read("/etc/group", 4),
-            none: Arc::from(""),
-        }
+        Self { users: read("/etc/passwd", 7), groups: read("/etc/group", 4), none: Arc::from("") }
     }
 
     pub(super) fn user(&self, uid: u32) -> Arc<str> {

@@ -107,11 +107,9 @@ fn list(holder: Holder<'_>, names: &mut Vec<u8>) -> Result<usize, Errno> {
 fn get(holder: Holder<'_>, name: &CStr, value: &mut Vec<u8>) -> Result<usize, Errno> {
     match holder {
         Holder::Open(fd) => rustix::fs::fgetxattr(fd, name, spare_capacity(value)),
-        Holder::Named(folder, child) => rustix::fs::lgetxattr(
-            through_descriptor(folder, child),
-            name,
-            spare_capacity(value),
-        ),
+        Holder::Named(folder, child) => {
+            rustix::fs::lgetxattr(through_descriptor(folder, child), name, spare_capacity(value))
+        }
         Holder::Path(path) => rustix::fs::lgetxattr(path, name, spare_capacity(value)),
     }
 }

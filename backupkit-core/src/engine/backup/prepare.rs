@@ -38,26 +38,11 @@ pub(super) async fn prepare(
     let owner = run.engine.lock_owner();
     let (lock, takeover) =
         RepositoryLock::acquire(repository, &owner, run.engine.instance(), false).await?;
-    let loaded = load(
-        run,
-        number,
-        repository,
-        journal,
-        liveness,
-        &lock,
-        takeover.dead_locks,
-    )
-    .await;
+    let loaded = load(run, number, repository, journal, liveness, &lock, takeover.dead_locks).await;
     match loaded {
         Ok(Loaded { lane, snapshots, reader }) => {
             let refresher = task::start(refresh(Arc::clone(&lane), lock.clone()));
-            Ok(Prepared {
-                lane,
-                snapshots,
-                reader,
-                lock,
-                _refresher: refresher,
-            })
+            Ok(Prepared { lane, snapshots, reader, lock, _refresher: refresher })
         }
         Err(error) => {
             // The first error counts; a lock that stays is removed by age.
@@ -85,16 +70,17 @@ async fn load(
 ) -> Result<Loaded> {
     let parts = run.engine.parts();
     // Snapshots before the index: what a snapshot names is then in the index.
-    let snapshots = repository.snapshots().await?;
+    let (snapshots, damage) = repository.readable_snapshots().await?;
+    for error in damage {
+        // What is to be stored now needs none of the old ones.
+        run.events.note(Level::Warning, error.report());
+    }
     let cache = parts.settings.cache_folder.as_deref();
     let reader = RepositoryReader::open(repository, &parts.pool, cache).await?;
     let index = reader.fetcher().shared_index();
-    let mut found = recover::find_recorded(
-        repository,
-        &index,
-        journal.recorded_packs(repository.id()).await?,
-    )
-    .await?;
+    let mut found =
+        recover::find_recorded(repository, &index, journal.recorded_packs(repository.id()).await?)
+            .await?;
     if dead_locks > 0 {
         found.extend(recover::find_unindexed(repository, &index).await?);
         found.sort_by_key(|pack| pack.id);
@@ -110,8 +96,7 @@ async fn load(
     });
     if !found.is_empty() {
         let (repository, packs) = (repository.location(), found.len() as u64);
-        run.events
-            .tell(Level::Info, EventKind::PacksRecovered { repository, packs });
+        run.events.tell(Level::Info, EventKind::PacksRecovered { repository, packs });
         lane.adopt(found);
     }
     Ok(Loaded { lane, snapshots, reader })

@@ -37,14 +37,7 @@ pub(in crate::engine) async fn run(
     // One after the other: a lock that is refused must not leave others behind.
     for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
         let number = prepared.len();
-        let ready = prepare(
-            &run,
-            number,
-            repository,
-            &request.journal,
-            &request.liveness,
-        )
-        .await;
+        let ready = prepare(&run, number, repository, &request.journal, &request.liveness).await;
         match finish_earlier(ready, &committed).await {
             Ok(Earlier::Nothing(ready)) => prepared.push(*ready),
             Ok(Earlier::Published(snapshot)) => output.snapshot = Some(snapshot),
@@ -61,39 +54,23 @@ pub(in crate::engine) async fn run(
         }
     }
     if prepared.is_empty() && outputs.iter().any(|output| output.snapshot.is_some()) {
-        let seconds = run
-            .engine
-            .env()
-            .clock()
-            .elapsed_since_boot()
-            .saturating_sub(started);
-        return Ok(report(&run, outputs, &[], Ended::default(), seconds));
+        let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
+        return Ok(report(&run, outputs, &[], &Ended::default(), seconds));
     }
     if prepared.is_empty() {
         let first = outputs.into_iter().find_map(|output| output.error);
         return Err(first.unwrap_or_else(|| Error::new(ErrorKind::Internal, "nothing to do")));
     }
     let result = back_up(&run, &request, &prepared).await;
-    let lanes: Vec<Arc<Lane>> = prepared
-        .iter()
-        .map(|ready| Arc::clone(&ready.lane))
-        .collect();
+    let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
     // A release that fails costs others a wait, not this run its result.
     let released = join_all(prepared.iter().map(|ready| ready.lock.release())).await;
     for error in released.into_iter().filter_map(Result::err) {
-        run.events.note(
-            Level::Warning,
-            format!("a lock stays behind: {}", error.report()),
-        );
+        run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
     }
     let ended = result?;
-    let seconds = run
-        .engine
-        .env()
-        .clock()
-        .elapsed_since_boot()
-        .saturating_sub(started);
-    Ok(report(&run, outputs, &lanes, ended, seconds))
+    let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
+    Ok(report(&run, outputs, &lanes, &ended, seconds))
 }
 
 /// What an earlier attempt of the run left of an output.
@@ -138,47 +115,27 @@ async fn back_up(
 ) -> Result<Ended> {
     let env = run.engine.env();
     let origin = request.source.origin();
-    let lanes: Vec<Arc<Lane>> = prepared
-        .iter()
-        .map(|ready| Arc::clone(&ready.lane))
-        .collect();
-    let snapshots: Vec<_> = prepared
-        .iter()
-        .map(|ready| ready.snapshots.clone())
-        .collect();
-    let parents: Vec<_> = snapshots
-        .iter()
-        .map(|known| origin::find_parent(known, &origin).cloned())
-        .collect();
+    let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
+    let snapshots: Vec<_> = prepared.iter().map(|ready| ready.snapshots.clone()).collect();
+    let parents: Vec<_> =
+        snapshots.iter().map(|known| origin::find_parent(known, &origin).cloned()).collect();
     for (lane, parent) in lanes.iter().zip(&parents) {
         if let Some((snapshot, _)) = parent {
             let (repository, snapshot) = (lane.repository().location(), *snapshot);
-            run.events.tell(
-                Level::Info,
-                EventKind::ParentFound {
-                    repository,
-                    snapshot,
-                },
-            );
+            run.events.tell(Level::Info, EventKind::ParentFound { repository, snapshot });
         }
     }
     let checkpoints: Vec<Vec<SnapshotId>> = snapshots
         .iter()
-        .map(|known| {
-            origin::find_checkpoints(known, &origin)
-                .iter()
-                .map(|(id, _)| *id)
-                .collect()
-        })
+        .map(|known| origin::find_checkpoints(known, &origin).iter().map(|(id, _)| *id).collect())
         .collect();
     let mut row = find_row(run, request, &lanes, &snapshots).await?;
     let starts: Vec<Option<ParentStart>> = parents
         .iter()
         .map(|parent| {
-            parent.as_ref().map(|(_, snapshot)| ParentStart {
-                tree: snapshot.tree,
-                time: snapshot.time,
-            })
+            parent
+                .as_ref()
+                .map(|(_, snapshot)| ParentStart { tree: snapshot.tree, time: snapshot.time })
         })
         .collect();
     let mut now = FileTime::from_timestamp(env.now(), env.time_zone());
@@ -235,16 +192,12 @@ async fn back_up(
         run.counters.add_finished_bytes(tally.bytes_processed);
         run.counters.add_listed_bytes(tally.bytes_processed);
         let bytes = tally.bytes_processed;
-        run.events
-            .tell(Level::Info, EventKind::Resumed { entries, bytes });
+        run.events.tell(Level::Info, EventKind::Resumed { entries, bytes });
     }
     let view = Arc::clone(&driver.reading.view);
     let mut checkpoints_taken = Checkpoints::new(Arc::clone(&request.journal), now);
     let end = driver.run(&mut checkpoints_taken).await;
-    let parents: Vec<_> = parents
-        .iter()
-        .map(|parent| parent.as_ref().map(|(id, _)| *id))
-        .collect();
+    let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
     let ended = match end {
         Ok(DriverEnd::Complete(root)) => {
             close(&view, Outcome::Completed, run).await;
@@ -279,18 +232,10 @@ async fn back_up(
         if snapshots[lane.number()].is_some()
             && let Err(error) = resume::remove(lane, &checkpoints[lane.number()]).await
         {
-            run.events.note(
-                Level::Warning,
-                format!("an old checkpoint stays: {}", error.report()),
-            );
+            run.events.note(Level::Warning, format!("an old checkpoint stays: {}", error.report()));
         }
     }
-    Ok(Ended {
-        paused,
-        snapshots,
-        parents,
-        summary: summary(run, &driver),
-    })
+    Ok(Ended { paused, snapshots, parents, summary: summary(run, &driver) })
 }
 
 async fn pause(
@@ -310,13 +255,7 @@ async fn pause(
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
             let repository = lane.repository().location();
-            run.events.tell(
-                Level::Info,
-                EventKind::Paused {
-                    repository,
-                    snapshot,
-                },
-            );
+            run.events.tell(Level::Info, EventKind::Paused { repository, snapshot });
         }
     }
     Ok((true, saved))
@@ -331,14 +270,7 @@ async fn find_row(
     if request.skip_checkpoint {
         return Ok(None);
     }
-    match resume::find(
-        lanes,
-        snapshots,
-        &request.source.origin(),
-        &*request.journal,
-    )
-    .await
-    {
+    match resume::find(lanes, snapshots, &request.source.origin(), &*request.journal).await {
         Ok(row) => Ok(row),
         Err(error)
             if matches!(
@@ -355,12 +287,7 @@ async fn find_row(
 
 fn drop_row(run: &RunContext, row: &mut Option<Row>, error: &Error) {
     *row = None;
-    run.events.tell(
-        Level::Warning,
-        EventKind::CheckpointDropped {
-            reason: error.report(),
-        },
-    );
+    run.events.tell(Level::Warning, EventKind::CheckpointDropped { reason: error.report() });
 }
 
 /// Lanes that cut at the same places share one chunking.
@@ -393,10 +320,9 @@ async fn close(view: &Arc<dyn SourceView>, outcome: Outcome, run: &RunContext) {
                 run.events.note(Level::Warning, text);
             }
         }
-        Err(error) => run.events.note(
-            Level::Warning,
-            format!("close the source: {}", error.report()),
-        ),
+        Err(error) => {
+            run.events.note(Level::Warning, format!("close the source: {}", error.report()));
+        }
     }
 }
 
@@ -406,10 +332,7 @@ fn refuse_nonsense(request: &BackupRequest) -> Result<()> {
         return invalid("a backup needs a repository");
     }
     for (number, repository) in request.repositories.iter().enumerate() {
-        if request.repositories[..number]
-            .iter()
-            .any(|other| other.id() == repository.id())
-        {
+        if request.repositories[..number].iter().any(|other| other.id() == repository.id()) {
             return invalid("the same repository is named twice");
         }
     }
@@ -436,7 +359,7 @@ fn report(
     run: &RunContext,
     mut outputs: Vec<OutputReport>,
     lanes: &[Arc<Lane>],
-    ended: Ended,
+    ended: &Ended,
     took: Duration,
 ) -> BackupReport {
     for lane in lanes {
@@ -454,10 +377,7 @@ fn report(
         output.error = lane.failure();
         if let Some(error) = &output.error {
             let (repository, reason) = (output.repository.clone(), error.report());
-            run.events.tell(
-                Level::Error,
-                EventKind::RepositorySetAside { repository, reason },
-            );
+            run.events.tell(Level::Error, EventKind::RepositorySetAside { repository, reason });
         }
     }
     let partial = outputs.iter().any(|output| output.snapshot.is_none());
@@ -471,10 +391,7 @@ fn report(
     BackupReport {
         status,
         outputs,
-        summary: Summary {
-            seconds: took.as_secs_f64(),
-            ..ended.summary
-        },
+        summary: Summary { seconds: took.as_secs_f64(), ..ended.summary },
         problems: run.events.problems(),
         problem_count,
     }

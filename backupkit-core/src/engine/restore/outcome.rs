@@ -56,10 +56,7 @@ impl Outcomes {
     /// count.
     pub(super) fn add(&self, is_counted: bool) -> usize {
         let mut state = self.state();
-        state.steps.push(StepState {
-            outcome: Outcome::Open,
-            is_counted,
-        });
+        state.steps.push(StepState { outcome: Outcome::Open, is_counted });
         state.steps.len() - 1
     }
 
@@ -89,16 +86,12 @@ impl Outcomes {
 
     /// Whether a step is the one that counts for its entry.
     pub(super) fn is_counted(&self, number: usize) -> bool {
-        self.state()
-            .steps
-            .get(number)
-            .is_some_and(|step| step.is_counted)
+        self.state().steps.get(number).is_some_and(|step| step.is_counted)
     }
 
     /// Whether it is known what became of a step.
     pub(super) fn is_settled(&self, number: usize) -> bool {
-        self.get(number)
-            .is_some_and(|outcome| outcome != Outcome::Open)
+        self.get(number).is_some_and(|outcome| outcome != Outcome::Open)
     }
 
     /// How many steps neither ended nor failed: none, unless the engine lost them.

@@ -41,15 +41,9 @@ impl ReadableSnapshot {
         tools: &Tools,
         outcomes: &Arc<Outcomes>,
     ) -> Self {
-        let damage = Damage {
-            tools: tools.clone(),
-            outcomes: Arc::clone(outcomes),
-            told: Mutex::default(),
-        };
-        Self {
-            snapshot,
-            damage: Arc::new(damage),
-        }
+        let damage =
+            Damage { tools: tools.clone(), outcomes: Arc::clone(outcomes), told: Mutex::default() };
+        Self { snapshot, damage: Arc::new(damage) }
     }
 
     fn readable(

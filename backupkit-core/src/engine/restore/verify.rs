@@ -92,9 +92,7 @@ impl Comparison<'_> {
             Verdict::Same(_) => {}
             Verdict::Differs(reason) => {
                 let reason = reason.clone();
-                self.tools
-                    .events
-                    .tell(Level::Error, EventKind::EntryDiffers { path, reason });
+                self.tools.events.tell(Level::Error, EventKind::EntryDiffers { path, reason });
             }
             Verdict::Cannot(reason) => {
                 let reason = reason.clone();
@@ -108,8 +106,5 @@ impl Comparison<'_> {
 }
 
 fn ends_comparison(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Unauthenticated | ErrorKind::Cancelled
-    )
+    matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Cancelled)
 }

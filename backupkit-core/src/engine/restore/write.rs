@@ -78,9 +78,8 @@ impl Writer {
     }
 
     async fn write_window(&mut self, items: Vec<Item>, fetched: &Fetched) -> Result<()> {
-        let (large, small): (Vec<_>, Vec<_>) = items
-            .into_iter()
-            .partition(|item| !(item.is_first && item.is_last));
+        let (large, small): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| !(item.is_first && item.is_last));
         let (begins, goes_on): (Vec<_>, Vec<_>) = large.into_iter().partition(|item| item.is_first);
         // In this order there is never more than one large file: it comes first or last in a window.
         for item in &goes_on {
@@ -183,8 +182,7 @@ impl Writer {
         match written {
             Ok(written) => {
                 self.tell_warnings(step, &written);
-                self.outcomes
-                    .set(item.number, Outcome::of(&step.action), written.bytes);
+                self.outcomes.set(item.number, Outcome::of(&step.action), written.bytes);
             }
             Err(error) if self.ends_restore(&error).await => {
                 return Err(error.while_doing(format!("restore {}", step.entry.path)));
@@ -202,9 +200,7 @@ impl Writer {
     fn tell_warnings(&self, step: &Step, written: &Written) {
         for warning in &written.warnings {
             let (path, reason) = (step.entry.path.clone(), warning.report());
-            self.tools
-                .events
-                .tell(Level::Warning, EventKind::EntryIncomplete { path, reason });
+            self.tools.events.tell(Level::Warning, EventKind::EntryIncomplete { path, reason });
         }
     }
 
@@ -216,11 +212,9 @@ impl Writer {
             | ErrorKind::Unauthenticated
             | ErrorKind::Cancelled => true,
             // One odd file, or the whole target? Ask it.
-            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::RateLimited => !self
-                .target
-                .check()
-                .await
-                .is_ok_and(|probe| probe.is_healthy()),
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::RateLimited => {
+                !self.target.check().await.is_ok_and(|probe| probe.is_healthy())
+            }
             _ => false,
         }
     }

@@ -29,13 +29,7 @@ struct Pending {
 
 impl Checkpoints {
     pub(crate) fn new(journal: Arc<dyn RunJournal>, started: FileTime) -> Self {
-        Self {
-            journal,
-            started,
-            last_at: None,
-            last_read_bytes: 0,
-            pending: None,
-        }
+        Self { journal, started, last_at: None, last_read_bytes: 0, pending: None }
     }
 
     /// How often to look whether one is due or durable.
@@ -54,7 +48,7 @@ impl Checkpoints {
             let durable = |(lane, below): (&Arc<Lane>, &Ticket)| {
                 !lane.is_live() || lane.durable_below() >= *below
             };
-            if !lanes.map(durable).all(|durable| durable) {
+            if !lanes.into_iter().all(durable) {
                 return Ok(());
             }
             pending.row.index_files = index_files(driver.reading.store.lanes());

@@ -168,11 +168,7 @@ impl SavedEntry {
             });
         }
         let version = version.transpose()?;
-        let progress = EntryProgress {
-            planned: self.planned,
-            parts,
-            version,
-        };
+        let progress = EntryProgress { planned: self.planned, parts, version };
         Ok((entry, self.changed, progress, tails))
     }
 }
@@ -182,10 +178,9 @@ impl From<&Fingerprint> for SavedFingerprint {
         match fingerprint {
             Fingerprint::None => Self::None,
             Fingerprint::Stat => Self::Stat,
-            Fingerprint::Attribute { attribute, value } => Self::Attribute {
-                attribute: attribute.clone(),
-                value: value.clone(),
-            },
+            Fingerprint::Attribute { attribute, value } => {
+                Self::Attribute { attribute: attribute.clone(), value: value.clone() }
+            }
         }
     }
 }
@@ -226,8 +221,5 @@ fn node_to_json(kind: EntryKind, metadata: &Metadata) -> Result<Box<RawValue>> {
 pub(crate) fn metadata_from_json(json: &RawValue) -> Result<Metadata> {
     let tree = format!("{{\"nodes\":[{}]}}", json.get());
     let mut nodes = decode_tree(tree.as_bytes()).map_err(|_| unusable("its row is damaged"))?;
-    nodes
-        .pop()
-        .map(|node| node.metadata)
-        .ok_or_else(|| unusable("its row is damaged"))
+    nodes.pop().map(|node| node.metadata).ok_or_else(|| unusable("its row is damaged"))
 }

@@ -74,10 +74,7 @@ impl Driver {
                     }
                 }
             }
-            Some(Err(ListError {
-                path: Some(path),
-                error,
-            })) => {
+            Some(Err(ListError { path: Some(path), error })) => {
                 self.tally.files_failed += 1;
                 self.events.entry_failed(&path, &error);
                 Ok(())
@@ -87,7 +84,7 @@ impl Driver {
     }
 
     async fn take_entry(&mut self, mut entry: Entry) -> Result<()> {
-        if !self.is_acceptable(&entry.path)? {
+        if !self.is_acceptable(&entry.path) {
             return Ok(());
         }
         self.directories.expect(&entry.path);
@@ -101,11 +98,7 @@ impl Driver {
         }
         self.reading.counters.add_listed_bytes(entry.size_bytes);
         match self.parents.look_up(&entry).await? {
-            Known::Unchanged {
-                content,
-                extended_attributes,
-                size_bytes,
-            } => {
+            Known::Unchanged { content, extended_attributes, size_bytes } => {
                 self.tally.files_unmodified += 1;
                 if entry.metadata.extended_attributes.is_none() {
                     entry.metadata.extended_attributes = extended_attributes;
@@ -121,7 +114,7 @@ impl Driver {
     }
 
     async fn take_directory(&mut self, path: EntryPath, metadata: Metadata) -> Result<()> {
-        if path.is_empty() || !self.is_acceptable(&path)? {
+        if path.is_empty() || !self.is_acceptable(&path) {
             return Ok(());
         }
         // An empty directory is announced by this alone; looking it up lets it count as known.
@@ -132,14 +125,14 @@ impl Driver {
     }
 
     /// A name that no tree can hold is the entry's failure, not the run's.
-    fn is_acceptable(&mut self, path: &EntryPath) -> Result<bool> {
+    fn is_acceptable(&mut self, path: &EntryPath) -> bool {
         if !path.is_empty() && path.names().all(|name| !name.is_empty()) {
-            return Ok(true);
+            return true;
         }
         let error = Error::new(crate::ErrorKind::Unsupported, "an entry without a name");
         self.tally.files_failed += 1;
         self.events.entry_failed(path, &error);
-        Ok(false)
+        false
     }
 }
 

@@ -16,7 +16,7 @@ const DEFAULT_PACK_BYTES: u64 = 16 << 20;
 /// Packs are built in memory up to this size.
 const MAX_PACK_BYTES: u64 = 32 << 20;
 /// A pack that waits for more blobs is closed after this, so that checkpoints take effect.
-pub(super) const MAX_OPEN: Duration = Duration::from_secs(5 * 60);
+pub(super) const MAX_OPEN: Duration = Duration::from_mins(5);
 /// Blobs are spread at random over so many open packs: the sizes of consecutive chunks would tell
 /// which known file a pack holds.
 const OPEN_DATA_PACKS: usize = 2;
@@ -54,9 +54,7 @@ impl Packers {
         Self {
             data: Mutex::default(),
             tree: Mutex::default(),
-            target_bytes: preferred
-                .unwrap_or(DEFAULT_PACK_BYTES)
-                .clamp(4 << 20, MAX_PACK_BYTES),
+            target_bytes: preferred.unwrap_or(DEFAULT_PACK_BYTES).clamp(4 << 20, MAX_PACK_BYTES),
         }
     }
 
@@ -90,10 +88,8 @@ impl Packers {
     pub(super) async fn close_all(&self, lane: &Arc<Lane>) -> Result<()> {
         for packer in [&self.data, &self.tree] {
             let mut open = packer.lock().await;
-            let mut rest: Vec<OpenPack> = open
-                .drain(..)
-                .filter(|pack| !pack.blobs.is_empty())
-                .collect();
+            let mut rest: Vec<OpenPack> =
+                open.drain(..).filter(|pack| !pack.blobs.is_empty()).collect();
             while let Some(mut pack) = rest.pop() {
                 if let Some(other) = rest.pop_if(|other| pack.can_take(other, self.target_bytes)) {
                     pack.append(other)?;

@@ -23,7 +23,7 @@ pub(super) const MAX_UPLOADS: usize = 2;
 /// An index is written when so many blobs wait for it, as restic does.
 const INDEX_BLOBS: usize = 50_000;
 /// Or when the oldest waits for so long.
-const INDEX_AGE: Duration = Duration::from_secs(10 * 60);
+const INDEX_AGE: Duration = Duration::from_mins(10);
 
 /// Starts storing a pack; waits for room. The work goes on behind the caller's back and sets the lane
 /// aside if it fails.
@@ -51,9 +51,7 @@ async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
         .pool
         .run(move |_| {
             let header = repository.key().seal(iv, &encode_header(&pack.blobs)?);
-            let length = u32::try_from(header.len())
-                .unwrap_or(u32::MAX)
-                .to_le_bytes();
+            let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
             let mut parts = std::mem::take(&mut pack.parts);
             parts.push(Bytes::from(header));
             parts.push(Bytes::copy_from_slice(&length));
@@ -65,14 +63,9 @@ async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
             Ok((id, pack, Payload::from_parts(parts)))
         })
         .await?;
-    lane.repository
-        .destination()
-        .create(&pack_key(&id)?, payload)
-        .await?;
+    lane.repository.destination().create(&pack_key(&id)?, payload).await?;
     // Durable: noted at once, so that a resume finds it before any index names it.
-    lane.journal
-        .record_packs(lane.repository.id(), &[id])
-        .await?;
+    lane.journal.record_packs(lane.repository.id(), &[id]).await?;
     lane.pack_is_durable(id, pack);
     let due = {
         let state = lane.state();
@@ -94,15 +87,9 @@ pub(super) async fn save_index(lane: &Arc<Lane>) -> Result<()> {
         return Ok(());
     }
     let repository = lane.repository.clone();
-    let sealed = lane
-        .pool
-        .run(move |_| repository.seal_file(&index_file::encode(&packs)?))
-        .await?;
+    let sealed = lane.pool.run(move |_| repository.seal_file(&index_file::encode(&packs)?)).await?;
     lane.guard.check().await?;
-    let id = lane
-        .repository
-        .create_sealed(FileKind::Index, sealed.into())
-        .await?;
+    let id = lane.repository.create_sealed(FileKind::Index, sealed.into()).await?;
     lane.state().index_files.push(IndexId::from_bytes(id));
     Ok(())
 }

@@ -65,9 +65,7 @@ async fn read_parts(
     entry: &Entry,
     progress: &SharedProgress,
 ) -> Result<Attempt, Failure> {
-    plan(reading, entry, progress)
-        .await
-        .map_err(Failure::Entry)?;
+    plan(reading, entry, progress).await.map_err(Failure::Entry)?;
     let parts = progress.with(|progress| progress.parts.len());
     let ends: Vec<(PartEnd, bool)> = futures::stream::iter(0..parts)
         .map(|part| read_part(reading, entry, progress, part))
@@ -77,9 +75,7 @@ async fn read_parts(
     if ends.iter().any(|(end, _)| *end == PartEnd::Paused) {
         return Ok(Attempt::Paused);
     }
-    Ok(Attempt::Done {
-        changed: ends.iter().any(|(_, changed)| *changed),
-    })
+    Ok(Attempt::Done { changed: ends.iter().any(|(_, changed)| *changed) })
 }
 
 /// Asks for the segments, once a run.
@@ -94,10 +90,7 @@ async fn plan(reading: &Reading, entry: &Entry, progress: &SharedProgress) -> Re
         progress.parts = if segments.is_empty() {
             vec![PartProgress::fresh(None, groups)]
         } else {
-            segments
-                .into_iter()
-                .map(|part| PartProgress::fresh(Some(part), groups))
-                .collect()
+            segments.into_iter().map(|part| PartProgress::fresh(Some(part), groups)).collect()
         };
     });
     Ok(())
@@ -120,18 +113,15 @@ async fn read_part(
         return Ok((PartEnd::Paused, false));
     }
     let _room = reading.budget.reserve_chunk().await.map_err(Failure::Run)?;
-    let Body { refreshed, content } = reading
-        .view
-        .body(entry, segment.as_ref())
-        .await
-        .map_err(Failure::Entry)?;
+    let Body { refreshed, content } =
+        reading.view.body(entry, segment.as_ref()).await.map_err(Failure::Entry)?;
     if let Some(now) = refreshed {
-        let same = progress.with(|progress| match &progress.version {
-            Some(before) => same_version(before, &now),
-            None => {
-                progress.version = Some(now);
-                true
+        let same = progress.with(|progress| {
+            if let Some(before) = &progress.version {
+                return same_version(before, &now);
             }
+            progress.version = Some(now);
+            true
         });
         if !same {
             return Err(Failure::Entry(crate::Error::new(
@@ -147,10 +137,9 @@ async fn read_part(
                 && body.finish().await.map_err(Failure::Entry)? == BodyEnd::Changed;
             Ok((end, changed))
         }
-        BodyContent::Stream(body) => Ok((
-            streamed::read(reading, &*body, progress, part).await?,
-            false,
-        )),
+        BodyContent::Stream(body) => {
+            Ok((streamed::read(reading, &*body, progress, part).await?, false))
+        }
     }
 }
 
@@ -159,12 +148,7 @@ pub(crate) fn same_version(before: &Entry, now: &Entry) -> bool {
     let stamp = |entry: &Entry| {
         let meta = &entry.metadata;
         let time = |time: crate::model::FileTime| (time.unix_seconds(), time.nanoseconds());
-        (
-            entry.size_bytes,
-            time(meta.mtime),
-            time(meta.ctime),
-            meta.inode,
-        )
+        (entry.size_bytes, time(meta.mtime), time(meta.ctime), meta.inode)
     };
     stamp(before) == stamp(now) && before.fingerprint == now.fingerprint
 }
@@ -174,9 +158,8 @@ fn join(reading: &Reading, entry: &Entry, progress: &SharedProgress, changed: bo
         let content = (0..reading.groups.len())
             .map(|group| {
                 let parts = progress.parts.iter();
-                let ids: Vec<BlobId> = parts
-                    .flat_map(|part| part.groups[group].content.iter().copied())
-                    .collect();
+                let ids: Vec<BlobId> =
+                    parts.flat_map(|part| part.groups[group].content.iter().copied()).collect();
                 Arc::from(ids)
             })
             .collect();

@@ -39,11 +39,7 @@ pub(super) async fn read(
             let end = length.min(asked + RANGE_BYTES);
             // Waits only while holding nothing; what is read ahead must be free at once.
             let permit = if ahead.is_empty() {
-                reading
-                    .budget
-                    .take(end - asked)
-                    .await
-                    .map_err(Failure::Run)?
+                reading.budget.take(end - asked).await.map_err(Failure::Run)?
             } else {
                 let Some(permit) = reading.budget.try_take(end - asked) else {
                     break;
@@ -56,11 +52,7 @@ pub(super) async fn read(
                 let wanted = range.end - range.start;
                 let bytes = body.read_at(range).await?;
                 let ended = (bytes.len() as u64) < wanted;
-                Ok(Arrived {
-                    bytes,
-                    permit,
-                    ended,
-                })
+                Ok(Arrived { bytes, permit, ended })
             }));
         }
         // At a pause, what has arrived without a gap is chunked and the rest dropped.
@@ -79,11 +71,7 @@ pub(super) async fn read(
             }
             break;
         };
-        let Arrived {
-            bytes,
-            permit,
-            ended,
-        } = arrived.map_err(Failure::Entry)?;
+        let Arrived { bytes, permit, ended } = arrived.map_err(Failure::Entry)?;
         reading.counters.add_read(bytes.len() as u64);
         sequence.feed(bytes, permit).await.map_err(Failure::Run)?;
         sequence.mark(Mark::AtCut);

@@ -26,10 +26,7 @@ pub(crate) async fn read_batch(
     reading: Arc<Reading>,
     entries: Vec<Entry>,
 ) -> Result<Vec<ReadOutcome>> {
-    let bytes: u64 = entries
-        .iter()
-        .map(|entry| entry.size_bytes.min(SMALL_BYTES))
-        .sum();
+    let bytes: u64 = entries.iter().map(|entry| entry.size_bytes.min(SMALL_BYTES)).sum();
     let permit = reading.budget.take(bytes).await?;
     if reading.control.is_pausing() {
         return Ok(entries.iter().map(|_| ReadOutcome::Paused).collect());
@@ -43,11 +40,7 @@ pub(crate) async fn read_batch(
     let mut blobs = Vec::new();
     for small in read {
         outcomes.push(match small {
-            Ok(Small::Whole {
-                entry,
-                bytes,
-                changed_while_read,
-            }) => {
+            Ok(Small::Whole { entry, bytes, changed_while_read }) => {
                 let size_bytes = bytes.len() as u64;
                 reading.counters.add_read(size_bytes);
                 if !bytes.is_empty() {
@@ -56,7 +49,7 @@ pub(crate) async fn read_batch(
                 // The content is filled in below.
                 let content = Vec::new();
                 ReadOutcome::Done(Box::new(ReadEntry {
-                    entry,
+                    entry: *entry,
                     content,
                     size_bytes,
                     changed_while_read,
@@ -69,18 +62,11 @@ pub(crate) async fn read_batch(
     }
     for group in &reading.groups {
         let chunks = blobs.iter().cloned().map(Into::into).collect();
-        let ids = reading
-            .store
-            .put(BlobKind::Data, chunks, Arc::clone(&group.lanes))
-            .await?;
+        let ids = reading.store.put(BlobKind::Data, chunks, Arc::clone(&group.lanes)).await?;
         let mut ids = ids.into_iter();
         for outcome in &mut outcomes {
             if let ReadOutcome::Done(done) = outcome {
-                let blob = if done.size_bytes == 0 {
-                    None
-                } else {
-                    ids.next()
-                };
+                let blob = if done.size_bytes == 0 { None } else { ids.next() };
                 done.content.push(blob.into_iter().collect());
             }
         }
@@ -90,11 +76,7 @@ pub(crate) async fn read_batch(
 }
 
 enum Small {
-    Whole {
-        entry: Entry,
-        bytes: Bytes,
-        changed_while_read: bool,
-    },
+    Whole { entry: Box<Entry>, bytes: Bytes, changed_while_read: bool },
     Grown,
 }
 
@@ -104,10 +86,7 @@ async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
     loop {
         let attempt = read_once(reading, &entry).await;
         match attempt {
-            Ok(Small::Whole {
-                changed_while_read: true,
-                ..
-            }) if !retried => retried = true,
+            Ok(Small::Whole { changed_while_read: true, .. }) if !retried => retried = true,
             Err(error) if error.is(ErrorKind::SourceChanged) && !retried => retried = true,
             other => return other,
         }
@@ -116,7 +95,7 @@ async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
 
 async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
     let Body { refreshed, content } = reading.view.body(entry, None).await?;
-    let entry = refreshed.map_or_else(|| entry.clone(), |entry| *entry);
+    let entry = refreshed.unwrap_or_else(|| Box::new(entry.clone()));
     match content {
         BodyContent::Ranged(body) => {
             if body.len_bytes() > SMALL_BYTES {
@@ -124,11 +103,7 @@ async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
             }
             let bytes = body.read_at(0..body.len_bytes()).await?;
             let changed_while_read = body.finish().await? == BodyEnd::Changed;
-            Ok(Small::Whole {
-                entry,
-                bytes,
-                changed_while_read,
-            })
+            Ok(Small::Whole { entry, bytes, changed_while_read })
         }
         BodyContent::Stream(body) => {
             let mut pieces = body.pieces(None);
@@ -139,11 +114,7 @@ async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
                     return Ok(Small::Grown);
                 }
             }
-            Ok(Small::Whole {
-                entry,
-                bytes: all.into(),
-                changed_while_read: false,
-            })
+            Ok(Small::Whole { entry, bytes: all.into(), changed_while_read: false })
         }
     }
 }

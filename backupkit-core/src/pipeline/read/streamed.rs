@@ -27,10 +27,7 @@ pub(super) async fn read(
     if let Resume::BehindToken { token, tail } = resume {
         // The chunker gets back what followed the last cut, so cuts are the same with and without
         // the pause.
-        sequence
-            .feed(tail, Permit::none())
-            .await
-            .map_err(Failure::Run)?;
+        sequence.feed(tail, Permit::none()).await.map_err(Failure::Run)?;
         sequence.mark(Mark::Token(token.clone()));
         from = Some(token);
     } else {
@@ -113,10 +110,6 @@ async fn feed(reading: &Reading, sequence: &mut Sequence<'_>, bytes: Bytes) -> R
         return Ok(());
     }
     // Taken here and not per piece: nobody waits for the budget while holding a part of it.
-    let permit = reading
-        .budget
-        .take(bytes.len() as u64)
-        .await
-        .map_err(Failure::Run)?;
+    let permit = reading.budget.take(bytes.len() as u64).await.map_err(Failure::Run)?;
     sequence.feed(bytes, permit).await.map_err(Failure::Run)
 }

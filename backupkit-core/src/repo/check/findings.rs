@@ -25,10 +25,7 @@ struct Found {
 
 impl Findings {
     pub(super) fn new(events: &Events) -> Self {
-        Self {
-            events: events.clone(),
-            found: Arc::default(),
-        }
+        Self { events: events.clone(), found: Arc::default() }
     }
 
     /// Adds damage.
@@ -38,13 +35,9 @@ impl Findings {
         problem: &dyn fmt::Display,
         path: Option<&EntryPath>,
     ) {
-        let finding = Finding {
-            object: object.into(),
-            problem: problem.to_string(),
-            path: path.cloned(),
-        };
-        self.events
-            .tell(Level::Error, EventKind::Finding(finding.clone()));
+        let finding =
+            Finding { object: object.into(), problem: problem.to_string(), path: path.cloned() };
+        self.events.tell(Level::Error, EventKind::Finding(finding.clone()));
         let mut found = self.found();
         found.count += 1;
         if found.kept.len() < MAX_KEPT {

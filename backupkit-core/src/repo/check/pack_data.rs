@@ -80,11 +80,7 @@ async fn read_and_check(
     let length = facts.bytes;
     let pack = PackReader { run, id, length };
     // A pack of usual size is read once; the header of others is read ahead of the rest.
-    let whole = if length <= STRETCH_BYTES {
-        Some(pack.read(0, length).await?)
-    } else {
-        None
-    };
+    let whole = if length <= STRETCH_BYTES { Some(pack.read(0, length).await?) } else { None };
     let blobs = match pack.header(whole.as_ref()).await {
         Ok(blobs) => {
             if hash_blobs(&blobs) != facts.blobs_hash {
@@ -140,10 +136,7 @@ impl PackReader<'_> {
     /// Reads the list of blobs at the end of the pack.
     async fn header(&self, whole: Option<&Bytes>) -> Result<Vec<PackedBlob>> {
         let short = || Error::corrupt(format!("pack {}", self.id), "it is too short for a header");
-        let trailer_at = self
-            .length
-            .checked_sub(TRAILER_BYTES as u64)
-            .ok_or_else(short)?;
+        let trailer_at = self.length.checked_sub(TRAILER_BYTES as u64).ok_or_else(short)?;
         let part = async |start: u64, end: u64| match whole {
             Some(bytes) => slice(bytes, start, end).ok_or_else(short),
             None => self.read(start, end).await,
@@ -151,9 +144,7 @@ impl PackReader<'_> {
         let trailer = part(trailer_at, self.length).await?;
         let trailer = trailer.first_chunk::<TRAILER_BYTES>().ok_or_else(short)?;
         let header_bytes = parse_trailer(*trailer, self.length)?;
-        let header_at = trailer_at
-            .checked_sub(u64::from(header_bytes))
-            .ok_or_else(short)?;
+        let header_at = trailer_at.checked_sub(u64::from(header_bytes)).ok_or_else(short)?;
         let sealed = part(header_at, trailer_at).await?;
         let damaged = |why: &str| Error::corrupt(format!("pack {}", self.id), why);
         let header = self.run.repository.key().open(&sealed);
@@ -171,11 +162,7 @@ impl PackReader<'_> {
         let mut rest = blobs;
         while let Some(first) = rest.first() {
             let end = first.end() + JOB_BYTES;
-            let count = rest
-                .iter()
-                .take_while(|blob| blob.end() <= end)
-                .count()
-                .max(1);
+            let count = rest.iter().take_while(|blob| blob.end() <= end).count().max(1);
             let (job, others) = rest.split_at(count);
             rest = others;
             let (repository, pack) = (self.run.repository.clone(), self.id);
@@ -209,14 +196,9 @@ fn location(pack: PackId, blob: &PackedBlob) -> BlobLocation {
 fn slice_of(bytes: &Bytes, start: u64, blob: &PackedBlob) -> Result<Bytes> {
     let from = u64::from(blob.offset).checked_sub(start);
     let to = blob.end().checked_sub(start);
-    from.zip(to)
-        .and_then(|(from, to)| slice(bytes, from, to))
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("blob {} was not in its stretch", blob.id),
-            )
-        })
+    from.zip(to).and_then(|(from, to)| slice(bytes, from, to)).ok_or_else(|| {
+        Error::new(ErrorKind::Internal, format!("blob {} was not in its stretch", blob.id))
+    })
 }
 
 fn slice(bytes: &Bytes, start: u64, end: u64) -> Option<Bytes> {
@@ -236,11 +218,7 @@ struct Stretch<'b> {
 /// in stretches of its own.
 fn stretches(length: u64, blobs: &[PackedBlob]) -> Vec<Stretch<'_>> {
     if length <= STRETCH_BYTES {
-        return vec![Stretch {
-            start: 0,
-            end: length,
-            blobs,
-        }];
+        return vec![Stretch { start: 0, end: length, blobs }];
     }
     let mut stretches = Vec::new();
     let (mut start, mut rest) = (0, blobs);
@@ -255,11 +233,7 @@ fn stretches(length: u64, blobs: &[PackedBlob]) -> Vec<Stretch<'_>> {
         let count = rest.iter().take_while(fits).count().max(1);
         let (inside, others) = rest.split_at(count);
         let end = inside.last().unwrap_or(first).end();
-        stretches.push(Stretch {
-            start,
-            end,
-            blobs: inside,
-        });
+        stretches.push(Stretch { start, end, blobs: inside });
         (start, rest) = (end, others);
     }
     push_plain(&mut stretches, start, length);
@@ -269,11 +243,7 @@ fn stretches(length: u64, blobs: &[PackedBlob]) -> Vec<Stretch<'_>> {
 fn push_plain(stretches: &mut Vec<Stretch<'_>>, mut start: u64, stop: u64) {
     while start < stop {
         let end = stop.min(start + STRETCH_BYTES);
-        stretches.push(Stretch {
-            start,
-            end,
-            blobs: &[],
-        });
+        stretches.push(Stretch { start, end, blobs: &[] });
         start = end;
     }
 }

@@ -41,10 +41,7 @@ pub(super) async fn load(run: &CheckRun, findings: &Findings) -> Result<IndexedP
     let mut loading = Loading::default();
     let mut decoded = futures::stream::iter(files)
         .map(|(id, bytes)| async move {
-            (
-                id,
-                read_index_file(&run.repository, &run.pool, id, bytes).await,
-            )
+            (id, read_index_file(&run.repository, &run.pool, id, bytes).await)
         })
         .buffer_unordered(concurrency(&run.repository));
     while let Some((id, packs)) = decoded.next().await {
@@ -63,26 +60,12 @@ pub(super) async fn load(run: &CheckRun, findings: &Findings) -> Result<IndexedP
             Err(error) => return Err(error),
         }
     }
-    let Loading {
-        builder,
-        packs,
-        repeated,
-        mixed,
-    } = loading;
+    let Loading { builder, packs, repeated, mixed } = loading;
     let index = run.pool.run(move |_| Ok(builder.build())).await?;
     let notes = [
-        (
-            index.duplicates(),
-            "blobs are stored more than once; prune removes the copies",
-        ),
-        (
-            repeated,
-            "packs are named by several index files; prune joins them",
-        ),
-        (
-            mixed,
-            "packs hold both trees and data, as old programs made them; prune splits them",
-        ),
+        (index.duplicates(), "blobs are stored more than once; prune removes the copies"),
+        (repeated, "packs are named by several index files; prune joins them"),
+        (mixed, "packs hold both trees and data, as old programs made them; prune splits them"),
     ];
     for (count, text) in notes.into_iter().filter(|(count, _)| *count > 0) {
         findings.note(format!("{count} {text}"));
@@ -148,11 +131,7 @@ pub(super) fn hash_blobs(blobs: &[PackedBlob]) -> [u8; 32] {
     for blob in blobs {
         hasher.update(blob.id.as_bytes());
         hasher.update([u8::from(blob.kind == BlobKind::Tree)]);
-        for number in [
-            blob.offset,
-            blob.sealed_bytes,
-            blob.plain_bytes.unwrap_or_default(),
-        ] {
+        for number in [blob.offset, blob.sealed_bytes, blob.plain_bytes.unwrap_or_default()] {
             hasher.update(number.to_le_bytes());
         }
     }

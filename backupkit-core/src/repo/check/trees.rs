@@ -37,10 +37,7 @@ struct Seen {
 impl Seen {
     fn new(index: &Index) -> Self {
         let words = index.count(BlobKind::Tree).div_ceil(64);
-        Self {
-            bits: vec![0; words],
-            unknown: HashSet::new(),
-        }
+        Self { bits: vec![0; words], unknown: HashSet::new() }
     }
 
     /// Returns whether the tree is met for the first time.
@@ -68,31 +65,23 @@ pub(super) async fn check(
     let mut pending = Vec::new();
     for (snapshot, id) in roots {
         if seen.insert(fetcher.index(), id) {
-            pending.push(Pending {
-                id,
-                path: EntryPath::root(),
-                snapshot,
-            });
+            pending.push(Pending { id, path: EntryPath::root(), snapshot });
         }
     }
     run.counters.add_listed(pending.len() as u64);
     let mut read = 0;
     while !pending.is_empty() {
         let batch = take_batch(fetcher, &mut pending);
-        let texts = fetcher
-            .fetch(BlobKind::Tree, batch.iter().map(|tree| tree.id))
-            .await?;
+        let texts = fetcher.fetch(BlobKind::Tree, batch.iter().map(|tree| tree.id)).await?;
         run.counters.add_read(texts.read_bytes);
         run.counters.add_finished(batch.len() as u64);
-        let inspections = batch
-            .into_iter()
-            .filter_map(|tree| match texts.get(&tree.id) {
-                Ok(text) => Some((tree, text)),
-                Err(error) => {
-                    findings.add(tree.name(), &error, Some(&tree.path));
-                    None
-                }
-            });
+        let inspections = batch.into_iter().filter_map(|tree| match texts.get(&tree.id) {
+            Ok(text) => Some((tree, text)),
+            Err(error) => {
+                findings.add(tree.name(), &error, Some(&tree.path));
+                None
+            }
+        });
         let mut inspected = futures::stream::iter(inspections)
             .map(|(tree, text)| {
                 let (findings, fetcher) = (findings.clone(), fetcher.clone());
@@ -108,11 +97,7 @@ pub(super) async fn check(
                 if seen.insert(fetcher.index(), id) {
                     run.counters.add_listed(1);
                     let path = tree.path.join(&name);
-                    pending.push(Pending {
-                        id,
-                        path,
-                        snapshot: tree.snapshot,
-                    });
+                    pending.push(Pending { id, path, snapshot: tree.snapshot });
                 }
             }
         }
@@ -201,14 +186,10 @@ fn check_content(node: &Node, index: &Index, report: &mut dyn FnMut(&str)) {
     }
     if let Some(id) = first_missing {
         let count = content.len();
-        report(&format!(
-            "{missing} of its {count} blobs are in no index, such as {id}"
-        ));
+        report(&format!("{missing} of its {count} blobs are in no index, such as {id}"));
     } else if bytes != node.size_bytes {
         let size = node.size_bytes;
-        report(&format!(
-            "its size is {size}, but its blobs have {bytes} bytes"
-        ));
+        report(&format!("its size is {size}, but its blobs have {bytes} bytes"));
     }
 }
 

@@ -44,11 +44,7 @@ impl ChunkerTables {
             // that pushes it out, as many as the window holds.
             *entry = (0..WINDOW_BYTES).fold(byte, |hash, _| modulo(hash << 8));
         }
-        Self {
-            polynomial,
-            reduce,
-            leave,
-        }
+        Self { polynomial, reduce, leave }
     }
 
     /// The polynomial.
@@ -134,9 +130,7 @@ impl ChunkerTables {
             }
         }
         *hash = hash3;
-        let (number, end) = (0..)
-            .zip(first)
-            .find_map(|(number, end)| Some((number, end?)))?;
+        let (number, end) = (0..).zip(first).find_map(|(number, end)| Some((number, end?)))?;
         Some(start + number * LANE_BYTES + end)
     }
 
@@ -144,11 +138,7 @@ impl ChunkerTables {
     fn hash_before(&self, data: &[u8], end: usize) -> Option<u64> {
         let window: &[u8; WINDOW_BYTES] = data.get(..end)?.last_chunk()?;
         // What leaves an empty window is zero, and zero adds nothing.
-        Some(
-            window
-                .iter()
-                .fold(0, |hash, byte| self.slide(hash, 0, *byte)),
-        )
+        Some(window.iter().fold(0, |hash, byte| self.slide(hash, 0, *byte)))
     }
 
     /// Moves the window by one byte.

@@ -44,9 +44,7 @@ fn chunk_lengths_naively(polynomial: Polynomial, data: &[u8]) -> Vec<usize> {
     let out: Vec<u64> = (0..=255)
         .map(|byte| (1..WINDOW_BYTES).fold(append(0, byte), |hash, _| append(hash, 0)))
         .collect();
-    let reduce: Vec<u64> = (0u64..256)
-        .map(|high| modulo(high << 53) ^ high << 53)
-        .collect();
+    let reduce: Vec<u64> = (0u64..256).map(|high| modulo(high << 53) ^ high << 53).collect();
     let start = || {
         let mut window = [0; WINDOW_BYTES];
         window[0] = 1;
@@ -91,12 +89,7 @@ fn chunks_are_those_of_restic() {
     ];
     let data = hashes(0, 32 << 20);
     let tables = tables();
-    for slices in [
-        &[][..],
-        &[8 << 20],
-        &[65_536],
-        &[4096, 1, 100_000, 63, 64, 65],
-    ] {
+    for slices in [&[][..], &[8 << 20], &[65_536], &[4096, 1, 100_000, 63, 64, 65]] {
         assert_eq!(chunk_lengths(&tables, &data, slices), expected);
     }
     assert_eq!(chunk_lengths_naively(POLYNOMIAL, &data), expected);
@@ -160,11 +153,7 @@ fn candidates_at_every_border_are_found() {
         assert_eq!(chunk_lengths(&tables, &data, &[]), expected);
         for split in (end - 66..=end + 1).chain([MIN_CHUNK_BYTES, 1]) {
             let slices = [split, data.len()];
-            assert_eq!(
-                chunk_lengths(&tables, &data, &slices),
-                expected,
-                "{end} {split}"
-            );
+            assert_eq!(chunk_lengths(&tables, &data, &slices), expected, "{end} {split}");
         }
         assert_eq!(chunk_lengths(&tables, &data, &[4096, 1, 1, 1]), expected);
     }
@@ -179,11 +168,7 @@ fn other_polynomials_agree_with_the_naive_form() {
         let tables = Arc::new(ChunkerTables::new(polynomial));
         let expected = chunk_lengths_naively(polynomial, &data);
         assert_eq!(chunk_lengths(&tables, &data, &[]), expected, "{polynomial}");
-        assert_eq!(
-            chunk_lengths(&tables, &data, &[7777]),
-            expected,
-            "{polynomial}"
-        );
+        assert_eq!(chunk_lengths(&tables, &data, &[7777]), expected, "{polynomial}");
     }
 }
 

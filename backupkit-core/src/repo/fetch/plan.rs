@@ -49,11 +49,7 @@ impl Wanted {
 
 impl Request {
     pub(super) fn single(wanted: Wanted) -> Self {
-        Self {
-            pack: wanted.location.pack,
-            range: wanted.range(),
-            blobs: vec![wanted],
-        }
+        Self { pack: wanted.location.pack, range: wanted.range(), blobs: vec![wanted] }
     }
 }
 
@@ -117,28 +113,17 @@ mod tests {
     }
 
     fn ranges(blobs: &[(u8, u32, u32)]) -> Vec<(usize, u64, u64)> {
-        let blobs = blobs
-            .iter()
-            .map(|(pack, offset, bytes)| wanted(*pack, *offset, *bytes));
+        let blobs = blobs.iter().map(|(pack, offset, bytes)| wanted(*pack, *offset, *bytes));
         let requests = plan_requests(blobs.collect());
-        requests
-            .iter()
-            .map(|it| (it.blobs.len(), it.range.start, it.range.end))
-            .collect()
+        requests.iter().map(|it| (it.blobs.len(), it.range.start, it.range.end)).collect()
     }
 
     #[test]
     fn blobs_that_lie_close_together_are_read_at_once() {
         let gap = 256 << 10;
         assert_eq!(ranges(&[(1, 50, 50), (1, 0, 50)]), [(2, 0, 100)]);
-        assert_eq!(
-            ranges(&[(1, 0, 50), (2, 50, 50)]),
-            [(1, 0, 50), (1, 50, 100)]
-        );
-        assert_eq!(
-            ranges(&[(1, 0, 50), (1, 50 + gap, 50)]),
-            [(2, 0, u64::from(gap) + 100)]
-        );
+        assert_eq!(ranges(&[(1, 0, 50), (2, 50, 50)]), [(1, 0, 50), (1, 50, 100)]);
+        assert_eq!(ranges(&[(1, 0, 50), (1, 50 + gap, 50)]), [(2, 0, u64::from(gap) + 100)]);
         assert_eq!(ranges(&[(1, 0, 50), (1, 51 + gap, 50)]).len(), 2);
     }
 
@@ -147,29 +132,17 @@ mod tests {
         let mib = 1 << 20;
         let blobs: Vec<_> = (0..40).map(|number| (1, number * mib, mib)).collect();
         let requests = ranges(&blobs);
-        assert_eq!(
-            requests
-                .iter()
-                .map(|(count, ..)| *count)
-                .collect::<Vec<_>>(),
-            [8; 5]
-        );
+        assert_eq!(requests.iter().map(|(count, ..)| *count).collect::<Vec<_>>(), [8; 5]);
         assert_eq!(ranges(&[(1, 0, 100 * mib)]).len(), 1);
         // An index may say anything.
-        assert_eq!(
-            ranges(&[(1, 0, u32::MAX), (1, 5, 40), (1, u32::MAX, u32::MAX)]).len(),
-            2
-        );
+        assert_eq!(ranges(&[(1, 0, u32::MAX), (1, 5, 40), (1, u32::MAX, u32::MAX)]).len(), 2);
     }
 
     #[test]
     fn jobs_cover_all_blobs_in_order() {
         let blobs: Vec<_> = (0..9).map(|number| wanted(1, number, 1 << 20)).collect();
         let jobs = jobs(&blobs);
-        assert_eq!(
-            jobs.iter().map(|job| job.len()).collect::<Vec<_>>(),
-            [2, 2, 2, 2, 1]
-        );
+        assert_eq!(jobs.iter().map(|job| job.len()).collect::<Vec<_>>(), [2, 2, 2, 2, 1]);
         assert_eq!(jobs.concat(), blobs);
     }
 }

@@ -65,10 +65,7 @@ impl IndexBuilder {
                 BlobKind::Data => &mut self.data,
                 BlobKind::Tree => &mut self.trees,
             };
-            rows.push(Row {
-                id: blob.id,
-                slot: Slot::new(number, blob),
-            });
+            rows.push(Row { id: blob.id, slot: Slot::new(number, blob) });
         }
         Ok(pushed)
     }
@@ -92,10 +89,7 @@ impl IndexBuilder {
             Table::renumber_packs(&mut rows, &numbers);
             let (table, repeated) = Table::build(rows);
             duplicates += repeated;
-            Blobs {
-                table,
-                ..Blobs::default()
-            }
+            Blobs { table, ..Blobs::default() }
         };
         let (data, trees) = (blobs(self.data), blobs(self.trees));
         Index {

@@ -71,10 +71,7 @@ impl Table {
         rows.dedup_by(|later, kept| later.id == kept.id);
         let duplicates = before - rows.len();
         rows.shrink_to_fit();
-        let mut table = Self {
-            rows,
-            ..Self::default()
-        };
+        let mut table = Self { rows, ..Self::default() };
         table.build_directory();
         (table, duplicates as u64)
     }
@@ -180,7 +177,5 @@ impl Table {
 fn bucket_number(id: &BlobId, bits: u32) -> usize {
     let [a, b, c, d, ..] = *id.as_bytes();
     // Of zero bits the number is zero, which a shift by 32 does not give.
-    u32::from_be_bytes([a, b, c, d])
-        .checked_shr(32 - bits)
-        .unwrap_or_default() as usize
+    u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits).unwrap_or_default() as usize
 }

@@ -20,10 +20,7 @@ fn pack_id(number: u32) -> PackId {
 }
 
 fn pack(number: u32, blobs: Vec<PackedBlob>) -> IndexedPack {
-    IndexedPack {
-        id: pack_id(number),
-        blobs,
-    }
+    IndexedPack { id: pack_id(number), blobs }
 }
 
 fn location(pack: u32, blob: &PackedBlob) -> BlobLocation {
@@ -56,10 +53,7 @@ fn an_empty_index_holds_nothing() {
 #[test]
 fn kinds_are_apart() {
     let data = blob(BlobKind::Data, 1);
-    let tree = PackedBlob {
-        offset: 77,
-        ..blob(BlobKind::Tree, 1)
-    };
+    let tree = PackedBlob { offset: 77, ..blob(BlobKind::Tree, 1) };
     let only_data = build(&[pack(1, vec![data])]);
     assert!(only_data.contains(BlobKind::Data, &data.id));
     assert!(!only_data.contains(BlobKind::Tree, &data.id));
@@ -113,9 +107,8 @@ fn a_first_backup_ends_up_in_the_table() {
     let mut index = Index::empty();
     let blobs = 100_000;
     for number in (0..blobs).step_by(100) {
-        let content: Vec<_> = (number..number + 100)
-            .map(|number| blob(BlobKind::Data, number))
-            .collect();
+        let content: Vec<_> =
+            (number..number + 100).map(|number| blob(BlobKind::Data, number)).collect();
         assert_eq!(index.insert_pack(pack_id(number), &content), 100);
     }
     assert_eq!(index.len(), blobs as usize);
@@ -182,10 +175,7 @@ fn ids_that_are_not_spread_are_found() {
     };
     let blobs = |range: std::ops::Range<u16>| {
         range
-            .map(|number| PackedBlob {
-                id: id(number),
-                ..blob(BlobKind::Data, u32::from(number))
-            })
+            .map(|number| PackedBlob { id: id(number), ..blob(BlobKind::Data, u32::from(number)) })
             .collect()
     };
     let index = build(&[pack(1, blobs(0..500)), pack(2, blobs(500..1000))]);

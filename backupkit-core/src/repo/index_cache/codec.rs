@@ -39,11 +39,7 @@ impl Counts {
             bytes.copy_from_slice(&trailer[at..at + 8]);
             u64::from_le_bytes(bytes)
         };
-        let counts = Self {
-            packs: number(0),
-            blobs: number(8),
-            index_files: number(16),
-        };
+        let counts = Self { packs: number(0), blobs: number(8), index_files: number(16) };
         let mut hash = [0; 32];
         hash.copy_from_slice(&trailer[Self::BYTES..]);
         (counts, hash)
@@ -51,10 +47,7 @@ impl Counts {
 
     pub(super) fn encode(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        for (at, number) in [self.packs, self.blobs, self.index_files]
-            .into_iter()
-            .enumerate()
-        {
+        for (at, number) in [self.packs, self.blobs, self.index_files].into_iter().enumerate() {
             bytes[at * 8..(at + 1) * 8].copy_from_slice(&number.to_le_bytes());
         }
         bytes
@@ -70,9 +63,7 @@ impl Counts {
     /// How long the file is; nothing if no file is that long.
     pub(super) fn file_bytes(self) -> Option<u64> {
         let files = self.index_files.checked_mul(32)?;
-        self.packs_end()?
-            .checked_add(files)?
-            .checked_add(TRAILER_BYTES as u64)
+        self.packs_end()?.checked_add(files)?.checked_add(TRAILER_BYTES as u64)
     }
 }
 
@@ -84,10 +75,7 @@ pub(super) struct HashingReader<R> {
 
 impl<R: Read> HashingReader<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self {
-            reader,
-            hasher: Sha256::new(),
-        }
+        Self { reader, hasher: Sha256::new() }
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -121,10 +109,7 @@ pub(super) fn read_pack<R: Read>(
     *blobs_left = blobs_left.checked_sub(u64::from(count))?;
     // The file is as long as its counts say, so this is no more than what is there.
     let bytes = reader.vec(usize::try_from(count).ok()?.checked_mul(BLOB_BYTES)?)?;
-    let blobs = bytes
-        .chunks_exact(BLOB_BYTES)
-        .map(decode_blob)
-        .collect::<Option<_>>()?;
+    let blobs = bytes.chunks_exact(BLOB_BYTES).map(decode_blob).collect::<Option<_>>()?;
     Some(IndexedPack { id, blobs })
 }
 
@@ -137,11 +122,7 @@ pub(super) fn encode_pack(pack: &IndexedPack, out: &mut Vec<u8>) -> Option<()> {
             BlobKind::Data => 0,
             BlobKind::Tree => 1,
         });
-        for number in [
-            blob.offset,
-            blob.sealed_bytes,
-            blob.plain_bytes.unwrap_or_default(),
-        ] {
+        for number in [blob.offset, blob.sealed_bytes, blob.plain_bytes.unwrap_or_default()] {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }

@@ -22,17 +22,12 @@ fn pack(number: u32) -> IndexedPack {
     };
     IndexedPack {
         id: PackId::of(&number.to_le_bytes()),
-        blobs: vec![
-            blob(BlobKind::Data, 0, None),
-            blob(BlobKind::Tree, 40, Some(77)),
-        ],
+        blobs: vec![blob(BlobKind::Data, 0, None), blob(BlobKind::Tree, 40, Some(77))],
     }
 }
 
 fn ids(numbers: std::ops::Range<u8>) -> BTreeSet<IndexId> {
-    numbers
-        .map(|number| IndexId::from_bytes([number; 32]))
-        .collect()
+    numbers.map(|number| IndexId::from_bytes([number; 32])).collect()
 }
 
 fn write(folder: &Path, packs: &[IndexedPack], files: &BTreeSet<IndexId>) -> IndexCache {
@@ -71,11 +66,7 @@ fn what_was_written_comes_back_while_its_index_files_exist() {
     let other = IndexCache::new(folder.path(), "another repository");
     assert_eq!(load(&other, &ids(0..9)), None);
     fs::rename(cache.path(), other.path()).unwrap();
-    assert_eq!(
-        load(&other, &ids(0..9)),
-        None,
-        "it is of another repository"
-    );
+    assert_eq!(load(&other, &ids(0..9)), None, "it is of another repository");
 }
 
 #[test]
@@ -89,11 +80,7 @@ fn a_newer_copy_keeps_the_packs_of_the_older_one() {
     writer.finish(&ids(1..3).into_iter().collect::<Vec<_>>());
     assert_eq!(load(&cache, &ids(1..3)), Some(expected(&packs)));
     assert_eq!(load(&cache, &ids(1..2)), None);
-    assert_eq!(
-        fs::read_dir(folder.path()).unwrap().count(),
-        1,
-        "nothing is left over"
-    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
 }
 
 #[test]

@@ -78,10 +78,7 @@ impl CacheWriter {
             self.write(buffer.get(..count)?)?;
         }
         let copied: [u8; 32] = self.hasher.clone().finalize().into();
-        self.counts = Counts {
-            index_files: 0,
-            ..cached.counts
-        };
+        self.counts = Counts { index_files: 0, ..cached.counts };
         (copied == cached.packs_hash).then_some(self)
     }
 

@@ -116,10 +116,7 @@ pub(in crate::repo) struct Owners {
 
 impl Default for Owners {
     fn default() -> Self {
-        Self {
-            user: Arc::from(""),
-            group: Arc::from(""),
-        }
+        Self { user: Arc::from(""), group: Arc::from("") }
     }
 }
 

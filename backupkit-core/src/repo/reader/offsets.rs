@@ -40,17 +40,12 @@ impl OffsetCache {
         position: u64,
         length: impl Fn(&BlobId) -> Result<u64>,
     ) -> Result<Option<BlobStart>> {
-        let fresh = || Marks {
-            content: Arc::clone(content),
-            offsets: vec![0],
-        };
+        let fresh = || Marks { content: Arc::clone(content), offsets: vec![0] };
         if content.len() < MIN_BLOBS {
             return fresh().find(position, length);
         }
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = files
-            .iter()
-            .position(|marks| Arc::ptr_eq(&marks.content, content));
+        let known = files.iter().position(|marks| Arc::ptr_eq(&marks.content, content));
         let mut marks = known.and_then(|at| files.remove(at)).unwrap_or_else(fresh);
         let found = marks.find(position, length);
         files.push_front(marks);
@@ -65,10 +60,7 @@ impl Marks {
         position: u64,
         length: impl Fn(&BlobId) -> Result<u64>,
     ) -> Result<Option<BlobStart>> {
-        let mark = self
-            .offsets
-            .partition_point(|offset| *offset <= position)
-            .saturating_sub(1);
+        let mark = self.offsets.partition_point(|offset| *offset <= position).saturating_sub(1);
         let mut offset = self.offsets.get(mark).copied().unwrap_or_default();
         for (number, id) in self.content.iter().enumerate().skip(mark * STEP) {
             if number == self.offsets.len() * STEP {
@@ -92,9 +84,8 @@ mod tests {
 
     #[test]
     fn every_position_is_found_and_a_whole_pass_is_linear() {
-        let content: Arc<[BlobId]> = (0u32..1000)
-            .map(|number| BlobId::of(&number.to_le_bytes()))
-            .collect();
+        let content: Arc<[BlobId]> =
+            (0u32..1000).map(|number| BlobId::of(&number.to_le_bytes())).collect();
         let asked = Cell::new(0);
         let length = |id: &BlobId| {
             asked.set(asked.get() + 1);
@@ -109,10 +100,7 @@ mod tests {
         }
         let cache = OffsetCache::default();
         for (position, start) in expected.iter().enumerate() {
-            assert_eq!(
-                cache.find(&content, position as u64, length).unwrap(),
-                Some(*start)
-            );
+            assert_eq!(cache.find(&content, position as u64, length).unwrap(), Some(*start));
         }
         assert!(asked.get() < expected.len() * (STEP + 1), "{}", asked.get());
         assert_eq!(cache.find(&content, offset, length).unwrap(), None);

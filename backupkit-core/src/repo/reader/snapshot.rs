@@ -37,15 +37,8 @@ enum Found {
 
 impl OpenSnapshot {
     pub(super) fn new(reader: RepositoryReader, snapshot: &Snapshot) -> Self {
-        let Snapshot {
-            tree, paths, time, ..
-        } = snapshot;
-        Self {
-            reader,
-            tree: *tree,
-            paths: paths.clone(),
-            time: *time,
-        }
+        let Snapshot { tree, paths, time, .. } = snapshot;
+        Self { reader, tree: *tree, paths: paths.clone(), time: *time }
     }
 
     async fn look_up(&self, path: &EntryPath) -> Result<Option<Found>> {
@@ -79,10 +72,8 @@ impl OpenSnapshot {
                     None => return stream::empty().boxed(),
                 },
                 Ok(None) => {
-                    let error = Error::new(
-                        ErrorKind::NotFound,
-                        format!("{path} is not in the snapshot"),
-                    );
+                    let error =
+                        Error::new(ErrorKind::NotFound, format!("{path} is not in the snapshot"));
                     return stream::iter([Err(error)]).boxed();
                 }
                 Err(error) => return stream::iter([Err(error)]).boxed(),
@@ -101,12 +92,7 @@ impl OpenSnapshot {
         let content = &entry.content.0;
         let short = || Error::corrupt("the file", "it has fewer bytes than its size says");
         let length = |id: &BlobId| self.blob_bytes(id);
-        let first = self
-            .reader
-            .0
-            .offsets
-            .find(content, range.start, length)?
-            .ok_or_else(short)?;
+        let first = self.reader.0.offsets.find(content, range.start, length)?.ok_or_else(short)?;
         let mut end = first.offset;
         let mut ids = Vec::new();
         for id in content.iter().skip(first.number) {
@@ -119,11 +105,7 @@ impl OpenSnapshot {
         if end < range.end {
             return Err(short());
         }
-        let fetched = self
-            .reader
-            .fetcher()
-            .fetch(BlobKind::Data, ids.iter().copied())
-            .await?;
+        let fetched = self.reader.fetcher().fetch(BlobKind::Data, ids.iter().copied()).await?;
         let narrow = |bytes: u64| usize::try_from(bytes).map_err(|_| short());
         let mut skip = narrow(range.start - first.offset)?;
         let wanted = narrow(range.end - range.start)?;
@@ -191,19 +173,9 @@ impl SnapshotReader for OpenSnapshot {
     }
 
     fn stretches(&self, entry: &SnapshotEntry) -> Result<Option<Vec<Stretch>>> {
-        let stretch = |id: &BlobId| {
-            Ok(Stretch {
-                bytes: self.blob_bytes(id)?,
-                sha256: *id.as_bytes(),
-            })
-        };
-        entry
-            .content
-            .0
-            .iter()
-            .map(stretch)
-            .collect::<Result<_>>()
-            .map(Some)
+        let stretch =
+            |id: &BlobId| Ok(Stretch { bytes: self.blob_bytes(id)?, sha256: *id.as_bytes() });
+        entry.content.0.iter().map(stretch).collect::<Result<_>>().map(Some)
     }
 }
 

@@ -51,12 +51,7 @@ pub(super) fn walk(
     tree: BlobId,
     depth: Depth,
 ) -> BoxStream<'static, Result<SnapshotEntry>> {
-    let walker = Walker {
-        reader,
-        depth,
-        enter: Some((path, tree)),
-        open: Vec::new(),
-    };
+    let walker = Walker { reader, depth, enter: Some((path, tree)), open: Vec::new() };
     Box::pin(stream::unfold(Some(walker), |walker| async move {
         let mut walker = walker?;
         let item = walker.next().await?;
@@ -68,23 +63,13 @@ pub(super) fn walk(
 impl Walker {
     async fn next(&mut self) -> Option<Result<SnapshotEntry>> {
         if let Some((path, tree)) = self.enter.take() {
-            let next = self
-                .open
-                .last()
-                .map(OpenTree::next_trees)
-                .unwrap_or_default();
-            match read_directory(&self.reader, &path, &tree, next)
-                .await
-                .and_then(|text| {
-                    let position = TreeNodes::new(&text)?.position();
-                    Ok((text, position))
-                }) {
+            let next = self.open.last().map(OpenTree::next_trees).unwrap_or_default();
+            match read_directory(&self.reader, &path, &tree, next).await.and_then(|text| {
+                let position = TreeNodes::new(&text)?.position();
+                Ok((text, position))
+            }) {
                 Ok(rest) => {
-                    self.open.push(OpenTree {
-                        path,
-                        rest: Some(rest),
-                        decoded: VecDeque::new(),
-                    });
+                    self.open.push(OpenTree { path, rest: Some(rest), decoded: VecDeque::new() });
                 }
                 Err(error) => return Some(Err(error)),
             }
@@ -130,10 +115,6 @@ impl OpenTree {
 
     /// The directories that come next.
     fn next_trees(&self) -> Vec<BlobId> {
-        self.decoded
-            .iter()
-            .flatten()
-            .filter_map(|node| node.subtree)
-            .collect()
+        self.decoded.iter().flatten().filter_map(|node| node.subtree).collect()
     }
 }

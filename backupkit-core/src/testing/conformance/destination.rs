@@ -80,11 +80,7 @@ impl fmt::Debug for DestinationFixture {
 impl DestinationFixture {
     /// Returns a fixture of this destination.
     pub fn new(destination: impl Destination) -> Self {
-        Self {
-            destination: Arc::new(destination),
-            reopen: None,
-            keep_alive: Vec::new(),
-        }
+        Self { destination: Arc::new(destination), reopen: None, keep_alive: Vec::new() }
     }
 
     /// Keeps something until the case has ended, such as a temporary directory.
@@ -134,16 +130,11 @@ async fn assert_object(destination: &dyn Destination, key: &ObjectKey, bytes: &B
 
 /// The sizes of the objects below a prefix.
 async fn list(destination: &dyn Destination, prefix: &str) -> BTreeMap<ObjectKey, u64> {
-    let objects: Vec<_> = destination
-        .list(&parse(prefix))
-        .try_collect()
-        .await
-        .expect("a prefix can be listed");
+    let objects: Vec<_> =
+        destination.list(&parse(prefix)).try_collect().await.expect("a prefix can be listed");
     let count = objects.len();
-    let listed: BTreeMap<_, _> = objects
-        .into_iter()
-        .map(|object| (object.key, object.size_bytes))
-        .collect();
+    let listed: BTreeMap<_, _> =
+        objects.into_iter().map(|object| (object.key, object.size_bytes)).collect();
     assert_eq!(listed.len(), count, "an object is listed twice");
     listed
 }
@@ -208,10 +199,8 @@ pub async fn a_file_is_stored_as_it_is(fixture: DestinationFixture) {
         let bytes = random_bytes(n, len_bytes);
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(&bytes).expect("a temporary file is written");
-        let payload = || Payload::File {
-            path: file.path().to_owned(),
-            len_bytes: len_bytes as u64,
-        };
+        let payload =
+            || Payload::File { path: file.path().to_owned(), len_bytes: len_bytes as u64 };
         for _ in 0..2 {
             let created = destination.create(&key(n), payload()).await;
             created.expect("a file can be created");
@@ -221,12 +210,8 @@ pub async fn a_file_is_stored_as_it_is(fixture: DestinationFixture) {
         assert!(kept == bytes, "the file was changed");
     }
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(b"other")
-        .expect("a temporary file is written");
-    let payload = Payload::File {
-        path: file.path().to_owned(),
-        len_bytes: 5,
-    };
+    file.write_all(b"other").expect("a temporary file is written");
+    let payload = Payload::File { path: file.path().to_owned(), len_bytes: 5 };
     let other = destination.create(&key(2), payload).await;
     assert_kind(other, ErrorKind::AlreadyExists);
 }
@@ -253,10 +238,7 @@ pub async fn an_object_is_there_for_another_handle(fixture: DestinationFixture) 
     let other = reopen().await;
     assert_object(&*other, &key(1), &bytes).await;
     assert_eq!(list(&*other, "data").await, [(key(1), 10_000)].into());
-    other
-        .delete(&key(1))
-        .await
-        .expect("an object can be deleted");
+    other.delete(&key(1)).await.expect("an object can be deleted");
     let gone = fixture.destination.get(&key(1), None).await;
     assert_kind(gone, ErrorKind::NotFound);
 }
@@ -286,13 +268,7 @@ pub async fn a_range_beyond_the_end_is_refused(fixture: DestinationFixture) {
     let destination = &*fixture.destination;
     create(destination, &key(1), &random_bytes(1, 100)).await;
     create(destination, &key(2), &Bytes::new()).await;
-    for (n, range) in [
-        (1, 0..101),
-        (1, 99..101),
-        (1, 101..102),
-        (1, 200..300),
-        (2, 0..1),
-    ] {
+    for (n, range) in [(1, 0..101), (1, 99..101), (1, 101..102), (1, 200..300), (2, 0..1)] {
         let found = destination.get(&key(n), Some(range)).await;
         assert_kind(found, ErrorKind::InvalidInput);
     }
@@ -303,10 +279,7 @@ pub async fn a_missing_object_is_not_found(fixture: DestinationFixture) {
     let destination = &*fixture.destination;
     for round in 0..2 {
         assert_kind(destination.get(&key(1), None).await, ErrorKind::NotFound);
-        assert_kind(
-            destination.get(&key(1), Some(0..1)).await,
-            ErrorKind::NotFound,
-        );
+        assert_kind(destination.get(&key(1), Some(0..1)).await, ErrorKind::NotFound);
         assert_kind(destination.stat(&key(1)).await, ErrorKind::NotFound);
         if round == 0 {
             // A neighbour is no reason to find it.
@@ -345,12 +318,8 @@ pub async fn other_bytes_are_refused_and_change_nothing(fixture: DestinationFixt
     create(destination, &key(1), &bytes).await;
     let mut last_differs = bytes.to_vec();
     last_differs[49_999] ^= 1;
-    let others = [
-        last_differs.into(),
-        bytes.slice(..49_999),
-        random_bytes(2, 50_001),
-        Bytes::new(),
-    ];
+    let others =
+        [last_differs.into(), bytes.slice(..49_999), random_bytes(2, 50_001), Bytes::new()];
     for other in others {
         let created = destination.create(&key(1), other.into()).await;
         assert_kind(created, ErrorKind::AlreadyExists);

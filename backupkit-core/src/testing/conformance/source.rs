@@ -67,9 +67,7 @@ pub struct SourceFixture {
 
 impl fmt::Debug for SourceFixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceFixture")
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+        f.debug_struct("SourceFixture").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -220,20 +218,15 @@ fn same_item(one: &ListedItem, other: &ListedItem) -> bool {
         (ListedItem::Entry(one), ListedItem::Entry(other)) => one == other,
         (
             ListedItem::DirDone { path, metadata },
-            ListedItem::DirDone {
-                path: other_path,
-                metadata: other_metadata,
-            },
+            ListedItem::DirDone { path: other_path, metadata: other_metadata },
         ) => path == other_path && metadata == other_metadata,
         _ => false,
     }
 }
 
 fn assert_same_items(found: &[Listed], wanted: &[Listed], what: &str) {
-    let first = found
-        .iter()
-        .zip(wanted)
-        .find(|(found, wanted)| !same_item(&found.item, &wanted.item));
+    let first =
+        found.iter().zip(wanted).find(|(found, wanted)| !same_item(&found.item, &wanted.item));
     if let Some((found, wanted)) = first {
         panic!("{what}: {:?} instead of {:?}", found.item, wanted.item);
     }
@@ -382,10 +375,7 @@ pub async fn capabilities_and_origin_are_constant(fixture: SourceFixture) {
     assert_eq!(fixture.source.origin(), origin);
     assert!(before.concurrency > 0, "no body may be read");
     assert!(!origin.scheme.is_empty(), "nobody can tell what it is");
-    assert!(
-        !origin.paths.is_empty(),
-        "nobody can tell what is backed up"
-    );
+    assert!(!origin.paths.is_empty(), "nobody can tell what is backed up");
 }
 
 /// Contract 1.
@@ -625,10 +615,7 @@ pub async fn a_view_opened_by_token_gives_the_same(fixture: SourceFixture) {
     closed.expect("a view can be closed");
     drop(view);
 
-    let resumed = OpenContext {
-        resume: Some(token.clone()),
-        ..fixture.context()
-    };
+    let resumed = OpenContext { resume: Some(token.clone()), ..fixture.context() };
     let view = fixture.source.open(resumed).await;
     let view = view.expect("a view can be opened by its token");
     assert_eq!(view.token(), token);
@@ -643,11 +630,7 @@ pub async fn a_view_opened_by_token_gives_the_same(fixture: SourceFixture) {
             let content = open_body(&*view, &entry, Some(segment)).await;
             bytes.extend_from_slice(&read_content(content).await);
         }
-        let bytes = if parts.is_empty() {
-            read(&*view, &entry).await
-        } else {
-            bytes.freeze()
-        };
+        let bytes = if parts.is_empty() { read(&*view, &entry).await } else { bytes.freeze() };
         assert_bytes(&entry.path, &bytes, &fixture.bytes_of(&entry.path));
     }
 }
@@ -691,10 +674,7 @@ pub async fn a_cancelled_view_stops_and_never_looks_complete(fixture: SourceFixt
             }
         }
     }
-    assert!(
-        stopped || count == all,
-        "a part of a listing looks as if it were all"
-    );
+    assert!(stopped || count == all, "a part of a listing looks as if it were all");
     let closed = view.close(Outcome::Abandoned).await;
     closed.expect("a cancelled view can be closed");
 }

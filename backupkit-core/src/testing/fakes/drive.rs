@@ -86,11 +86,7 @@ impl FakeDrive {
     }
 
     fn put(&self, id: &str, name: &str, parent: Option<&str>, bytes: Option<Bytes>) {
-        let item = Item {
-            name: name.to_owned(),
-            parent: parent.map(str::to_owned),
-            bytes,
-        };
+        let item = Item { name: name.to_owned(), parent: parent.map(str::to_owned), bytes };
         let mut state = lock(&self.0);
         state.items.insert(id.to_owned(), item);
         state.changes += 1;
@@ -179,12 +175,7 @@ impl Source for FakeDrive {
                     Error::new(ErrorKind::SourceChanged, "the change token is too old")
                 })?,
         };
-        Ok(Arc::new(View {
-            drive: self.clone(),
-            token,
-            store: cx.store,
-            cancel: cx.cancel,
-        }))
+        Ok(Arc::new(View { drive: self.clone(), token, store: cx.store, cancel: cx.cancel }))
     }
 }
 

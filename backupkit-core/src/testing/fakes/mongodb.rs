@@ -49,10 +49,7 @@ struct State {
 impl FakeMongoDb {
     /// Returns a server without databases, that cuts collections into segments of this many documents.
     pub fn new(documents_per_segment: usize) -> Self {
-        Self {
-            documents_per_segment: documents_per_segment.max(1),
-            state: Arc::default(),
-        }
+        Self { documents_per_segment: documents_per_segment.max(1), state: Arc::default() }
     }
 
     /// Inserts or replaces a document and writes that into the oplog.
@@ -131,10 +128,7 @@ fn metadata_json(collection: &str) -> Bytes {
 
 fn file(path: EntryPath, handle: Option<String>, size_bytes: u64) -> Entry {
     let metadata = Metadata::new(FileMode::FILE, FileTime::EPOCH);
-    Entry {
-        handle,
-        ..Entry::file(path, metadata, size_bytes)
-    }
+    Entry { handle, ..Entry::file(path, metadata, size_bytes) }
 }
 
 #[async_trait]
@@ -165,11 +159,7 @@ impl Source for FakeMongoDb {
                 .filter(|since| *since <= now)
                 .ok_or_else(|| Error::new(ErrorKind::SourceChanged, "the oplog has moved on"))?,
         };
-        Ok(Arc::new(View {
-            server: self.clone(),
-            since,
-            cancel: cx.cancel,
-        }))
+        Ok(Arc::new(View { server: self.clone(), since, cancel: cx.cancel }))
     }
 }
 
@@ -267,12 +257,7 @@ impl SourceView for View {
             None => (0, u64::MAX),
             Some(segment) => edges(segment)?,
         };
-        Ok(Body::stream(Documents {
-            server: self.server.clone(),
-            collection,
-            start,
-            end,
-        }))
+        Ok(Body::stream(Documents { server: self.server.clone(), collection, start, end }))
     }
 
     fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {
@@ -374,10 +359,7 @@ impl RestoreTarget for FakeMongoDbTarget {
     }
 
     async fn open(&self, cx: RestoreContext) -> Result<Arc<dyn RestoreSession>> {
-        Ok(Arc::new(Session {
-            target: self.clone(),
-            cx,
-        }))
+        Ok(Arc::new(Session { target: self.clone(), cx }))
     }
 }
 
@@ -447,10 +429,7 @@ impl RestoreSession for Session {
         let written = bytes.len() as u64;
         let place = step.destination.clone();
         lock(&self.target.0).staged.insert(place, bytes.freeze());
-        Ok(Written {
-            bytes: written,
-            warnings: Vec::new(),
-        })
+        Ok(Written { bytes: written, warnings: Vec::new() })
     }
 
     async fn end_phase(&self, phase: Phase) -> Result<()> {

@@ -47,9 +47,7 @@ impl fmt::Debug for Objects {
 
 impl Default for FakeS3 {
     fn default() -> Self {
-        Self {
-            objects: Objects::Stored(Arc::default()),
-        }
+        Self { objects: Objects::Stored(Arc::default()) }
     }
 }
 
@@ -62,9 +60,7 @@ impl FakeS3 {
     /// Returns a bucket of `count` objects of `len_bytes` each, a thousand in a folder, that are made
     /// up when asked for.
     pub fn generated(count: u64, len_bytes: usize) -> Self {
-        Self {
-            objects: Objects::Generated { count, len_bytes },
-        }
+        Self { objects: Objects::Generated { count, len_bytes } }
     }
 
     /// Adds or replaces an object; does nothing to a generated bucket.
@@ -83,11 +79,7 @@ impl FakeS3 {
 
     /// Where the object of a key is listed.
     pub fn path(key: &str) -> EntryPath {
-        EntryPath::from_names(
-            [BUCKET]
-                .into_iter()
-                .chain(key.split('/').map(str::as_bytes)),
-        )
+        EntryPath::from_names([BUCKET].into_iter().chain(key.split('/').map(str::as_bytes)))
     }
 
     fn object(&self, key: &str) -> Option<Bytes> {
@@ -160,10 +152,7 @@ impl Source for FakeS3 {
     }
 
     async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>> {
-        Ok(Arc::new(View {
-            bucket: self.clone(),
-            cancel: cx.cancel,
-        }))
+        Ok(Arc::new(View { bucket: self.clone(), cancel: cx.cancel }))
     }
 }
 
@@ -231,11 +220,7 @@ impl Lister {
         let mut items = Vec::new();
         // An object that went away since the listing began is not listed.
         if let Some(bytes) = self.bucket.object(&key) {
-            items.push(ListedItem::Entry(Box::new(entry(
-                key,
-                path.clone(),
-                &bytes,
-            ))));
+            items.push(ListedItem::Entry(Box::new(entry(key, path.clone(), &bytes))));
         }
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| !directory.is_empty()) {
@@ -243,10 +228,7 @@ impl Lister {
             // key in it, and it does not reach from one half into what is left of the other.
             let still_in = |index: u64, end: u64| {
                 index < end
-                    && self
-                        .keys
-                        .path(index)
-                        .is_some_and(|(_, path)| path.starts_with(&directory))
+                    && self.keys.path(index).is_some_and(|(_, path)| path.starts_with(&directory))
             };
             let lower_left = next.lower < self.middle;
             if still_in(next.lower, self.middle)
@@ -278,11 +260,7 @@ impl Lister {
         let (before, count) = (self.cursor, items.len() as u64);
         for (n, item) in (1..).zip(items) {
             if n > before.given {
-                let cursor = if n == count {
-                    next
-                } else {
-                    Cursor { given: n, ..before }
-                };
+                let cursor = if n == count { next } else { Cursor { given: n, ..before } };
                 let token = cursor.to_token();
                 batch.push(Ok(Listed { item, token }));
             }
@@ -301,10 +279,7 @@ fn entry(key: String, path: EntryPath, bytes: &Bytes) -> Entry {
     }
     Entry {
         handle: Some(key),
-        fingerprint: Fingerprint::Attribute {
-            attribute: ATTRIBUTE.to_owned(),
-            value: tag,
-        },
+        fingerprint: Fingerprint::Attribute { attribute: ATTRIBUTE.to_owned(), value: tag },
         ..Entry::file(path, metadata, bytes.len() as u64)
     }
 }
@@ -319,11 +294,7 @@ impl SourceView for View {
     fn list(&self, after: Option<&ListToken>) -> BoxStream<'static, Result<Listed, ListError>> {
         let keys = self.bucket.keys();
         let middle = keys.len() / 2;
-        let start = Cursor {
-            lower: 0,
-            upper: middle,
-            given: 0,
-        };
+        let start = Cursor { lower: 0, upper: middle, given: 0 };
         let lister = Lister {
             bucket: self.bucket.clone(),
             keys,
@@ -342,10 +313,7 @@ impl SourceView for View {
 
     async fn body(&self, entry: &Entry, _segment: Option<&Segment>) -> Result<Body> {
         self.cancel.check()?;
-        let body = ObjectBody {
-            bucket: self.bucket.clone(),
-            entry: entry.clone(),
-        };
+        let body = ObjectBody { bucket: self.bucket.clone(), entry: entry.clone() };
         body.read(0..0)?;
         Ok(Body::ranged(body))
     }

@@ -96,11 +96,7 @@ impl Temporary {
         };
         let file =
             opened.map_err(|error| Error::io(format!("create {}", name.display()), error))?;
-        Ok(Self {
-            path: name,
-            file,
-            published: false,
-        })
+        Ok(Self { path: name, file, published: false })
     }
 
     fn keep(mut self) {
@@ -263,11 +259,7 @@ fn create_folders(folder: &Path) -> Result<()> {
 }
 
 fn synchronise_folder(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     match File::open(folder).and_then(|file| file.sync_all()) {
         // Some network file systems cannot, and need not.
         Err(error)

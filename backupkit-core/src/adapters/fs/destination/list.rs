@@ -27,11 +27,7 @@ struct Folder {
 
 impl ObjectWalk {
     pub(super) fn new(root: Arc<Path>, prefix: ObjectKey) -> Self {
-        Self {
-            root,
-            prefix: Some(prefix),
-            open: Vec::new(),
-        }
+        Self { root, prefix: Some(prefix), open: Vec::new() }
     }
 
     /// Descends into a folder, or gives an object. What vanished, or is no object, is `None`.
@@ -138,9 +134,7 @@ pub(super) fn remove_abandoned(
 
 fn is_abandoned(entry: &fs::DirEntry, now: Timestamp, unchanged_for: Duration) -> bool {
     let name = entry.file_name();
-    let marked = name
-        .to_str()
-        .is_some_and(|name| name.contains(TEMPORARY_MARK));
+    let marked = name.to_str().is_some_and(|name| name.contains(TEMPORARY_MARK));
     marked
         && entry
             .metadata()

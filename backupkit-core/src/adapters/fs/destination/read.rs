@@ -37,10 +37,7 @@ pub(super) fn read_object(
     let bytes = read_fully(&file, range.start, wanted)
         .map_err(|error| Error::io(format!("read {}", path.display()), error))?;
     if bytes.len() as u64 != wanted {
-        return Err(Error::corrupt(
-            key,
-            "it became shorter while it was being read",
-        ));
+        return Err(Error::corrupt(key, "it became shorter while it was being read"));
     }
     Ok(bytes)
 }
@@ -48,10 +45,7 @@ pub(super) fn read_object(
 /// Looks at an object.
 pub(super) fn stat_object(path: &Path, key: ObjectKey) -> Result<ObjectMeta> {
     match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => Ok(ObjectMeta {
-            key,
-            size_bytes: metadata.len(),
-        }),
+        Ok(metadata) if metadata.is_file() => Ok(ObjectMeta { key, size_bytes: metadata.len() }),
         Ok(_) => Err(not_found(&key)),
         Err(error) if is_missing(&error) => Err(not_found(&key)),
         Err(error) => Err(Error::io(format!("look at {}", path.display()), error)),
@@ -74,10 +68,7 @@ pub(super) fn open_object(path: &Path) -> Result<Option<File>> {
 
 /// Whether the error says that there is nothing under this name.
 pub(super) fn is_missing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn not_found(key: &ObjectKey) -> Error {

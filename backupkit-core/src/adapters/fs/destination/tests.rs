@@ -36,15 +36,9 @@ async fn an_object_comes_back_as_created_and_is_private() {
     let parts: Vec<_> = (0..3000u32).map(|n| Bytes::from(n.to_string())).collect();
     let whole: Vec<u8> = parts.concat();
     let payload = Payload::from_parts(parts);
-    destination
-        .create(&key("data/3f/x"), payload)
-        .await
-        .unwrap();
+    destination.create(&key("data/3f/x"), payload).await.unwrap();
 
-    assert_eq!(
-        destination.get(&key("data/3f/x"), None).await.unwrap(),
-        whole
-    );
+    assert_eq!(destination.get(&key("data/3f/x"), None).await.unwrap(), whole);
     let middle = destination.get(&key("data/3f/x"), Some(10..20)).await;
     assert_eq!(middle.unwrap(), whole[10..20]);
     let meta = destination.stat(&key("data/3f/x")).await.unwrap();
@@ -67,22 +61,13 @@ async fn the_same_bytes_again_are_success_and_others_are_refused() {
     let config = key("config");
     let file = folder.path().join("payload");
     std::fs::write(&file, b"first").unwrap();
-    let from_file = Payload::File {
-        path: file,
-        len_bytes: 5,
-    };
-    destination
-        .create(&config, from_file.clone())
-        .await
-        .unwrap();
+    let from_file = Payload::File { path: file, len_bytes: 5 };
+    destination.create(&config, from_file.clone()).await.unwrap();
     destination.create(&config, from_file).await.unwrap();
     let same = Payload::from_parts(vec![Bytes::from("fi"), Bytes::new(), Bytes::from("rst")]);
     destination.create(&config, same).await.unwrap();
     for other in ["fir", "other", "first!"] {
-        let error = destination
-            .create(&config, Bytes::from(other).into())
-            .await
-            .unwrap_err();
+        let error = destination.create(&config, Bytes::from(other).into()).await.unwrap_err();
         assert!(error.is(ErrorKind::AlreadyExists), "{error}");
     }
     assert_eq!(destination.get(&config, None).await.unwrap(), "first");
@@ -95,11 +80,7 @@ async fn of_many_writers_of_one_key_exactly_one_wins() {
     let destination = destination(&folder);
     let writers = (0..16u8).map(|n| {
         let destination = destination.clone();
-        async move {
-            destination
-                .create(&key("config"), vec![n; 100_000].into())
-                .await
-        }
+        async move { destination.create(&key("config"), vec![n; 100_000].into()).await }
     });
     let results = futures::future::join_all(writers).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
@@ -116,10 +97,7 @@ async fn a_payload_file_that_is_too_short_leaves_nothing() {
     let path = folder.path().join("payload");
     std::fs::write(&path, b"abc").unwrap();
     let payload = Payload::File { path, len_bytes: 5 };
-    destination
-        .create(&key("locks/x"), payload)
-        .await
-        .unwrap_err();
+    destination.create(&key("locks/x"), payload).await.unwrap_err();
     assert!(names(&folder.path().join("repo/locks")).is_empty());
 }
 
@@ -127,10 +105,7 @@ async fn a_payload_file_that_is_too_short_leaves_nothing() {
 async fn missing_objects_and_wrong_ranges_are_told_apart() {
     let folder = TempDir::new().unwrap();
     let destination = destination(&folder);
-    destination
-        .create(&key("data/3f/x"), vec![7; 10].into())
-        .await
-        .unwrap();
+    destination.create(&key("data/3f/x"), vec![7; 10].into()).await.unwrap();
     for missing in ["data/3f/y", "data/3f", "data/3f/x/y", "keys/a"] {
         let error = destination.get(&key(missing), None).await.unwrap_err();
         assert!(error.is(ErrorKind::NotFound), "{error}");
@@ -138,16 +113,10 @@ async fn missing_objects_and_wrong_ranges_are_told_apart() {
         assert!(error.is(ErrorKind::NotFound), "{error}");
     }
     for range in [5..11, 11..12, 0..u64::MAX] {
-        let error = destination
-            .get(&key("data/3f/x"), Some(range))
-            .await
-            .unwrap_err();
+        let error = destination.get(&key("data/3f/x"), Some(range)).await.unwrap_err();
         assert!(error.is(ErrorKind::InvalidInput), "{error}");
     }
-    let nothing = destination
-        .get(&key("data/3f/x"), Some(10..10))
-        .await
-        .unwrap();
+    let nothing = destination.get(&key("data/3f/x"), Some(10..10)).await.unwrap();
     assert!(nothing.is_empty());
 }
 
@@ -159,17 +128,11 @@ async fn a_listing_has_every_object_below_the_prefix_and_nothing_else() {
     let mut expected = Vec::new();
     for n in 0..300 {
         let name = format!("data/{:02x}/{n:04}", n % 5);
-        destination
-            .create(&key(&name), vec![0; 3].into())
-            .await
-            .unwrap();
+        destination.create(&key(&name), vec![0; 3].into()).await.unwrap();
         expected.push(name);
     }
     expected.sort();
-    destination
-        .create(&key("config"), vec![1].into())
-        .await
-        .unwrap();
+    destination.create(&key("config"), vec![1].into()).await.unwrap();
     let data = folder.path().join("repo/data");
     std::fs::write(data.join("00/abc-tmp-0011223344556677"), b"unfinished").unwrap();
     std::fs::write(data.join("00/NOT A KEY"), b"foreign").unwrap();
@@ -186,10 +149,7 @@ async fn a_listing_has_every_object_below_the_prefix_and_nothing_else() {
 async fn a_listing_that_cannot_read_a_folder_is_an_error() {
     let folder = TempDir::new().unwrap();
     let destination = destination(&folder);
-    destination
-        .create(&key("data/3f/x"), vec![1].into())
-        .await
-        .unwrap();
+    destination.create(&key("data/3f/x"), vec![1].into()).await.unwrap();
     let data = folder.path().join("repo/data");
     // A loop of links cannot be looked at, whoever tries.
     std::os::unix::fs::symlink("loop", data.join("loop")).unwrap();
@@ -201,10 +161,7 @@ async fn a_listing_that_cannot_read_a_folder_is_an_error() {
 async fn deleting_twice_succeeds() {
     let folder = TempDir::new().unwrap();
     let destination = destination(&folder);
-    destination
-        .create(&key("locks/a"), vec![1].into())
-        .await
-        .unwrap();
+    destination.create(&key("locks/a"), vec![1].into()).await.unwrap();
     for _ in 0..2 {
         destination.delete(&key("locks/a")).await.unwrap();
         assert!(keys(&destination, "locks").await.is_empty());
@@ -216,18 +173,12 @@ async fn deleting_twice_succeeds() {
 async fn only_old_unfinished_files_are_removed() {
     let folder = TempDir::new().unwrap();
     let destination = destination(&folder);
-    destination
-        .create(&key("data/3f/x"), vec![1].into())
-        .await
-        .unwrap();
+    destination.create(&key("data/3f/x"), vec![1].into()).await.unwrap();
     let unfinished = folder.path().join("repo/data/3f/y-tmp-0011223344556677");
     std::fs::write(&unfinished, b"half").unwrap();
     let day = Duration::from_hours(24);
     assert_eq!(destination.remove_abandoned(day).await.unwrap(), 0);
-    assert_eq!(
-        destination.remove_abandoned(Duration::ZERO).await.unwrap(),
-        1
-    );
+    assert_eq!(destination.remove_abandoned(Duration::ZERO).await.unwrap(), 1);
     assert!(!unfinished.exists());
     assert_eq!(keys(&destination, "data").await, ["data/3f/x"]);
     let refused = destination.create(&key("a-tmp-b"), vec![1].into()).await;
@@ -247,10 +198,7 @@ async fn a_check_tells_folders_that_work_from_those_that_do_not() {
     let file = folder.path().join("file");
     std::fs::write(&file, b"").unwrap();
     for path in [file.clone(), file.join("below")] {
-        let probe = FsDestination::new(path, Env::system())
-            .check()
-            .await
-            .unwrap();
+        let probe = FsDestination::new(path, Env::system()).check().await.unwrap();
         assert!(!probe.is_healthy());
     }
 }

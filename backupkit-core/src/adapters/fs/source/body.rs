@@ -39,10 +39,7 @@ pub(super) fn open(shared: &Shared, path: EntryPath) -> Result<Body> {
             read_whole(&file, &stat).map_err(|error| Error::io(format!("read {path}"), error))?;
         let after = rustix::fs::fstat(&file).map_err(failed)?;
         entry.size_bytes = bytes.len() as u64;
-        Arc::new(WholeBody {
-            bytes,
-            end: end(Version::of(&stat), &after),
-        })
+        Arc::new(WholeBody { bytes, end: end(Version::of(&stat), &after) })
     } else {
         // A failure costs speed only.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
@@ -53,18 +50,12 @@ pub(super) fn open(shared: &Shared, path: EntryPath) -> Result<Body> {
             path,
         })))
     };
-    Ok(Body {
-        refreshed: Some(Box::new(entry)),
-        content: BodyContent::Ranged(content),
-    })
+    Ok(Body { refreshed: Some(Box::new(entry)), content: BodyContent::Ranged(content) })
 }
 
 fn open_file(shared: &Shared, path: &EntryPath) -> Result<OwnedFd> {
     let place = shared.layout.place(path).ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("cannot read {path}: it is not in this source"),
-        )
+        Error::new(ErrorKind::NotFound, format!("cannot read {path}: it is not in this source"))
     })?;
     let open = |flags: OFlags| {
         if place.n_names == path.len() {
@@ -118,22 +109,14 @@ fn read_whole(file: &OwnedFd, stat: &Stat) -> std::io::Result<Bytes> {
     match size_bytes(stat) {
         0 => {
             let first = read_fully(file, 0, 512)?;
-            if first.len() < 512 {
-                Ok(first)
-            } else {
-                read_fully(file, 0, WHOLE_BYTES)
-            }
+            if first.len() < 512 { Ok(first) } else { read_fully(file, 0, WHOLE_BYTES) }
         }
         size => read_fully(file, 0, size),
     }
 }
 
 fn end(before: Version, after: &Stat) -> BodyEnd {
-    if before == Version::of(after) {
-        BodyEnd::Consistent
-    } else {
-        BodyEnd::Changed
-    }
+    if before == Version::of(after) { BodyEnd::Consistent } else { BodyEnd::Changed }
 }
 
 /// A file in memory.
@@ -202,10 +185,7 @@ impl RangedBody for FileBody {
 /// What a file that grew has behind its first length is not read.
 fn within(range: Range<u64>, len_bytes: u64) -> Result<Range<u64>> {
     if range.start > range.end {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "range ends before it starts",
-        ));
+        return Err(Error::new(ErrorKind::InvalidInput, "range ends before it starts"));
     }
     Ok(range.start.min(len_bytes)..range.end.min(len_bytes))
 }

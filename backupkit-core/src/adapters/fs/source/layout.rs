@@ -47,10 +47,8 @@ impl Layout {
     /// # Errors
     /// `InvalidConfig` if two roots claim one place; those of listing a root without names.
     pub(super) fn new(roots: &[Vec<u8>], working_directory: &[u8]) -> Result<Self> {
-        let mut layout = Self {
-            nodes: vec![Node::default()],
-            working_directory: working_directory.to_vec(),
-        };
+        let mut layout =
+            Self { nodes: vec![Node::default()], working_directory: working_directory.to_vec() };
         let mut added = BTreeSet::new();
         for root in roots {
             let root = lexical::clean(root);
@@ -195,8 +193,6 @@ impl Node {
     /// The directory that this node also is: its own, or the one of this name below a parent that is a
     /// root.
     pub(super) fn path_below(&self, parent: Option<&[u8]>, name: &[u8]) -> Option<Vec<u8>> {
-        self.path
-            .clone()
-            .or_else(|| parent.map(|parent| lexical::append(parent, name)))
+        self.path.clone().or_else(|| parent.map(|parent| lexical::append(parent, name)))
     }
 }

@@ -48,9 +48,7 @@ impl Notes {
             let sockets = "left out, because sockets hold no data";
             notes.remarks.extend(collected.sockets.sentence(sockets));
             let attributes = "backed up without its extended attributes";
-            notes
-                .warnings
-                .extend(collected.attributes.sentence(attributes));
+            notes.warnings.extend(collected.attributes.sentence(attributes));
         });
         notes
     }

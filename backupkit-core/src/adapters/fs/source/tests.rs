@@ -16,9 +16,7 @@ use crate::source::{BodyContent, BodyEnd, ListedItem, RangedBody};
 
 fn source(folder: &Path, roots: &[&str]) -> FsSource {
     let roots = roots.iter().map(PathBuf::from).collect();
-    FsSource::new(roots, env(), "host")
-        .unwrap()
-        .with_working_directory(folder)
+    FsSource::new(roots, env(), "host").unwrap().with_working_directory(folder)
 }
 
 async fn view(source: &FsSource) -> Arc<dyn SourceView> {
@@ -47,24 +45,20 @@ fn lines(items: &Items) -> Vec<String> {
 }
 
 fn entry_of(items: &Items, path: &str) -> Entry {
-    let found = items
-        .iter()
-        .find_map(|item| match &item.as_ref().ok()?.item {
-            ListedItem::Entry(entry) if entry.path.to_string() == path => Some(entry.clone()),
-            _ => None,
-        });
+    let found = items.iter().find_map(|item| match &item.as_ref().ok()?.item {
+        ListedItem::Entry(entry) if entry.path.to_string() == path => Some(entry.clone()),
+        _ => None,
+    });
     *found.unwrap_or_else(|| panic!("{path} is not listed"))
 }
 
 fn directory_of(items: &Items, path: &str) -> Metadata {
-    let found = items
-        .iter()
-        .find_map(|item| match &item.as_ref().ok()?.item {
-            ListedItem::DirDone { path: at, metadata } if at.to_string() == path => {
-                Some(metadata.clone())
-            }
-            _ => None,
-        });
+    let found = items.iter().find_map(|item| match &item.as_ref().ok()?.item {
+        ListedItem::DirDone { path: at, metadata } if at.to_string() == path => {
+            Some(metadata.clone())
+        }
+        _ => None,
+    });
     *found.unwrap_or_else(|| panic!("{path} is not listed"))
 }
 

@@ -53,10 +53,7 @@ impl Walk {
             return;
         };
         let overlay = self.shared.layout.node(TOP).path().map(<[u8]>::to_vec);
-        match self
-            .visitor
-            .above_roots(&self.path, TOP, overlay, None, items)
-        {
+        match self.visitor.above_roots(&self.path, TOP, overlay, None, items) {
             Some(frame) => self.frames.push(frame),
             None => return,
         }
@@ -84,10 +81,7 @@ impl Walk {
                     ErrorKind::NotFound,
                     format!("cannot go on listing {child}: it is no longer there"),
                 );
-                items.push(Err(ListError {
-                    path: Some(child),
-                    error,
-                }));
+                items.push(Err(ListError { path: Some(child), error }));
                 return;
             };
             self.enter(frame, child);
@@ -115,9 +109,7 @@ impl Walk {
 
     fn visit(&mut self, name: &[u8], path: &EntryPath, items: &mut Vec<Item>) -> Option<Frame> {
         let frame = self.frames.last()?;
-        let child = frame
-            .node
-            .and_then(|node| self.shared.layout.node(node).child(name));
+        let child = frame.node.and_then(|node| self.shared.layout.node(node).child(name));
         if let Some(child) = child {
             let node = self.shared.layout.node(child);
             let overlay = node.path_below(frame.overlay.as_deref(), name);
@@ -125,9 +117,7 @@ impl Walk {
                 return self.visitor.root(path, &overlay?, items);
             }
             let described_by = node.described_by().map(<[u8]>::to_vec);
-            return self
-                .visitor
-                .above_roots(path, child, overlay, described_by.as_deref(), items);
+            return self.visitor.above_roots(path, child, overlay, described_by.as_deref(), items);
         }
         self.visitor.below(frame, name, path, items)
     }
@@ -157,10 +147,7 @@ impl Walk {
                 ErrorKind::SourceChanged,
                 format!("cannot go on listing {path}: it was moved ({error})"),
             );
-            items.push(Err(ListError {
-                path: Some(path),
-                error,
-            }));
+            items.push(Err(ListError { path: Some(path), error }));
         }
     }
 }
@@ -184,11 +171,5 @@ impl Batches for Walk {
 }
 
 fn directory_done(path: &EntryPath, metadata: Box<Metadata>) -> Listed {
-    Listed {
-        token: encode_token(path),
-        item: ListedItem::DirDone {
-            path: path.clone(),
-            metadata,
-        },
-    }
+    Listed { token: encode_token(path), item: ListedItem::DirDone { path: path.clone(), metadata } }
 }

@@ -82,13 +82,7 @@ impl Writer {
         let size_bytes = step.entry.size_bytes;
         // At once, so that pieces may come in any order and what is not written is a hole.
         rustix::fs::ftruncate(&file, size_bytes).map_err(|error| place.failure("write", error))?;
-        Ok(Self {
-            temporary,
-            file,
-            place,
-            size_bytes,
-            written_bytes: 0,
-        })
+        Ok(Self { temporary, file, place, size_bytes, written_bytes: 0 })
     }
 
     fn write(&mut self, pieces: &[BodyPiece]) -> Result<()> {
@@ -112,12 +106,8 @@ impl Writer {
         let entry = &step.entry;
         let receiver = Receiver::Open(self.file.as_fd());
         let warnings = apply(receiver, &entry.metadata, &self.place.path);
-        self.temporary
-            .publish(replace_of(step), |stat| looks_like(stat, entry))?;
-        Ok(Written {
-            bytes: self.written_bytes,
-            warnings,
-        })
+        self.temporary.publish(replace_of(step), |stat| looks_like(stat, entry))?;
+        Ok(Written { bytes: self.written_bytes, warnings })
     }
 
     fn wrong_length(&self) -> Error {

@@ -56,22 +56,12 @@ impl Decisions {
 
     /// Says that all decisions have been taken.
     pub(super) async fn set_planned(&self) -> Result<()> {
-        self.store
-            .put(&self.key("planned"), Bytes::new(), false)
-            .await
+        self.store.put(&self.key("planned"), Bytes::new(), false).await
     }
 
     /// Says that something is about to be written.
     pub(super) async fn set_started(&self) -> Result<()> {
-        self.store
-            .put(&self.key("started"), Bytes::new(), false)
-            .await
-    }
-
-    /// Says that the restore is done: the next one decides anew. This one still finds its decisions
-    /// when it compares.
-    pub(super) async fn set_done(&self) -> Result<()> {
-        self.store.delete(&self.key("started")).await
+        self.store.put(&self.key("started"), Bytes::new(), false).await
     }
 
     /// Forgets all.
@@ -88,11 +78,7 @@ impl Decisions {
     }
 
     pub(super) fn writer(&self) -> LogWriter {
-        LogWriter {
-            decisions: self.clone(),
-            n_parts: 0,
-            text: Vec::new(),
-        }
+        LogWriter { decisions: self.clone(), n_parts: 0, text: Vec::new() }
     }
 
     pub(super) fn reader(&self) -> LogReader {
@@ -191,8 +177,5 @@ impl LogReader {
 }
 
 fn broken() -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        "cannot follow the decisions of this restore: start a new one",
-    )
+    Error::new(ErrorKind::Internal, "cannot follow the decisions of this restore: start a new one")
 }

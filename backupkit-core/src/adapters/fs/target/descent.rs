@@ -47,21 +47,13 @@ pub(super) enum Way {
 
 impl Descent {
     pub(super) fn new(scope: &Scope, is_root: bool) -> Self {
-        Self {
-            scope: scope.clone(),
-            is_root,
-            levels: Vec::new(),
-        }
+        Self { scope: scope.clone(), is_root, levels: Vec::new() }
     }
 
     /// Finds where an entry goes. Entries must come in the order of the walk, and each directory is
     /// followed by [`Self::enter`].
     pub(super) fn way(&mut self, entry: &SnapshotEntry) -> Way {
-        while self
-            .levels
-            .last()
-            .is_some_and(|level| !level.holds(&entry.path))
-        {
+        while self.levels.last().is_some_and(|level| !level.holds(&entry.path)) {
             self.levels.pop();
         }
         let name = entry.path.name().unwrap_or_default();
@@ -94,10 +86,7 @@ impl Descent {
                 Ok(path.clone())
             }
         };
-        self.levels.push(Level {
-            path: entry.path.clone(),
-            destination,
-        });
+        self.levels.push(Level { path: entry.path.clone(), destination });
     }
 
     /// What keeps an entry from being restored, whatever the target holds.

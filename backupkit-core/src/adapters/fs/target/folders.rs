@@ -64,10 +64,7 @@ impl Folders {
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR) => Err(Error::new(
                 ErrorKind::InvalidConfig,
-                format!(
-                    "cannot restore into {}: it is not a folder",
-                    self.root_path.display()
-                ),
+                format!("cannot restore into {}: it is not a folder", self.root_path.display()),
             )),
             Err(error) => {
                 let doing = format!("open {}", self.root_path.display());
@@ -96,9 +93,7 @@ impl Folders {
         for name in path.names().skip(above.len()) {
             above.push(name);
             self.make(&folder, name, &above)?;
-            folder = self
-                .find(&root, &above)
-                .map_err(|error| failure(&above, error))?;
+            folder = self.find(&root, &above).map_err(|error| failure(&above, error))?;
         }
         Ok(folder)
     }
@@ -131,10 +126,7 @@ impl Folders {
         if let Some(root) = self.root()? {
             return Ok(root);
         }
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.root_path);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.root_path);
         made.map_err(|error| Error::io(format!("make {}", self.root_path.display()), error))?;
         self.root()?.ok_or_else(|| {
             Error::new(
@@ -166,9 +158,7 @@ impl Folders {
     }
 
     fn replacing(&self) -> MutexGuard<'_, HashSet<EntryPath>> {
-        self.replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -45,11 +45,7 @@ impl Judge {
     }
 
     fn look(&mut self, entry: &SnapshotEntry, path: &EntryPath) -> Result<Option<Decision>> {
-        if self
-            .missing
-            .as_ref()
-            .is_some_and(|missing| path.starts_with(missing))
-        {
+        if self.missing.as_ref().is_some_and(|missing| path.starts_with(missing)) {
             return Ok(None);
         }
         let parent = path.parent().unwrap_or_default();
@@ -115,10 +111,7 @@ impl Judge {
             return Ok(Decision::Skip);
         }
         if file_type(stat) == FileType::Directory && !is_empty(place)? {
-            return Ok(Decision::Refuse(format!(
-                "{} is a folder that is not empty",
-                place.path
-            )));
+            return Ok(Decision::Refuse(format!("{} is a folder that is not empty", place.path)));
         }
         Ok(Decision::Overwrite)
     }
@@ -140,10 +133,7 @@ impl Judge {
                 return Ok(Decision::Rename(path));
             }
         }
-        Ok(Decision::Refuse(format!(
-            "no free name was found beside {}",
-            place.path
-        )))
+        Ok(Decision::Refuse(format!("no free name was found beside {}", place.path)))
     }
 }
 

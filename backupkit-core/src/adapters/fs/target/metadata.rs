@@ -177,8 +177,5 @@ fn change_mode_of_node(folder: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Resul
 }
 
 fn timespec(time: FileTime) -> Timespec {
-    Timespec {
-        tv_sec: time.unix_seconds(),
-        tv_nsec: time.nanoseconds().into(),
-    }
+    Timespec { tv_sec: time.unix_seconds(), tv_nsec: time.nanoseconds().into() }
 }

@@ -38,11 +38,9 @@ impl Place {
     /// `InvalidInput` for what cannot be a name of a file.
     pub(super) fn new(folder: Arc<OwnedFd>, path: &EntryPath) -> Result<Self> {
         match path.name() {
-            Some(name) if is_plain_name(name) => Ok(Self {
-                folder,
-                name: name.to_vec(),
-                path: path.clone(),
-            }),
+            Some(name) if is_plain_name(name) => {
+                Ok(Self { folder, name: name.to_vec(), path: path.clone() })
+            }
             _ => Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!("cannot restore {path}: this is no name of a file"),
@@ -117,11 +115,7 @@ impl Temporary {
         let name = format!("{prefix}{random}.tmp");
         let value =
             make(place.folder.as_fd(), &name).map_err(|error| place.failure("create", error))?;
-        let temporary = Self {
-            place: place.clone(),
-            name,
-            published: false,
-        };
+        let temporary = Self { place: place.clone(), name, published: false };
         Ok((temporary, value))
     }
 

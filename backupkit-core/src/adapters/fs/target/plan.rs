@@ -64,13 +64,7 @@ struct Pass {
 
 impl Planner {
     fn new(core: Arc<Core>) -> Self {
-        Self {
-            core,
-            pass: None,
-            has_links: false,
-            is_over: false,
-            ready: VecDeque::new(),
-        }
+        Self { core, pass: None, has_links: false, is_over: false, ready: VecDeque::new() }
     }
 
     async fn next(&mut self) -> Result<Option<Step>> {
@@ -94,8 +88,7 @@ impl Planner {
                 continue;
             }
             let rest = std::mem::take(&mut pass.open);
-            self.ready
-                .extend(rest.into_iter().rev().map(|(_, step)| step));
+            self.ready.extend(rest.into_iter().rev().map(|(_, step)| step));
             let next = match pass.phase {
                 ENTRIES => {
                     self.core.n_sockets.store(pass.n_sockets, Ordering::Relaxed);
@@ -129,13 +122,7 @@ impl Planner {
             }
         };
         let acts = !matches!(action, StepAction::Skip | StepAction::Refuse(_));
-        let step = Step {
-            phase: pass.phase,
-            bytes: 0,
-            destination,
-            action,
-            entry,
-        };
+        let step = Step { phase: pass.phase, bytes: 0, destination, action, entry };
         match pass.phase {
             ENTRIES => self.plan_entry(pass, step, number, acts),
             HARD_LINKS => {
@@ -161,10 +148,10 @@ impl Planner {
             pass.n_sockets += 1;
         }
         if acts && let Some(key) = link_key(&step.entry.kind, &step.entry.metadata) {
-            self.core.links().entry(key).or_insert_with(|| FirstLink {
-                number,
-                path: place_of(&step).clone(),
-            });
+            self.core
+                .links()
+                .entry(key)
+                .or_insert_with(|| FirstLink { number, path: place_of(&step).clone() });
             if self.is_further_link(&step, number) {
                 self.has_links = true;
                 return;
@@ -217,17 +204,12 @@ async fn entries(core: &Core) -> Result<(Scope, BoxStream<'static, Result<Snapsh
         return Ok((Scope { n_names }, core.snapshot.walk(path)));
     }
     let found = core.snapshot.find(path).await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("cannot restore {path}: it is not in the snapshot"),
-        )
+        Error::new(ErrorKind::NotFound, format!("cannot restore {path}: it is not in the snapshot"))
     })?;
     if found.kind == EntryKind::Directory {
         return Ok((Scope { n_names }, core.snapshot.walk(path)));
     }
-    let scope = Scope {
-        n_names: n_names - 1,
-    };
+    let scope = Scope { n_names: n_names - 1 };
     Ok((scope, stream::iter([Ok(found)]).boxed()))
 }
 

@@ -31,9 +31,8 @@ impl FakeSnapshot {
     /// Backs up the content of a folder.
     pub(super) async fn of(folder: &Path) -> Self {
         let mut this = Self::default();
-        let source = FsSource::new(vec![".".into()], env(), "host")
-            .unwrap()
-            .with_working_directory(folder);
+        let source =
+            FsSource::new(vec![".".into()], env(), "host").unwrap().with_working_directory(folder);
         let view = source.open(open_context()).await.unwrap();
         let mut listing = view.list(None);
         while let Some(listed) = listing.next().await {
@@ -150,8 +149,6 @@ impl SnapshotReader for FakeSnapshot {
 
     async fn read(&self, entry: &SnapshotEntry, range: Range<u64>) -> Result<Bytes> {
         let at = |offset: u64| usize::try_from(offset).unwrap();
-        Ok(self
-            .content(&entry.path)
-            .slice(at(range.start)..at(range.end)))
+        Ok(self.content(&entry.path).slice(at(range.start)..at(range.end)))
     }
 }

@@ -43,10 +43,7 @@ impl Scene {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("outside")).unwrap();
         fs::write(folder.path().join("outside/precious"), b"precious").unwrap();
-        Self {
-            folder,
-            store: Arc::new(InMemoryAdapterStore::default()),
-        }
+        Self { folder, store: Arc::new(InMemoryAdapterStore::default()) }
     }
 
     fn root(&self) -> PathBuf {
@@ -75,9 +72,7 @@ impl Scene {
 
     async fn restore(&self, snapshot: &Arc<FakeSnapshot>, conflict: ConflictPolicy) -> Done {
         let path = EntryPath::root();
-        let session = self
-            .session(snapshot, RestoreOptions { path, conflict })
-            .await;
+        let session = self.session(snapshot, RestoreOptions { path, conflict }).await;
         run(&session, snapshot).await
     }
 
@@ -86,39 +81,29 @@ impl Scene {
         let outside = self.folder.path().join("outside");
         assert_eq!(fs::read(outside.join("precious")).unwrap(), b"precious");
         assert_eq!(names(&outside), ["precious"]);
-        let expected: &[&str] = if self.root().exists() {
-            &["outside", "target"]
-        } else {
-            &["outside"]
-        };
+        let expected: &[&str] =
+            if self.root().exists() { &["outside", "target"] } else { &["outside"] };
         assert_eq!(names(self.folder.path()), expected);
     }
 }
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
 fn options(path: &[&str]) -> RestoreOptions {
-    RestoreOptions {
-        path: EntryPath::from_names(path),
-        conflict: ConflictPolicy::default(),
-    }
+    RestoreOptions { path: EntryPath::from_names(path), conflict: ConflictPolicy::default() }
 }
 
 /// The content of a file in pieces of an odd size, the last one first.
 fn body(content: &Bytes) -> BodyReader {
     const PIECE: usize = 300_001;
     let pieces = content.chunks(PIECE).enumerate().map(|(index, piece)| {
-        Ok(BodyPiece {
-            offset: (index * PIECE) as u64,
-            bytes: content.slice_ref(piece),
-        })
+        Ok(BodyPiece { offset: (index * PIECE) as u64, bytes: content.slice_ref(piece) })
     });
     BodyReader::new(stream::iter(pieces.rev().collect::<Vec<_>>()).boxed())
 }
@@ -145,11 +130,7 @@ async fn run(session: &Arc<dyn RestoreSession>, snapshot: &FakeSnapshot) -> Done
     assert!(done.steps.is_sorted_by_key(|step| step.phase));
     for phase in [ENTRIES, HARD_LINKS, FOLDERS] {
         // Steps of one phase may be done in any order; this is the hardest one.
-        let of_phase: Vec<_> = done
-            .steps
-            .iter()
-            .filter(|step| step.phase == phase)
-            .collect();
+        let of_phase: Vec<_> = done.steps.iter().filter(|step| step.phase == phase).collect();
         let written = of_phase
             .iter()
             .rev()
@@ -158,8 +139,7 @@ async fn run(session: &Arc<dyn RestoreSession>, snapshot: &FakeSnapshot) -> Done
         for written in written {
             match written {
                 Ok(written) => {
-                    done.warnings
-                        .extend(written.warnings.iter().map(Error::report));
+                    done.warnings.extend(written.warnings.iter().map(Error::report));
                 }
                 Err(error) => done.failures.push(error),
             }
@@ -169,8 +149,7 @@ async fn run(session: &Arc<dyn RestoreSession>, snapshot: &FakeSnapshot) -> Done
     for step in &done.steps {
         let verdict = session.verify(step, VerifyLevel::Bytes).await.unwrap();
         if let Verdict::Differs(how) = verdict {
-            done.differences
-                .push(format!("{}: {how}", step.destination));
+            done.differences.push(format!("{}: {how}", step.destination));
         }
     }
     done.notes = session.finish().await.unwrap();
@@ -186,10 +165,7 @@ impl Done {
     }
 
     fn action(&self, path: &str) -> &StepAction {
-        let step = self
-            .steps
-            .iter()
-            .find(|step| step.destination.to_string() == path);
+        let step = self.steps.iter().find(|step| step.destination.to_string() == path);
         &step.unwrap_or_else(|| panic!("{path} has no step")).action
     }
 }

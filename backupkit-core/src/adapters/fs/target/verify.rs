@@ -129,11 +129,7 @@ fn other_metadata(found: &Stat, step: &Step) -> Option<String> {
         return Some(format!("its mode is {mode:o} and should be {wanted:o}"));
     }
     if !same_time(mtime(found), metadata.mtime) {
-        return Some(format!(
-            "its time is {} and should be {}",
-            mtime(found),
-            metadata.mtime
-        ));
+        return Some(format!("its time is {} and should be {}", mtime(found), metadata.mtime));
     }
     None
 }

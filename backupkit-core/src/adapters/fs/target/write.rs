@@ -23,6 +23,10 @@ use crate::target::{BodyReader, Phase, Step, StepAction, Written};
 
 /// Does a step.
 pub(super) async fn write_step(core: &Arc<Core>, step: &Step, body: BodyReader) -> Result<Written> {
+    if let StepAction::Refuse(why) = &step.action {
+        let message = format!("cannot restore {}: {why}", step.entry.path);
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
     if step.phase == ENTRIES && step.entry.kind == EntryKind::File {
         return write_content(core, step, body).await;
     }
@@ -115,19 +119,19 @@ fn make_leaf(core: &Core, step: &Step) -> Result<Vec<Error>> {
         }
     };
     let place = place(core, path, true)?;
-    let (temporary, ()) = Temporary::make(
-        &place,
-        &core.temporary_prefix,
-        &core.env,
-        |folder, name| match (&entry.kind, node) {
-            (EntryKind::Symlink { target }, _) => rustix::fs::symlinkat(&target[..], folder, name),
-            (_, Some((kind, device))) => {
-                let mode = Mode::RUSR | Mode::WUSR;
-                rustix::fs::mknodat(folder, name, kind, mode, device)
+    let (temporary, ()) =
+        Temporary::make(&place, &core.temporary_prefix, &core.env, |folder, name| {
+            match (&entry.kind, node) {
+                (EntryKind::Symlink { target }, _) => {
+                    rustix::fs::symlinkat(&target[..], folder, name)
+                }
+                (_, Some((kind, device))) => {
+                    let mode = Mode::RUSR | Mode::WUSR;
+                    rustix::fs::mknodat(folder, name, kind, mode, device)
+                }
+                (_, None) => Err(Errno::INVAL),
             }
-            (_, None) => Err(Errno::INVAL),
-        },
-    )?;
+        })?;
     let receiver = match node {
         None => Receiver::Link(temporary.folder(), temporary.name()),
         Some(_) => Receiver::Node(temporary.folder(), temporary.name()),
@@ -144,18 +148,12 @@ fn link(core: &Core, step: &Step) -> Result<Vec<Error>> {
     let key = link_key(&entry.kind, &entry.metadata);
     let first = key.and_then(|key| core.links().get(&key).cloned());
     let first = first.ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("cannot link {path}: plan the restore first"),
-        )
+        Error::new(ErrorKind::InvalidInput, format!("cannot link {path}: plan the restore first"))
     })?;
     let not_restored = || {
         Error::new(
             ErrorKind::NotFound,
-            format!(
-                "cannot link {path}: {}, which it is a link of, was not restored",
-                first.path
-            ),
+            format!("cannot link {path}: {}, which it is a link of, was not restored", first.path),
         )
     };
     let first_place = self::place(core, &first.path, false)?;
@@ -165,10 +163,7 @@ fn link(core: &Core, step: &Step) -> Result<Vec<Error>> {
     }
     let place = self::place(core, path, true)?;
     let identity = Identity::of(&first_stat);
-    if place
-        .stat()?
-        .is_some_and(|stat| Identity::of(&stat) == identity)
-    {
+    if place.stat()?.is_some_and(|stat| Identity::of(&stat) == identity) {
         return Ok(Vec::new());
     }
     let made = Temporary::make(&place, &core.temporary_prefix, &core.env, |folder, name| {

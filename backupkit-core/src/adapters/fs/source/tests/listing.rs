@@ -52,10 +52,7 @@ async fn metadata_is_what_restic_records() {
     assert_eq!(metadata.mtime.offset_minutes(), 330);
     assert_eq!(metadata.mtime.unix_seconds(), stat.mtime());
     assert_eq!(i64::from(metadata.ctime.nanoseconds()), stat.ctime_nsec());
-    assert_eq!(
-        (metadata.inode, metadata.device_id),
-        (stat.ino(), stat.dev())
-    );
+    assert_eq!((metadata.inode, metadata.device_id), (stat.ino(), stat.dev()));
     assert_eq!((metadata.uid, metadata.gid), (stat.uid(), stat.gid()));
     assert_eq!(metadata.links, 2);
     if is_root() {
@@ -132,38 +129,18 @@ async fn roots_stand_where_restic_puts_them() {
     }
     let shown = async |roots: &[&str]| lines(&list(&view(&source(&here, roots)).await, None).await);
 
-    assert_eq!(
-        shown(&["foo/one"]).await,
-        ["/foo/one/f", "/foo/one/", "/foo/"]
-    );
+    assert_eq!(shown(&["foo/one"]).await, ["/foo/one/f", "/foo/one/", "/foo/"]);
     assert_eq!(
         shown(&["./foo/../foo/one/", "foo/one", "../foo/three"]).await,
-        [
-            "/foo/one/f",
-            "/foo/one/",
-            "/foo/",
-            "/foo-1/three/f",
-            "/foo-1/three/",
-            "/foo-1/"
-        ]
+        ["/foo/one/f", "/foo/one/", "/foo/", "/foo-1/three/f", "/foo-1/three/", "/foo-1/"]
     );
-    let content = [
-        "/bar/f",
-        "/bar/",
-        "/foo/one/f",
-        "/foo/one/",
-        "/foo/two/f",
-        "/foo/two/",
-        "/foo/",
-    ];
+    let content =
+        ["/bar/f", "/bar/", "/foo/one/f", "/foo/one/", "/foo/two/f", "/foo/two/", "/foo/"];
     assert_eq!(shown(&["."]).await, content);
     assert_eq!(shown(&[".", "."]).await, content);
     assert_eq!(shown(&["foo/one", "."]).await, content);
     assert_eq!(shown(&["foo", "foo/one"]).await, content[2..]);
-    assert_eq!(
-        shown(&["foo/one/f"]).await,
-        ["/foo/one/f", "/foo/one/", "/foo/"]
-    );
+    assert_eq!(shown(&["foo/one/f"]).await, ["/foo/one/f", "/foo/one/", "/foo/"]);
     assert_eq!(
         shown(&["..", "bar"]).await,
         [
@@ -210,29 +187,14 @@ async fn a_root_that_is_a_link_is_recorded_and_a_missing_one_is_told() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("real")).unwrap();
     symlink("real", folder.path().join("link")).unwrap();
-    let found = list(
-        &view(&source(folder.path(), &["link", "gone", "real"])).await,
-        None,
-    )
-    .await;
+    let found = list(&view(&source(folder.path(), &["link", "gone", "real"])).await, None).await;
     assert_eq!(lines(&found), ["!/gone not-found", "/link", "/real/"]);
-    let error = source(folder.path(), &["gone", "away"])
-        .open(open_context())
-        .await;
+    let error = source(folder.path(), &["gone", "away"]).open(open_context()).await;
     assert!(error.unwrap_err().is(ErrorKind::NotFound));
     assert!(FsSource::new(Vec::new(), env(), "host").is_err());
-    let probe = source(folder.path(), &["real", "gone"])
-        .check()
-        .await
-        .unwrap();
+    let probe = source(folder.path(), &["real", "gone"]).check().await.unwrap();
     assert!(!probe.is_healthy());
-    assert!(
-        source(folder.path(), &["real"])
-            .check()
-            .await
-            .unwrap()
-            .is_healthy()
-    );
+    assert!(source(folder.path(), &["real"]).check().await.unwrap().is_healthy());
 }
 
 #[tokio::test]
@@ -275,10 +237,7 @@ async fn an_unreadable_directory_is_told_and_still_ends() {
     let items = list(&view(&source(folder.path(), &["t"])).await, None).await;
     // So that the folder can be removed.
     fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(
-        lines(&items),
-        ["!/t/closed permission-denied", "/t/closed/", "/t/f", "/t/"]
-    );
+    assert_eq!(lines(&items), ["!/t/closed permission-denied", "/t/closed/", "/t/f", "/t/"]);
 }
 
 #[tokio::test]
@@ -294,11 +253,7 @@ async fn trees_deeper_than_the_open_directories_are_walked_and_read() {
     let items = list(&view, None).await;
     let errors = items.iter().filter(|item| item.is_err()).count();
     assert_eq!((items.len(), errors), (400, 0));
-    let Ok(Listed {
-        item: ListedItem::Entry(deepest),
-        token,
-    }) = &items[0]
-    else {
+    let Ok(Listed { item: ListedItem::Entry(deepest), token }) = &items[0] else {
         panic!("the deepest file comes first");
     };
     let (_, file) = body(&view, deepest).await;

@@ -18,16 +18,8 @@ async fn bodies_give_the_bytes_and_the_attributes_of_their_handle() {
         assert_eq!(file.read_at(0..length).await.unwrap(), content);
         assert_eq!(file.read_at(0..u64::MAX).await.unwrap(), content);
         let half = content.len() / 2;
-        assert_eq!(
-            file.read_at(length / 2..length).await.unwrap(),
-            content[half..]
-        );
-        assert!(
-            file.read_at(length + 5..length + 9)
-                .await
-                .unwrap()
-                .is_empty()
-        );
+        assert_eq!(file.read_at(length / 2..length).await.unwrap(), content[half..]);
+        assert!(file.read_at(length + 5..length + 9).await.unwrap().is_empty());
         #[expect(clippy::reversed_empty_ranges, reason = "it is what is refused")]
         let refused = file.read_at(3..2).await;
         assert!(refused.unwrap_err().is(ErrorKind::InvalidInput));
@@ -89,10 +81,7 @@ async fn what_took_the_place_of_a_file_is_not_read() {
     // The directory itself becomes a link to one that has such a file.
     fs::rename(tree.join("d"), tree.join("moved")).unwrap();
     symlink("../elsewhere", tree.join("d")).unwrap();
-    let error = view
-        .body(&entry_of(&items, "/t/d/f"), None)
-        .await
-        .unwrap_err();
+    let error = view.body(&entry_of(&items, "/t/d/f"), None).await.unwrap_err();
     assert!(error.is(ErrorKind::SourceChanged), "{error}");
 }
 

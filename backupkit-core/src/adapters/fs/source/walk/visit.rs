@@ -59,11 +59,7 @@ impl Visitor {
         items: &mut Vec<Item>,
     ) -> Option<Frame> {
         let folder = Arc::clone(frame.directory.as_ref()?);
-        if frame.has_excluded
-            && self
-                .shared
-                .excluded
-                .has_path(&lexical::append(&frame.place, name))
+        if frame.has_excluded && self.shared.excluded.has_path(&lexical::append(&frame.place, name))
         {
             self.shared.notes.left_out(path);
             return None;
@@ -89,13 +85,8 @@ impl Visitor {
             self.shared.notes.left_out(path);
             return None;
         }
-        let candidate = Candidate {
-            folder: CWD,
-            name: root,
-            holder: Holder::Path(root),
-            path,
-            place: b"/",
-        };
+        let candidate =
+            Candidate { folder: CWD, name: root, holder: Holder::Path(root), path, place: b"/" };
         self.visit(candidate, items)
     }
 
@@ -172,9 +163,7 @@ impl Visitor {
                 return None;
             }
             FileType::Symlink => match rustix::fs::readlinkat(name.folder, name.name, Vec::new()) {
-                Ok(target) => EntryKind::Symlink {
-                    target: target.into_bytes(),
-                },
+                Ok(target) => EntryKind::Symlink { target: target.into_bytes() },
                 Err(error) => {
                     items.push(Err(failure(name.path, name.name, error)));
                     return None;
@@ -206,11 +195,7 @@ impl Visitor {
                 kind,
                 metadata,
                 size_bytes: if is_file { size_bytes(stat) } else { 0 },
-                fingerprint: if is_file {
-                    Fingerprint::Stat
-                } else {
-                    Fingerprint::None
-                },
+                fingerprint: if is_file { Fingerprint::Stat } else { Fingerprint::None },
             })),
         }
     }
@@ -227,10 +212,7 @@ impl Visitor {
             Ok(opened) => opened,
             Err(error) => {
                 items.push(Err(failure(name.path, name.name, error)));
-                if matches!(
-                    error,
-                    Errno::ACCESS | Errno::PERM | Errno::IO | Errno::MFILE
-                ) {
+                if matches!(error, Errno::ACCESS | Errno::PERM | Errno::IO | Errno::MFILE) {
                     // It is there, and what is known of it is worth keeping.
                     let mut metadata = Box::new(self.shared.maker.metadata(stat));
                     let attributes = self.attributes(name.holder, name.path, true);
@@ -311,8 +293,5 @@ fn failure(path: &EntryPath, name: &[u8], error: Errno) -> ListError {
             Error::io(format!("look at {path}"), error.into()).with_context("name", shown(name))
         }
     };
-    ListError {
-        path: Some(path.clone()),
-        error,
-    }
+    ListError { path: Some(path.clone()), error }
 }

@@ -25,10 +25,7 @@ async fn conflicts_are_settled_by_the_policy() {
             fs::write(folder.join(name), b"mine").unwrap();
             let time = std::time::UNIX_EPOCH
                 + std::time::Duration::from_secs(u64::try_from(seconds).unwrap());
-            let file = fs::File::options()
-                .write(true)
-                .open(folder.join(name))
-                .unwrap();
+            let file = fs::File::options().write(true).open(folder.join(name)).unwrap();
             file.set_modified(time).unwrap();
         }
         let done = scene.restore(&snapshot, policy).await;
@@ -80,31 +77,19 @@ async fn what_is_of_another_type_is_replaced_or_refused() {
     fs::write(other.made_root().join("folder"), b"a file").unwrap();
     let kept = other.restore(&snapshot, ConflictPolicy::Skip).await;
     kept.all_went_well();
-    assert!(matches!(
-        kept.action("/folder/inner/f"),
-        StepAction::Refuse(_)
-    ));
+    assert!(matches!(kept.action("/folder/inner/f"), StepAction::Refuse(_)));
     assert_eq!(fs::read(other.root().join("folder")).unwrap(), b"a file");
 
     let third = Scene::new();
     fs::write(third.made_root().join("folder"), b"a file").unwrap();
-    third
-        .restore(&snapshot, ConflictPolicy::Rename)
-        .await
-        .all_went_well();
-    let renamed = third
-        .root()
-        .join("folder.restored-20010909T014820Z/inner/f");
+    third.restore(&snapshot, ConflictPolicy::Rename).await.all_went_well();
+    let renamed = third.root().join("folder.restored-20010909T014820Z/inner/f");
     assert_eq!(fs::read(renamed).unwrap(), b"deep");
 }
 
 #[tokio::test]
 async fn a_resumed_restore_follows_the_decisions_of_the_first() {
-    for policy in [
-        ConflictPolicy::Skip,
-        ConflictPolicy::Rename,
-        ConflictPolicy::Overwrite,
-    ] {
+    for policy in [ConflictPolicy::Skip, ConflictPolicy::Rename, ConflictPolicy::Overwrite] {
         let scene = Scene::new();
         let root = scene.made_root();
         fs::create_dir(root.join("d")).unwrap();
@@ -116,17 +101,11 @@ async fn a_resumed_restore_follows_the_decisions_of_the_first() {
             .file(&[b"d", b"c"], b"c")
             .shared();
         let path = EntryPath::root();
-        let options = RestoreOptions {
-            path,
-            conflict: policy,
-        };
+        let options = RestoreOptions { path, conflict: policy };
         let first = scene.session(&snapshot, options.clone()).await;
         let planned = steps(&first).await;
         for step in &planned[..3] {
-            first
-                .write(step, body_of(step, &snapshot), None)
-                .await
-                .unwrap();
+            first.write(step, body_of(step, &snapshot), None).await.unwrap();
         }
         // What the process leaves that is killed while it writes.
         let restore = first_temporary_prefix(&scene, &snapshot, &options);
@@ -181,9 +160,7 @@ async fn a_plan_alone_writes_nothing_and_binds_nobody() {
 async fn what_appears_after_the_plan_is_not_replaced() {
     let scene = Scene::new();
     let root = scene.made_root();
-    let mut snapshot = FakeSnapshot::default()
-        .file(&[b"f"], b"content")
-        .link(&[b"l"], b"f");
+    let mut snapshot = FakeSnapshot::default().file(&[b"f"], b"content").link(&[b"l"], b"f");
     snapshot.add(&[b"p"], EntryKind::Fifo, FileMode::FILE, b"");
     let snapshot = snapshot.shared();
     let session = scene.session(&snapshot, RestoreOptions::default()).await;
@@ -192,10 +169,7 @@ async fn what_appears_after_the_plan_is_not_replaced() {
         fs::write(root.join(name), b"mine").unwrap();
     }
     for step in &planned {
-        let error = session
-            .write(step, body_of(step, &snapshot), None)
-            .await
-            .unwrap_err();
+        let error = session.write(step, body_of(step, &snapshot), None).await.unwrap_err();
         assert!(error.is(ErrorKind::Conflict), "{error}");
     }
     for name in ["f", "l", "p"] {
@@ -218,10 +192,7 @@ async fn links_of_a_file_that_is_kept_are_files_of_their_own() {
     let scene = Scene::new();
     let root = scene.made_root();
     fs::write(root.join("a"), b"mine").unwrap();
-    scene
-        .restore(&snapshot, ConflictPolicy::Skip)
-        .await
-        .all_went_well();
+    scene.restore(&snapshot, ConflictPolicy::Skip).await.all_went_well();
     assert_eq!(fs::read(root.join("a")).unwrap(), b"mine");
     assert_eq!(fs::read(root.join("b")).unwrap(), b"content");
     let inode = |name: &str| fs::metadata(root.join(name)).unwrap().ino();
@@ -233,16 +204,10 @@ async fn links_of_a_file_that_is_kept_are_files_of_their_own() {
     let session = other.session(&snapshot, RestoreOptions::default()).await;
     let planned = steps(&session).await;
     fs::write(other.made_root().join("a"), b"a stranger").unwrap();
-    let links: Vec<_> = planned
-        .iter()
-        .filter(|step| step.phase == HARD_LINKS)
-        .collect();
+    let links: Vec<_> = planned.iter().filter(|step| step.phase == HARD_LINKS).collect();
     assert_eq!(links.len(), 2);
     for step in links {
-        session
-            .write(step, BodyReader::empty(), None)
-            .await
-            .unwrap_err();
+        session.write(step, BodyReader::empty(), None).await.unwrap_err();
     }
     assert_eq!(names(&other.root()), ["a"]);
 }

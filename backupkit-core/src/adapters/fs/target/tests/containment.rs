@@ -20,9 +20,7 @@ async fn names_that_are_none_are_refused_and_nothing_leaves_the_target() {
         .file(&[b"d", b""], b"bad")
         .file(&[b"d", b"good"], b"good")
         .file(&[b"nowhere", b"f"], b"bad");
-    let done = scene
-        .restore(&deep.shared(), ConflictPolicy::Overwrite)
-        .await;
+    let done = scene.restore(&deep.shared(), ConflictPolicy::Overwrite).await;
     assert!(done.failures.is_empty(), "{:?}", done.failures);
     let is_refused = |step: &&Step| matches!(step.action, StepAction::Refuse(_));
     assert_eq!(done.steps.iter().filter(is_refused).count(), 12);
@@ -42,10 +40,7 @@ async fn a_link_of_the_snapshot_is_made_but_never_followed() {
         .folder(&[b"z"])
         .link(&[b"z", b"precious"], b"../../outside/precious")
         .shared();
-    scene
-        .restore(&snapshot, ConflictPolicy::Overwrite)
-        .await
-        .all_went_well();
+    scene.restore(&snapshot, ConflictPolicy::Overwrite).await.all_went_well();
     // A second snapshot has folders where the first had links.
     let second = FakeSnapshot::default()
         .folder(&[b"absolute"])
@@ -61,10 +56,7 @@ async fn a_link_of_the_snapshot_is_made_but_never_followed() {
     for path in ["/absolute", "/absolute/precious", "/relative/deeper/f"] {
         assert!(matches!(done.action(path), StepAction::Refuse(_)), "{path}");
     }
-    assert_eq!(
-        fs::read(scene.root().join("z/precious")).unwrap(),
-        b"a file now"
-    );
+    assert_eq!(fs::read(scene.root().join("z/precious")).unwrap(), b"a file now");
     assert!(!scene.root().join("z/precious").is_symlink());
     scene.outside_is_untouched();
 }
@@ -72,11 +64,7 @@ async fn a_link_of_the_snapshot_is_made_but_never_followed() {
 #[tokio::test]
 async fn links_planted_at_any_level_do_not_lead_outside() {
     for level in ["a", "a/b", "a/b/f", "a/b/l", "a/b/p"] {
-        for policy in [
-            ConflictPolicy::Overwrite,
-            ConflictPolicy::Newer,
-            ConflictPolicy::Rename,
-        ] {
+        for policy in [ConflictPolicy::Overwrite, ConflictPolicy::Newer, ConflictPolicy::Rename] {
             let scene = Scene::new();
             let planted = scene.made_root().join(level);
             fs::create_dir_all(planted.parent().unwrap()).unwrap();
@@ -90,11 +78,7 @@ async fn links_planted_at_any_level_do_not_lead_outside() {
             snapshot.add(&[b"a", b"b", b"p"], EntryKind::Fifo, FileMode::FILE, b"");
             let done = scene.restore(&snapshot.shared(), policy).await;
             assert!(done.failures.is_empty(), "{level}: {:?}", done.failures);
-            assert!(
-                done.differences.is_empty(),
-                "{level}: {:?}",
-                done.differences
-            );
+            assert!(done.differences.is_empty(), "{level}: {:?}", done.differences);
             scene.outside_is_untouched();
         }
     }

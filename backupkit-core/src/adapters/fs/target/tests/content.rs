@@ -28,11 +28,7 @@ async fn a_tree_comes_back_with_all_that_is_known_of_it() {
     done.all_went_well();
 
     let restored = FakeSnapshot::of(&scene.root()).await;
-    let all: Vec<_> = snapshot
-        .walk(&EntryPath::root())
-        .try_collect()
-        .await
-        .unwrap();
+    let all: Vec<_> = snapshot.walk(&EntryPath::root()).try_collect().await.unwrap();
     for entry in all {
         let found = restored.find(&entry.path).await.unwrap().unwrap();
         assert_eq!(found.kind, entry.kind, "{}", entry.path);
@@ -46,22 +42,13 @@ async fn a_tree_comes_back_with_all_that_is_known_of_it() {
     let inode = |name: &str| fs::metadata(scene.root().join(name)).unwrap().ino();
     assert_eq!(inode("a/x"), inode("z-link-of-x"));
     let sparse = fs::metadata(scene.root().join("sparse")).unwrap();
-    assert!(
-        sparse.blocks() * 512 < 200_000,
-        "{} blocks",
-        sparse.blocks()
-    );
+    assert!(sparse.blocks() * 512 < 200_000, "{} blocks", sparse.blocks());
     scene.outside_is_untouched();
 
     // Once more over it: nothing is new, and all is as it was.
     let again = scene.restore(&snapshot, ConflictPolicy::Overwrite).await;
     again.all_went_well();
-    assert!(
-        again
-            .steps
-            .iter()
-            .all(|step| step.action == StepAction::Overwrite)
-    );
+    assert!(again.steps.iter().all(|step| step.action == StepAction::Overwrite));
     assert_eq!(inode("a/x"), inode("z-link-of-x"));
     assert_eq!(names(&scene.root()), names(original.path()));
 }
@@ -103,10 +90,7 @@ async fn an_incomplete_file_leaves_nothing() {
     while !names(&scene.root()).is_empty() {
         tokio::task::yield_now().await;
     }
-    session
-        .write(&planned[0], body_of(&planned[0], &snapshot), None)
-        .await
-        .unwrap();
+    session.write(&planned[0], body_of(&planned[0], &snapshot), None).await.unwrap();
     assert_eq!(fs::read(scene.root().join("f")).unwrap(), content);
 }
 
@@ -126,23 +110,14 @@ async fn verification_reads_what_is_really_there() {
     let session = scene.session(&snapshot, RestoreOptions::default()).await;
     let planned = steps(&session).await;
     for step in &planned {
-        session
-            .write(step, body_of(step, &snapshot), None)
-            .await
-            .unwrap();
+        session.write(step, body_of(step, &snapshot), None).await.unwrap();
         let verdict = session.verify(step, VerifyLevel::Bytes).await.unwrap();
         assert_eq!(verdict, Verdict::Same(VerifyLevel::Bytes));
     }
     let folder = scene.root().join("d");
     fs::remove_file(folder.join("gone")).unwrap();
-    let time = fs::metadata(folder.join("bytes"))
-        .unwrap()
-        .modified()
-        .unwrap();
-    let file = fs::File::options()
-        .write(true)
-        .open(folder.join("bytes"))
-        .unwrap();
+    let time = fs::metadata(folder.join("bytes")).unwrap().modified().unwrap();
+    let file = fs::File::options().write(true).open(folder.join("bytes")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"\x02", 4_500_000).unwrap();
     file.set_modified(time).unwrap();
     fs::write(folder.join("size"), b"longer").unwrap();
@@ -153,18 +128,11 @@ async fn verification_reads_what_is_really_there() {
     }
     for step in planned.iter().filter(|step| step.entry.path.len() == 2) {
         let verdict = session.verify(step, VerifyLevel::Bytes).await.unwrap();
-        assert!(
-            matches!(verdict, Verdict::Differs(_)),
-            "{}: {verdict:?}",
-            step.destination
-        );
+        assert!(matches!(verdict, Verdict::Differs(_)), "{}: {verdict:?}", step.destination);
     }
     let last = planned.last().unwrap();
     let verdict = session.verify(last, VerifyLevel::Bytes).await.unwrap();
-    assert!(
-        matches!(verdict, Verdict::Differs(_)),
-        "the folder was changed: {verdict:?}"
-    );
+    assert!(matches!(verdict, Verdict::Differs(_)), "the folder was changed: {verdict:?}");
 }
 
 #[tokio::test]
@@ -184,9 +152,7 @@ async fn a_part_of_the_snapshot_goes_to_the_root_of_the_target() {
     assert_eq!(fs::read(scene.root().join("sub/f")).unwrap(), b"deep");
 
     let scene = Scene::new();
-    let session = scene
-        .session(&snapshot, options(&["srv", "data", "sub", "f"]))
-        .await;
+    let session = scene.session(&snapshot, options(&["srv", "data", "sub", "f"])).await;
     run(&session, &snapshot).await.all_went_well();
     assert_eq!(names(&scene.root()), ["f"]);
 
@@ -208,10 +174,7 @@ async fn folders_that_their_owner_may_not_enter_are_filled_first() {
     let snapshot = snapshot.shared();
     let session = scene.session(&snapshot, RestoreOptions::default()).await;
     for step in steps(&session).await {
-        session
-            .write(&step, body_of(&step, &snapshot), None)
-            .await
-            .unwrap();
+        session.write(&step, body_of(&step, &snapshot), None).await.unwrap();
     }
     session.finish().await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -230,9 +193,7 @@ async fn sockets_and_forbidden_devices_are_told() {
     snapshot.add(&[b"s"], EntryKind::Socket, FileMode::FILE, b"");
     let device = EntryKind::BlockDevice(Device(rustix::fs::makedev(7, 0)));
     snapshot.add(&[b"d"], device, FileMode::from_unix(0o060_600), b"");
-    let done = scene
-        .restore(&snapshot.shared(), ConflictPolicy::Overwrite)
-        .await;
+    let done = scene.restore(&snapshot.shared(), ConflictPolicy::Overwrite).await;
     assert_eq!(*done.action("/s"), StepAction::Skip);
     assert_eq!(done.notes.warnings.len(), 1);
     let is_refused = matches!(done.action("/d"), StepAction::Refuse(_));
@@ -249,8 +210,6 @@ async fn a_target_that_is_no_folder_is_told() {
     let session = scene.session(&snapshot, RestoreOptions::default()).await;
     let planned: Result<Vec<_>> = session.plan().try_collect().await;
     assert!(planned.unwrap_err().is(ErrorKind::InvalidConfig));
-    let healthy = FsTarget::new(scene.folder.path().join("new"), env())
-        .check()
-        .await;
+    let healthy = FsTarget::new(scene.folder.path().join("new"), env()).check().await;
     assert!(healthy.unwrap().is_healthy());
 }
