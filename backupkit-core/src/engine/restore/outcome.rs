@@ -97,11 +97,7 @@ impl Outcomes {
     /// How many steps neither ended nor failed: none, unless the engine lost them.
     pub(super) fn open_steps(&self) -> usize {
         let state = self.state();
-        state
-            .steps
-            .iter()
-            .filter(|step| step.outcome == Outcome::Open)
-            .count()
+        state.steps.iter().filter(|step| step.outcome == Outcome::Open).count()
     }
 
     pub(super) fn fill(&self, report: &mut RestoreReport) {

@@ -199,9 +199,7 @@ async fn compare_hashes(
         if start == size_bytes {
             return Ok(Verdict::Same(level));
         }
-        Ok(Verdict::Cannot(String::from(
-            "the snapshot knows only a part of its content",
-        )))
+        Ok(Verdict::Cannot(String::from("the snapshot knows only a part of its content")))
     })
     .await
 }
