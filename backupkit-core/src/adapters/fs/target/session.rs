@@ -234,7 +234,7 @@ impl RestoreSession for Session {
                 .map_err(|error| Error::io("synchronise what was restored", error.into()))
         })
         .await?;
-        self.0.decisions.set_done().await?;
+        self.0.decisions.clear().await?;
         let mut warnings = std::mem::take(&mut *self.0.notes());
         match self.0.n_sockets.load(Ordering::Relaxed) {
             0 => {}
