@@ -199,7 +199,7 @@ impl RestoreSession for Session {
         body: BodyReader,
         _from: Option<WriteToken>,
     ) -> Result<Written> {
-        if matches!(step.action, StepAction::Skip | StepAction::Refuse(_)) {
+        if step.action == StepAction::Skip {
             return Ok(Written::default());
         }
         self.0.start().await?;
