@@ -3,12 +3,16 @@
 //! Each process holds an OS lock on a file of its own with a random name. The system releases it when
 //! the process ends, however it ends. Process numbers are reused and mean nothing in containers.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+#[cfg(feature = "testing")]
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::model::LockId;
 
 /// This process, as other processes of ours on this machine see it. Clones share the lock.
 #[derive(Debug, Clone)]
@@ -20,6 +24,18 @@ struct Inner {
     /// The folder of the lock files, and our own locked file in it. `None`: others cannot tell
     /// whether we live, and we cannot tell of them.
     folder: Option<(PathBuf, File)>,
+    /// The locks that runs of this process hold. Others that carry our id were left by runs that are
+    /// over.
+    held: Mutex<HashSet<LockId>>,
+    #[cfg(feature = "testing")]
+    crashed: AtomicBool,
+}
+
+/// Says that a lock of this process is in use, until dropped.
+#[derive(Debug)]
+pub(crate) struct HeldLock {
+    instance: Instance,
+    id: LockId,
 }
 
 impl Instance {
@@ -35,13 +51,23 @@ impl Instance {
         };
         let file = open().map_err(|error| Error::io(format!("lock {}", path.display()), error))?;
         remove_dead_files(folder);
-        Ok(Self(Arc::new(Inner { id, folder: Some((folder.to_owned(), file)) })))
+        Ok(Self::new(id, Some((folder.to_owned(), file))))
     }
 
     /// Returns an instance that nobody can see. Its locks are removed only by age.
     pub fn anonymous(env: &Env) -> Result<Self> {
         let id = hex::encode(env.random::<16>()?);
-        Ok(Self(Arc::new(Inner { id, folder: None })))
+        Ok(Self::new(id, None))
+    }
+
+    fn new(id: String, folder: Option<(PathBuf, File)>) -> Self {
+        Self(Arc::new(Inner {
+            id,
+            folder,
+            held: Mutex::default(),
+            #[cfg(feature = "testing")]
+            crashed: AtomicBool::new(false),
+        }))
     }
 
     /// A random id of 32 hexadecimal digits.
@@ -54,25 +80,57 @@ impl Instance {
         format!("{host}{MARK}{}", self.0.id)
     }
 
-    /// Whether a lock with this host name is of an instance of ours, on this machine, that is dead
-    /// for certain.
-    pub(crate) fn is_dead(&self, lock_hostname: &str) -> bool {
+    /// Notes that a run of this process uses a lock.
+    pub(crate) fn hold(&self, id: LockId) -> HeldLock {
+        self.held().insert(id);
+        HeldLock { instance: self.clone(), id }
+    }
+
+    /// Makes others see this process as dead, as after a crash, though it lives on.
+    #[cfg(feature = "testing")]
+    pub fn crash(&self) {
+        self.0.crashed.store(true, Ordering::Release);
+        if let Some((_, file)) = &self.0.folder {
+            drop(file.unlock());
+        }
+    }
+
+    /// Whether a lock with this host name was left by a run of ours, on this machine, that is over
+    /// for certain: its process is dead, or is this one and knows nothing of it.
+    pub(crate) fn is_dead(&self, lock: LockId, lock_hostname: &str) -> bool {
         let Some((_, id)) = lock_hostname.rsplit_once(MARK) else {
             return false;
         };
+        if id == self.0.id {
+            return !self.held().contains(&lock);
+        }
         let Some((folder, _)) = &self.0.folder else {
             return false;
         };
-        if id == self.0.id || id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return false;
         }
         // No file: it ran elsewhere, or its file was cleaned away. Then only age can tell.
         is_unlocked(&folder.join(format!("{id}.lock")))
     }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashSet<LockId>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        self.instance.held().remove(&self.id);
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        #[cfg(feature = "testing")]
+        if self.crashed.load(Ordering::Acquire) {
+            return;
+        }
         // A clean end leaves nothing; after a crash the file stays and tells so.
         if let Some((folder, _)) = &self.folder {
             drop(std::fs::remove_file(folder.join(format!("{}.lock", self.id))));
@@ -113,6 +171,8 @@ fn remove_dead_files(folder: &Path) {
 mod tests {
     use super::*;
 
+    const LOCK: LockId = LockId::from_bytes([7; 32]);
+
     #[test]
     fn an_instance_is_dead_once_its_lock_is_free() {
         let folder = tempfile::tempdir().unwrap();
@@ -120,23 +180,31 @@ mod tests {
         let ours = Instance::register(folder.path(), &env).unwrap();
         let other = Instance::register(folder.path(), &env).unwrap();
         let name = other.lock_hostname("host");
-        assert!(!ours.is_dead(&name));
+        assert!(!ours.is_dead(LOCK, &name));
         // A crash leaves the file behind with its lock free.
         let path = folder.path().join(format!("{}.lock", other.id()));
         drop(other);
         std::fs::write(&path, "").unwrap();
-        assert!(ours.is_dead(&name));
+        assert!(ours.is_dead(LOCK, &name));
+    }
+
+    #[test]
+    fn a_lock_of_our_own_is_dead_once_no_run_holds_it() {
+        let ours = Instance::anonymous(&Env::system()).unwrap();
+        let name = ours.lock_hostname("host");
+        let held = ours.hold(LOCK);
+        assert!(!ours.is_dead(LOCK, &name));
+        drop(held);
+        assert!(ours.is_dead(LOCK, &name));
     }
 
     #[test]
     fn foreign_locks_are_never_called_dead() {
         let folder = tempfile::tempdir().unwrap();
         let ours = Instance::register(folder.path(), &Env::system()).unwrap();
-        for name in
-            ["host", "host/backupkit-../../etc", "host/backupkit-", &ours.lock_hostname("h")]
-        {
-            assert!(!ours.is_dead(name), "{name}");
+        for name in ["host", "host/backupkit-../../etc", "host/backupkit-"] {
+            assert!(!ours.is_dead(LOCK, name), "{name}");
         }
-        assert!(!ours.is_dead(&format!("host/backupkit-{}", "0".repeat(32))));
+        assert!(!ours.is_dead(LOCK, &format!("host/backupkit-{}", "0".repeat(32))));
     }
 }

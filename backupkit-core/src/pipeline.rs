@@ -8,6 +8,7 @@
 //! Data flows one way. Only the reading side looks at the pause gate; the rest drains because its
 //! input stopped.
 
+pub(crate) mod attend;
 pub(crate) mod budget;
 pub(crate) mod checkpoint;
 pub(crate) mod chunk;

@@ -4,11 +4,13 @@
 //! - [`FaultDestination`], [`FaultSource`]: fail, lose replies, hang, flip bits, die at a call.
 //! - [`ManualClock`], [`SeededEntropy`]: time and randomness that tests own.
 //! - [`MemorySource`], [`MemorySnapshot`], [`MemoryTarget`]: the traits in memory, with hooks.
+//! - [`Inventory`]: what a repository holds, to judge the engine by.
 //! - [`fakes`]: systems with the habits of real ones, in memory.
 
 mod clock;
 mod entropy;
 mod faults;
+mod inventory;
 mod listing;
 mod memory_snapshot;
 mod memory_source;
@@ -22,6 +24,7 @@ pub mod fakes;
 pub use clock::ManualClock;
 pub use entropy::{SeededEntropy, random_bytes};
 pub use faults::{Call, Fault, FaultDestination, FaultPlan, Operation};
+pub use inventory::Inventory;
 pub use memory_snapshot::MemorySnapshot;
 pub use memory_source::MemorySource;
 pub use memory_target::{MemoryNode, MemoryTarget};

@@ -2,5 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod crash;
+mod entries;
+mod fakes;
+mod lane_pauses;
+mod lanes;
 mod pause;
 mod scene;
+mod scripted;
+mod stops;
+
+#[path = "../support/lib.rs"]
+mod support;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use super::RunContext;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{BlobId, EventKind, FileTime, Level, Origin, SnapshotId};
 use crate::pipeline::closure::is_closed;
 use crate::pipeline::driver::Tally;
@@ -37,12 +38,13 @@ pub(super) async fn commit(
     journal: &Arc<dyn RunJournal>,
     commit: &Commit,
 ) -> Result<Vec<Option<SnapshotId>>> {
-    for lane in lanes.iter().filter(|lane| lane.is_live()) {
-        if let Err(error) = lane.flush().await {
-            lane.set_aside(error);
-        }
+    let cancel = run.control.cancel_token();
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+        () = flush(lanes) => {}
     }
-    run.control.cancel_token().check()?;
+    refuse_none(lanes)?;
     let mut outputs = Vec::new();
     for lane in lanes.iter().filter(|lane| lane.is_live()) {
         let json = snapshot(run, lane, commit).encode();
@@ -73,7 +75,30 @@ pub(super) async fn commit(
             Err(error) => lane.set_aside(error),
         }
     }
+    if created.iter().all(Option::is_none) {
+        refuse_none(lanes)?;
+    }
     Ok(created)
+}
+
+/// Makes all durable, side by side: a lane that hangs does not hold up the others.
+async fn flush(lanes: &[Arc<Lane>]) {
+    let live = lanes.iter().filter(|lane| lane.is_live());
+    let flushes = live.map(|lane| async move {
+        if let Err(error) = lane.flush().await {
+            lane.set_aside(error);
+        }
+    });
+    join_all(flushes).await;
+}
+
+/// Nothing can come of a run without lanes; the first failure says why.
+pub(super) fn refuse_none(lanes: &[Arc<Lane>]) -> Result<()> {
+    if lanes.iter().any(|lane| lane.is_live()) {
+        return Ok(());
+    }
+    let failure = lanes.iter().find_map(|lane| lane.failure());
+    Err(failure.unwrap_or_else(Error::cancelled))
 }
 
 /// Finishes the commit of an output that an earlier attempt of the run began. Returns its snapshot, or
@@ -97,8 +122,13 @@ pub(super) async fn finish(lane: &Lane, output: &SealedOutput) -> Result<Option<
 
 /// Creates a sealed snapshot. The very last write of an output.
 async fn publish(lane: &Lane, output: &SealedOutput) -> Result<()> {
-    lane.guard().check().await?;
-    lane.repository().create_sealed(FileKind::Snapshot, output.sealed.clone()).await?;
+    lane.call(async {
+        lane.guard().check().await?;
+        let sealed = output.sealed.clone();
+        let snapshot = lane.repository();
+        snapshot.create_sealed(FileKind::Snapshot, sealed).await
+    })
+    .await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::RunContext;
+use super::commit::refuse_none;
 use super::origin::find_checkpoints;
 use crate::error::{Error, Result};
 use crate::model::{BlobId, EntryKind, FileMode, FileTime, Metadata, Origin, SnapshotId};
@@ -64,14 +65,14 @@ async fn find_snapshot(
     snapshots: &[Vec<(SnapshotId, Snapshot)>],
     origin: &Origin,
 ) -> Result<Option<Row>> {
-    let Some(first) = snapshots.first() else {
-        return Ok(None);
-    };
     let mut newest: Option<Row> = None;
-    for (_, snapshot) in find_checkpoints(first, origin) {
-        let row = read_row(&lanes[0], snapshot).await?;
-        if newest.as_ref().is_none_or(|kept| row.started.timestamp() > kept.started.timestamp()) {
-            newest = Some(row);
+    for (lane, known) in lanes.iter().zip(snapshots) {
+        for (_, snapshot) in find_checkpoints(known, origin) {
+            let row = read_row(lane, snapshot).await?;
+            if newest.as_ref().is_none_or(|kept| row.started.timestamp() > kept.started.timestamp())
+            {
+                newest = Some(row);
+            }
         }
     }
     Ok(newest)
@@ -112,6 +113,7 @@ pub(super) async fn save(
             Err(error) => lane.set_aside(error),
         }
     }
+    refuse_none(store.lanes())?;
     Ok(saved)
 }
 
@@ -150,8 +152,13 @@ async fn save_lane(
     snapshot.tags = vec![CHECKPOINT.to_owned(), format!("instance={}", engine.instance.id()), tag];
     snapshot.program_version.clone_from(&engine.settings.program_version);
     let sealed = lane.repository().seal_file(&snapshot.encode())?;
-    lane.guard().check().await?;
-    let id = lane.repository().create_sealed(FileKind::Snapshot, sealed.into()).await?;
+    let id = lane
+        .call(async {
+            lane.guard().check().await?;
+            let repository = lane.repository();
+            repository.create_sealed(FileKind::Snapshot, sealed.into()).await
+        })
+        .await?;
     Ok(SnapshotId::from_bytes(id))
 }
 

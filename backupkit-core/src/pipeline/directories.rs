@@ -50,7 +50,17 @@ impl Directories {
     }
 
     /// Notes an entry that will be finished or dropped later.
-    pub(crate) fn expect(&mut self, path: &EntryPath) {
+    ///
+    /// # Errors
+    /// `Internal` if the source had called the directory complete.
+    pub(crate) fn expect(&mut self, path: &EntryPath) -> Result<()> {
+        self.refuse_complete(path)?;
+        self.expect_restored(path);
+        Ok(())
+    }
+
+    /// As [`Self::expect`], for what was listed before its directory was complete.
+    pub(crate) fn expect_restored(&mut self, path: &EntryPath) {
         let parent = path.parent().unwrap_or_default();
         self.open_directory(&parent).outstanding += 1;
     }
@@ -77,9 +87,24 @@ impl Directories {
     }
 
     /// Notes that a directory has been listed completely.
-    pub(crate) fn complete(&mut self, path: EntryPath, metadata: Metadata) -> Option<Closing> {
-        self.open_directory(&path).done = Some(metadata);
-        self.close_if_complete(path)
+    ///
+    /// # Errors
+    /// `Internal` if the source said so before, of this directory or one above it.
+    pub(crate) fn complete(
+        &mut self,
+        path: EntryPath,
+        metadata: Metadata,
+    ) -> Result<Option<Closing>> {
+        self.refuse_complete(&path)?;
+        let directory = self.open_directory(&path);
+        if directory.done.is_some() {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("the source said twice that it has listed all of {path}"),
+            ));
+        }
+        directory.done = Some(metadata);
+        Ok(self.close_if_complete(path))
     }
 
     /// Notes that nothing more will be listed: the directories above the roots, and the root, are
@@ -132,11 +157,32 @@ impl Directories {
         Some(Closing { path, metadata, nodes: Arc::clone(&directory.nodes) })
     }
 
+    /// Nothing may be listed below what was listed completely. Directories that are stored and gone
+    /// are not seen here; their names then come twice in the tree above, which is refused there.
+    fn refuse_complete(&self, path: &EntryPath) -> Result<()> {
+        let mut above = path.parent();
+        while let Some(directory) = above {
+            if let Some(open) = self.open.get(&directory) {
+                if open.done.is_none() {
+                    return Ok(());
+                }
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    format!(
+                        "the source listed {path} after it said that it had listed all of {directory}"
+                    ),
+                ));
+            }
+            above = directory.parent();
+        }
+        Ok(())
+    }
+
     /// The open directory at `path`. It and its parents are opened, each expected by its own parent.
     fn open_directory(&mut self, path: &EntryPath) -> &mut OpenDirectory {
         if !self.open.contains_key(path) {
             if !path.is_empty() {
-                self.expect(path);
+                self.expect_restored(path);
             }
             self.open.insert(path.clone(), OpenDirectory::default());
         }
@@ -151,6 +197,13 @@ impl Directories {
 pub(crate) fn encode_tree(nodes: &[FinishedNode], lanes: usize) -> Result<PerLane<Vec<u8>>> {
     let mut sorted: Vec<&FinishedNode> = nodes.iter().collect();
     sorted.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        let name = String::from_utf8_lossy(&twice[0].name);
+        return Err(Error::new(
+            ErrorKind::Internal,
+            format!("the source listed {name:?} twice in one directory"),
+        ));
+    }
     let encode = |lane: usize| -> Result<Vec<u8>> {
         let mut tree = TreeEncoder::new();
         for node in &sorted {
@@ -187,9 +240,10 @@ mod tests {
     #[test]
     fn a_directory_closes_when_it_is_listed_and_everything_in_it_is_finished() {
         let mut directories = Directories::new();
-        directories.expect(&path("a/x"));
-        directories.expect(&path("a/y"));
-        assert!(directories.complete(path("a"), metadata()).is_none());
+        directories.expect(&path("a/x")).unwrap();
+        directories.expect(&path("a/y")).unwrap();
+        let closing = directories.complete(path("a"), metadata()).unwrap();
+        assert!(closing.is_none());
         assert!(directories.finish(&path("a/y"), Some(node("y"))).unwrap().is_none());
         let closing = directories.finish(&path("a/x"), None).unwrap().unwrap();
         assert_eq!((closing.path.clone(), closing.nodes.len()), (path("a"), 1));
@@ -203,8 +257,12 @@ mod tests {
     #[test]
     fn an_entry_below_a_complete_directory_is_refused() {
         let mut directories = Directories::new();
-        directories.expect(&path("a/x"));
-        directories.complete(path("a"), metadata());
+        directories.expect(&path("a/x")).unwrap();
+        directories.complete(path("a"), metadata()).unwrap();
+        assert!(directories.expect(&path("a/y")).is_err());
+        assert!(directories.expect(&path("a/b/y")).is_err());
+        assert!(directories.complete(path("a/b"), metadata()).is_err());
+        assert!(directories.complete(path("a"), metadata()).is_err());
         directories.finish(&path("a/x"), None).unwrap();
         directories.stored(&path("a"));
         assert!(directories.finish(&path("a/z"), None).is_err());

@@ -15,14 +15,13 @@ use tokio::task::JoinSet;
 
 use super::checkpoint::{Checkpoints, store_trees};
 use super::directories::{Closing, Directories, encode_tree};
-use super::lane;
 use super::node::{LaneContent, finish_directory, finish_entry};
 use super::parent::Parents;
 use super::per_lane::PerLane;
 use super::progress::EntryProgress;
 use super::read::{
     BATCH_BYTES, BATCH_ENTRIES, ReadEntry, ReadOutcome, Reading, SharedProgress, read_batch,
-    read_large,
+    read_large, room_bytes,
 };
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +34,7 @@ use crate::token::ListToken;
 const MAX_UNFINISHED: usize = 4096;
 /// Directories whose trees may be under way; then listing waits.
 const MAX_TREES: usize = 64;
-/// How often lanes are looked after.
+/// How often checkpoints are looked after, at most.
 const TEND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Which listing is under way.
@@ -97,15 +96,14 @@ pub(crate) struct Driver {
     /// What the late listing gave. Few: an operation log, a manifest.
     pub(crate) late_seen: BTreeSet<EntryPath>,
     next_number: u64,
-    batch: Vec<u64>,
-    batch_bytes: u64,
+    small: VecDeque<u64>,
+    small_bytes: u64,
     large: VecDeque<u64>,
     running_batches: usize,
     running_large: usize,
     running_trees: usize,
     tasks: JoinSet<Result<Message>>,
     root: Option<PerLane<BlobId>>,
-    stall_after: Duration,
 }
 
 /// What a task answers.
@@ -123,12 +121,7 @@ struct Limits {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        reading: Arc<Reading>,
-        parents: Parents,
-        events: Events,
-        stall_after: Duration,
-    ) -> Self {
+    pub(crate) fn new(reading: Arc<Reading>, parents: Parents, events: Events) -> Self {
         Self {
             reading,
             directories: Directories::new(),
@@ -143,15 +136,14 @@ impl Driver {
             late_listed: false,
             late_seen: BTreeSet::new(),
             next_number: 0,
-            batch: Vec::new(),
-            batch_bytes: 0,
+            small: VecDeque::new(),
+            small_bytes: 0,
             large: VecDeque::new(),
             running_batches: 0,
             running_large: 0,
             running_trees: 0,
             tasks: JoinSet::new(),
             root: None,
-            stall_after,
         }
     }
 
@@ -161,6 +153,24 @@ impl Driver {
     /// What is fatal to the run: the source is gone, no lane is left, it was cancelled. Dropping the
     /// driver ends all its tasks.
     pub(crate) async fn run(&mut self, checkpoints: &mut Checkpoints) -> Result<DriverEnd> {
+        let (cancel, store) =
+            (self.reading.control.cancel_token().clone(), self.reading.store.clone());
+        // Whatever it waits for, a lane, a parent or the source: it can be cancelled.
+        let end = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::cancelled()),
+            end = self.drive(checkpoints) => end,
+        };
+        match end {
+            Ok(end) => store.settle().await.map(|()| end),
+            Err(error) => {
+                self.tasks.abort_all();
+                Err(error)
+            }
+        }
+    }
+
+    async fn drive(&mut self, checkpoints: &mut Checkpoints) -> Result<DriverEnd> {
         let control = self.reading.control.clone();
         let limits = self.limits();
         let clock = self.clock();
@@ -169,7 +179,6 @@ impl Driver {
             self.store_tree(closing);
         }
         loop {
-            control.cancel_token().check()?;
             self.refuse_without_lanes()?;
             let pausing = control.is_pausing();
             if !pausing {
@@ -184,7 +193,7 @@ impl Driver {
                     return Ok(DriverEnd::Paused);
                 }
                 if self.listing.is_none() && self.unfinished.is_empty() {
-                    self.end_stage();
+                    self.end_stage()?;
                     continue;
                 }
             }
@@ -194,7 +203,6 @@ impl Driver {
                 && self.running_trees < MAX_TREES;
             tokio::select! {
                 biased;
-                () = control.cancel_token().cancelled() => return Err(Error::cancelled()),
                 Some(joined) = self.tasks.join_next() => {
                     let message = joined.map_err(|_| {
                         Error::new(ErrorKind::Internal, "a task of the run panicked")
@@ -202,7 +210,6 @@ impl Driver {
                     self.receive(message)?;
                 }
                 () = &mut tending => {
-                    self.tend_lanes().await?;
                     checkpoints.tend(self).await?;
                     tending = clock.sleep(checkpoints.tend_interval().min(TEND_INTERVAL));
                 }
@@ -219,7 +226,7 @@ impl Driver {
         progress: EntryProgress,
         changed: bool,
     ) {
-        self.directories.expect(&entry.path);
+        self.directories.expect_restored(&entry.path);
         self.reading.counters.add_listed(1);
         self.reading.counters.add_listed_bytes(entry.size_bytes);
         self.enqueue(entry, SharedProgress::new(progress), changed);
@@ -231,8 +238,8 @@ impl Driver {
         let small = entry.size_bytes <= super::read::SMALL_BYTES
             && !progress.with(|progress| progress.has_content());
         if small {
-            self.batch_bytes += entry.size_bytes;
-            self.batch.push(number);
+            self.small_bytes += room_bytes(&entry);
+            self.small.push_back(number);
         } else {
             self.large.push_back(number);
         }
@@ -245,11 +252,13 @@ impl Driver {
     }
 
     fn start_readers(&mut self, limits: Limits) {
-        let full = self.batch.len() >= BATCH_ENTRIES || self.batch_bytes >= BATCH_BYTES;
-        // Nothing else to do: better a small batch than none.
-        let idle = self.running_batches == 0 && !self.batch.is_empty();
-        if (full || idle) && self.running_batches < limits.batches {
-            self.start_batches();
+        while self.running_batches < limits.batches && !self.small.is_empty() {
+            let full = self.small.len() >= BATCH_ENTRIES || self.small_bytes >= BATCH_BYTES;
+            // Nothing else to do: better a small batch than none.
+            if !full && self.running_batches > 0 {
+                break;
+            }
+            self.start_batch();
         }
         while self.running_large < limits.large {
             let Some(number) = self.large.pop_front() else {
@@ -267,13 +276,21 @@ impl Driver {
         }
     }
 
-    fn start_batches(&mut self) {
-        self.batch_bytes = 0;
-        let numbers = std::mem::take(&mut self.batch);
-        let entries: Vec<Entry> = numbers
-            .iter()
-            .filter_map(|number| Some(self.unfinished.get(number)?.entry.clone()))
-            .collect();
+    /// Starts the next batch. While all readers are busy more entries wait than fit into one, and
+    /// more than fit into the memory.
+    fn start_batch(&mut self) {
+        let (mut numbers, mut entries, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while numbers.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
+            let Some(number) = self.small.pop_front() else {
+                break;
+            };
+            if let Some(unfinished) = self.unfinished.get(&number) {
+                bytes += room_bytes(&unfinished.entry);
+                entries.push(unfinished.entry.clone());
+                numbers.push(number);
+            }
+        }
+        self.small_bytes = self.small_bytes.saturating_sub(bytes);
         let reading = Arc::clone(&self.reading);
         self.running_batches += 1;
         self.tasks.spawn(async move {
@@ -379,7 +396,11 @@ impl Driver {
         self.running_trees += 1;
         self.tasks.spawn(async move {
             let lanes = store.lanes().len();
-            let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
+            let trees = store
+                .pool()
+                .run(move |_| encode_tree(&nodes, lanes))
+                .await
+                .map_err(|error| error.while_doing(format!("store {path}")))?;
             let tree = store_trees(&store, trees).await?;
             Ok(Message::Tree { path, metadata: Box::new(metadata), tree })
         });
@@ -413,23 +434,6 @@ impl Driver {
             return Ok(());
         }
         Err(lanes.iter().find_map(|lane| lane.failure()).unwrap_or_else(Error::cancelled))
-    }
-
-    /// Closes packs that wait for long, and sets a lane aside that stores nothing while others do.
-    async fn tend_lanes(&mut self) -> Result<()> {
-        let live: Vec<_> = self.reading.store.live_lanes().cloned().collect();
-        for lane in &live {
-            let stuck = lane.is_stuck(self.stall_after);
-            let others_move = live
-                .iter()
-                .any(|other| other.number() != lane.number() && !other.is_stuck(self.stall_after));
-            if stuck && others_move {
-                lane.set_aside(lane::stalled(lane.repository()));
-            } else if let Err(error) = lane.close_old_packs().await {
-                lane.set_aside(error);
-            }
-        }
-        Ok(())
     }
 
     /// The clock of the run.

@@ -4,12 +4,14 @@ mod packer;
 mod upload;
 
 use std::collections::{BTreeSet, HashSet};
+use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
 use super::pool::Pool;
@@ -73,6 +75,8 @@ pub(crate) struct Lane {
     uploading: Arc<Semaphore>,
     uploads: Mutex<JoinSet<()>>,
     live: AtomicBool,
+    /// Ends the calls that wait for the repository.
+    gone: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -88,8 +92,9 @@ struct State {
     index_files: Vec<IndexId>,
     counters: LaneCounters,
     failure: Option<Error>,
+    /// When the last call came back, or the first of those under way began.
     progressed_at: Duration,
-    waiting: usize,
+    calls: usize,
 }
 
 /// What a new lane needs.
@@ -126,11 +131,12 @@ impl Lane {
                 counters: LaneCounters::default(),
                 failure: None,
                 progressed_at: now,
-                waiting: 0,
+                calls: 0,
             }),
             uploading: Arc::new(Semaphore::new(upload::MAX_UPLOADS)),
             uploads: Mutex::new(JoinSet::new()),
             live: AtomicBool::new(true),
+            gone: CancellationToken::new(),
         })
     }
 
@@ -159,10 +165,29 @@ impl Lane {
             state.failure = Some(reason);
         }
         drop(state);
+        self.stop();
+    }
+
+    /// Ends all that is under way to the repository.
+    pub(crate) fn stop(&self) {
         self.live.store(false, Ordering::Release);
         // Wakes whoever waits for room; they see that the lane is gone.
         self.uploading.close();
         self.uploads().abort_all();
+        self.gone.cancel();
+    }
+
+    /// Makes a call to the repository. It ends when the lane is set aside, and while it lasts the
+    /// lane is expected to get on.
+    pub(crate) async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let _call = CallUnderWay::begin(self);
+        tokio::select! {
+            biased;
+            () = self.gone.cancelled() => {
+                Err(self.failure().unwrap_or_else(Error::cancelled))
+            }
+            result = call => result,
+        }
     }
 
     /// Why the lane is out of the run.
@@ -209,10 +234,7 @@ impl Lane {
             if !self.is_live() {
                 return;
             }
-            self.state().waiting += 1;
-            let added = self.packers.add(self, blob).await;
-            self.state().waiting -= 1;
-            if let Err(error) = added {
+            if let Err(error) = self.packers.add(self, blob).await {
                 self.set_aside(error);
                 return;
             }
@@ -237,19 +259,35 @@ impl Lane {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
+        self.refuse_lost_blobs()?;
         upload::save_index(self).await
     }
 
+    /// After a run that failed: what is durable stays of use, so it is indexed if that is still
+    /// possible. What is not durable yet is stored if the lane is well.
+    pub(crate) async fn salvage(self: &Arc<Self>) -> Result<()> {
+        match self.failure() {
+            None => {
+                self.packers.close_all(self).await?;
+                self.finish_uploads().await;
+            }
+            // It does not answer.
+            Some(failure) if failure.is(ErrorKind::Timeout) => return Ok(()),
+            Some(_) => {}
+        }
+        upload::save_index_now(self).await
+    }
+
     /// Closes packs that have been open for long, so that checkpoints take effect.
-    pub(crate) async fn close_old_packs(self: &Arc<Self>) -> Result<()> {
-        self.packers.close_older(self, self.now().saturating_sub(packer::MAX_OPEN)).await
+    pub(crate) fn close_old_packs(self: &Arc<Self>) {
+        let deadline = self.now().saturating_sub(packer::MAX_OPEN);
+        self.packers.close_older(self, deadline);
     }
 
     /// Whether the lane has work and has stored nothing for `limit`.
     pub(crate) fn is_stuck(&self, limit: Duration) -> bool {
         let state = self.state();
-        let busy = state.waiting > 0 || self.uploading.available_permits() < upload::MAX_UPLOADS;
-        busy && self.now().saturating_sub(state.progressed_at) >= limit
+        state.calls > 0 && self.now().saturating_sub(state.progressed_at) >= limit
     }
 
     pub(crate) fn counters(&self) -> LaneCounters {
@@ -265,27 +303,41 @@ impl Lane {
     pub(crate) async fn has_index_files(&self, files: &[IndexId]) -> Result<bool> {
         for id in files {
             let key = FileKind::Index.key(id.as_bytes())?;
-            if !exists(&**self.repository.destination(), &key).await? {
+            let there = exists(&**self.repository.destination(), &key);
+            if !self.call(there).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Notes packs that an earlier, crashed run stored without an index.
-    pub(crate) fn adopt(&self, packs: Vec<IndexedPack>) {
-        let mut state = self.state();
-        for pack in packs {
-            state.added.insert_pack(pack.id, &pack.blobs);
-            state.unindexed_blobs += pack.blobs.len();
-            state.unindexed.push(pack);
+    /// Takes packs that an earlier, crashed run stored without an index, and indexes them.
+    pub(crate) async fn adopt(self: &Arc<Self>, packs: Vec<IndexedPack>) -> Result<()> {
+        {
+            let mut state = self.state();
+            for pack in packs {
+                state.added.insert_pack(pack.id, &pack.blobs);
+                state.unindexed_blobs += pack.blobs.len();
+                state.unindexed.push(pack);
+            }
         }
+        upload::save_index(self).await
     }
 
     async fn finish_uploads(&self) {
-        // Taken out, so that no lock is held while waiting.
-        let mut uploads = std::mem::take(&mut *self.uploads());
-        while uploads.join_next().await.is_some() {}
+        // No lock is held while waiting, so that the lane can be set aside meanwhile.
+        while poll_fn(|cx| self.uploads().poll_join_next(cx)).await.is_some() {}
+    }
+
+    /// With nothing under way any more, a blob that was promised and is not durable is lost. Trees may
+    /// name it.
+    fn refuse_lost_blobs(&self) -> Result<()> {
+        let lost = self.state().in_flight.len();
+        if lost == 0 {
+            return Ok(());
+        }
+        let location = self.repository.location();
+        Err(Error::new(ErrorKind::Internal, format!("{lost} blobs were not stored in {location}")))
     }
 
     fn pack_is_durable(&self, pack: PackId, stored: packer::ClosedPack) {
@@ -309,7 +361,6 @@ impl Lane {
         }
         state.unindexed_blobs += stored.blobs.len();
         state.unindexed.push(IndexedPack { id: pack, blobs: stored.blobs });
-        state.progressed_at = now;
     }
 
     fn now(&self) -> Duration {
@@ -322,6 +373,31 @@ impl Lane {
 
     fn uploads(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a call for as long as it lasts.
+struct CallUnderWay<'a>(&'a Lane);
+
+impl<'a> CallUnderWay<'a> {
+    fn begin(lane: &'a Lane) -> Self {
+        let now = lane.now();
+        let mut state = lane.state();
+        if state.calls == 0 {
+            state.progressed_at = now;
+        }
+        state.calls += 1;
+        drop(state);
+        Self(lane)
+    }
+}
+
+impl Drop for CallUnderWay<'_> {
+    fn drop(&mut self) {
+        let now = self.0.now();
+        let mut state = self.0.state();
+        state.calls -= 1;
+        state.progressed_at = now;
     }
 }
 

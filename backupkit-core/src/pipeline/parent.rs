@@ -170,7 +170,7 @@ impl Parents {
             None => None,
             Some(id) => match self.trees.get(&id).and_then(Weak::upgrade) {
                 Some(tree) => Some(tree),
-                None => self.read(lane, id).await?,
+                None => self.read(lane, id).await,
             },
         };
         if let (Some(id), Some(tree)) = (id, &tree) {
@@ -180,18 +180,21 @@ impl Parents {
         Ok(tree)
     }
 
-    /// A tree that is missing or damaged only means that everything in it is read again.
-    async fn read(&self, lane: usize, id: BlobId) -> Result<Option<Arc<Tree>>> {
+    /// A tree that is missing or damaged only means that everything in it is read again. A repository
+    /// that cannot be read takes no part any more, and the others go on.
+    async fn read(&self, lane: usize, id: BlobId) -> Option<Arc<Tree>> {
         let lane = &self.lanes[lane].lane;
         let Some(location) = lane.locate(BlobKind::Tree, &id) else {
-            return Ok(None);
+            return None;
         };
-        match read_blob(lane.repository(), BlobKind::Tree, &id, &location).await {
-            Ok(json) => Ok(decode_tree(&json).ok().map(|nodes| Arc::new(Tree(nodes)))),
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                Ok(None)
+        let read = read_blob(lane.repository(), BlobKind::Tree, &id, &location);
+        match lane.call(read).await {
+            Ok(json) => decode_tree(&json).ok().map(|nodes| Arc::new(Tree(nodes))),
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => None,
+            Err(error) => {
+                lane.set_aside(error);
+                None
             }
-            Err(error) => Err(error),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::model::{BlobId, Entry};
 use crate::source::SourceView;
 
 pub(crate) use large::read_large;
-pub(crate) use small::{BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES, read_batch};
+pub(crate) use small::{BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES, read_batch, room_bytes};
 
 /// What all readers of a run share.
 #[derive(Debug)]

@@ -1,7 +1,10 @@
 //! One sequence of bytes on its way through chunking and storing, in order.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -11,9 +14,8 @@ use super::budget::Permit;
 use super::chunk::{Cuts, Cutter, divide};
 use super::progress::Resume;
 use super::read::{Reading, SharedProgress};
-use super::store::Chunk;
-use super::task::{self, OwnedTask};
-use crate::error::Result;
+use super::store::{Answer, Chunk};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
 use crate::repo::pack_header::BlobKind;
 use crate::token::ReadToken;
@@ -34,13 +36,21 @@ pub(crate) struct Sequence<'a> {
     progress: &'a SharedProgress,
     part: usize,
     cutters: Vec<Cutter>,
-    storing: FuturesOrdered<OwnedTask<(usize, BlobId)>>,
+    storing: FuturesOrdered<Storing>,
     started: u64,
     finished: u64,
     /// Ids that are stored but lie behind the last mark that took effect.
     staged: VecDeque<(usize, BlobId)>,
     marks: VecDeque<Pending>,
     position: u64,
+}
+
+/// A chunk on its way. It gets there even if the sequence does not: the same chunk may be elsewhere,
+/// and was not stored again there.
+#[derive(Debug)]
+struct Storing {
+    group: usize,
+    answer: Answer<Vec<BlobId>>,
 }
 
 /// A mark that takes effect once all chunks before it are stored.
@@ -180,17 +190,11 @@ impl<'a> Sequence<'a> {
                 None => break,
             }
         }
-        let store = self.reading.store.clone();
         let lanes = Arc::clone(&self.reading.groups[group].lanes);
         self.started += 1;
-        self.storing.push_back(task::start(async move {
-            let ids = store.put(BlobKind::Data, vec![chunk], lanes).await?;
-            drop(held);
-            let id = ids.into_iter().next().ok_or_else(|| {
-                crate::Error::new(crate::ErrorKind::Internal, "a chunk was stored without an id")
-            })?;
-            Ok((group, id))
-        }));
+        let store = &self.reading.store;
+        let answer = store.start_put(BlobKind::Data, vec![chunk], lanes, held);
+        self.storing.push_back(Storing { group, answer });
         Ok(())
     }
 
@@ -216,5 +220,20 @@ impl<'a> Sequence<'a> {
                 part.stored_bytes = mark.stored_bytes;
             });
         }
+    }
+}
+
+impl Future for Storing {
+    type Output = Result<(usize, BlobId)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let group = self.group;
+        Pin::new(&mut self.answer).poll(cx).map(|answer| {
+            let id = answer?.into_iter().next();
+            let id = id.ok_or_else(|| {
+                Error::new(ErrorKind::Internal, "a chunk was stored without an id")
+            })?;
+            Ok((group, id))
+        })
     }
 }

@@ -1,9 +1,13 @@
 //! Chunks and trees become blobs: hashed, offered to each lane, compressed once, sealed per lane.
 
+mod under_way;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) use self::under_way::Answer;
+use self::under_way::UnderWay;
 use super::lane::{Claim, Lane, SealedBlob, Ticket};
 use super::pool::{Pool, Worker};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,11 +20,12 @@ use crate::repo::pack_header::BlobKind;
 pub(crate) struct Store {
     lanes: Arc<[Arc<Lane>]>,
     pool: Pool,
+    under_way: UnderWay,
 }
 
 impl Store {
     pub(crate) fn new(lanes: Arc<[Arc<Lane>]>, pool: Pool) -> Self {
-        Self { lanes, pool }
+        Self { lanes, pool, under_way: UnderWay::default() }
     }
 
     pub(crate) fn lanes(&self) -> &[Arc<Lane>] {
@@ -37,33 +42,67 @@ impl Store {
     }
 
     /// Stores blobs in `targets` (numbers of lanes) and returns their ids in order. One job of the
-    /// pool for all of them. On return each lane has the blobs in a pack buffer or behind it.
+    /// pool for all of them. On return each lane has the blobs in a pack buffer or behind it. A put
+    /// whose future is dropped goes on.
     pub(crate) async fn put(
         &self,
         kind: BlobKind,
         blobs: Vec<Chunk>,
         targets: Arc<[usize]>,
     ) -> Result<Vec<BlobId>> {
-        let lanes = Arc::clone(&self.lanes);
-        let chosen = Arc::clone(&targets);
-        let (ids, sealed) = self
-            .pool
-            .run(move |worker| {
-                let mut ids = Vec::with_capacity(blobs.len());
-                let mut sealed: Vec<Vec<SealedBlob>> = chosen.iter().map(|_| Vec::new()).collect();
-                for blob in blobs {
-                    ids.push(prepare(worker, &lanes, &chosen, kind, blob, &mut sealed)?);
-                }
-                Ok((ids, sealed))
-            })
-            .await?;
-        for (&lane, blobs) in targets.iter().zip(sealed) {
-            if !blobs.is_empty() {
-                self.lanes[lane].add(blobs).await;
-            }
-        }
-        Ok(ids)
+        self.start_put(kind, blobs, targets, ()).await
     }
+
+    /// As [`Self::put`], but at once and beside the caller. `held` is dropped when the blobs are out
+    /// of the caller's memory.
+    pub(crate) fn start_put<H: Send + 'static>(
+        &self,
+        kind: BlobKind,
+        blobs: Vec<Chunk>,
+        targets: Arc<[usize]>,
+        held: H,
+    ) -> Answer<Vec<BlobId>> {
+        let (lanes, pool) = (Arc::clone(&self.lanes), self.pool.clone());
+        self.under_way.start(async move {
+            let ids = put(&lanes, &pool, kind, blobs, targets).await;
+            drop(held);
+            ids
+        })
+    }
+
+    /// Waits until all puts are done, also those that nobody waits for.
+    ///
+    /// # Errors
+    /// The first failure of a put that nobody waited for: a lane may lack its blobs.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        self.under_way.settle().await
+    }
+}
+
+async fn put(
+    lanes: &Arc<[Arc<Lane>]>,
+    pool: &Pool,
+    kind: BlobKind,
+    blobs: Vec<Chunk>,
+    targets: Arc<[usize]>,
+) -> Result<Vec<BlobId>> {
+    let (all, chosen) = (Arc::clone(lanes), Arc::clone(&targets));
+    let (ids, sealed) = pool
+        .run(move |worker| {
+            let mut ids = Vec::with_capacity(blobs.len());
+            let mut sealed: Vec<Vec<SealedBlob>> = chosen.iter().map(|_| Vec::new()).collect();
+            for blob in blobs {
+                ids.push(prepare(worker, &all, &chosen, kind, blob, &mut sealed)?);
+            }
+            Ok((ids, sealed))
+        })
+        .await?;
+    for (&lane, blobs) in targets.iter().zip(sealed) {
+        if !blobs.is_empty() {
+            lanes[lane].add(blobs).await;
+        }
+    }
+    Ok(ids)
 }
 
 /// The bytes of one blob, in parts that follow each other.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::layout::FileKind;
 use super::lock_file::{Lock, RECHECK_DELAY};
-use super::repository::{Repository, exists};
+use super::repository::{Repository, exists, sha256};
 use crate::error::{Error, ErrorKind, Result};
-use crate::instance::Instance;
+use crate::instance::{HeldLock, Instance};
 use crate::model::{FileTime, LockId};
 
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
@@ -42,21 +42,24 @@ struct Inner {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct State {
     id: LockId,
     refreshed_at: Duration,
+    /// `None` once the run that took the lock is over.
+    held: Option<HeldLock>,
 }
 
 /// What was found while taking a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Takeover {
-    /// How many locks of dead runs of ours were removed. Their packs may lack an index.
-    pub(crate) dead_locks: usize,
+    /// Locks of dead runs of ours. Packs of those may lack an index, so whoever takes over indexes
+    /// them before it removes the locks with [`RepositoryLock::remove_dead`].
+    pub(crate) dead_locks: Vec<LockId>,
 }
 
 impl RepositoryLock {
-    /// Takes a lock, shared or exclusive. Locks of our own dead instances are removed.
+    /// Takes a lock, shared or exclusive. Locks of our own dead runs do not count.
     ///
     /// # Errors
     /// `Locked` if somebody else holds one that conflicts.
@@ -66,10 +69,9 @@ impl RepositoryLock {
         instance: &Instance,
         exclusive: bool,
     ) -> Result<(Self, Takeover)> {
-        let takeover = Takeover { dead_locks: remove_dead(repository, instance).await? };
-        refuse_conflict(repository, instance, exclusive, None).await?;
+        let dead_locks = refuse_conflict(repository, instance, exclusive, None).await?;
         let lock = Self::create(repository, owner, instance, exclusive).await?;
-        Ok((lock, takeover))
+        Ok((lock, Takeover { dead_locks }))
     }
 
     /// Takes a shared lock to read. Locks of our own dead instances do not count and stay: the next
@@ -92,7 +94,7 @@ impl RepositoryLock {
         instance: &Instance,
         exclusive: bool,
     ) -> Result<Self> {
-        let id = create(repository, owner, instance, exclusive).await?;
+        let (id, held) = create(repository, owner, instance, exclusive).await?;
         let lock = Self(Arc::new(Inner {
             repository: repository.clone(),
             owner: owner.clone(),
@@ -101,14 +103,25 @@ impl RepositoryLock {
             state: Mutex::new(State {
                 id,
                 refreshed_at: repository.env().clock().elapsed_since_boot(),
+                held: Some(held),
             }),
         }));
         repository.env().clock().sleep(RECHECK_DELAY).await;
         if let Err(conflict) = refuse_conflict(repository, instance, exclusive, Some(id)).await {
-            lock.release().await?;
+            // If this fails too, the next run of this process finds a dead lock.
+            drop(lock.release().await);
             return Err(conflict);
         }
         Ok(lock)
+    }
+
+    /// Removes locks of dead runs, once what those left is taken care of.
+    pub(crate) async fn remove_dead(&self, dead_locks: &[LockId]) -> Result<()> {
+        for id in dead_locks {
+            let repository = &self.0.repository;
+            repository.delete(FileKind::Lock, id.as_bytes()).await?;
+        }
+        Ok(())
     }
 
     /// Renews the lock: the new file first, then the old one goes.
@@ -119,17 +132,20 @@ impl RepositoryLock {
     pub(crate) async fn refresh(&self) -> Result<()> {
         self.check_alive().await?;
         let inner = &self.0;
-        let id = create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
-        let refreshed_at = inner.repository.env().clock().elapsed_since_boot();
-        let old = std::mem::replace(&mut *self.state(), State { id, refreshed_at });
+        let (id, held) =
+            create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
+        let new = State {
+            id,
+            refreshed_at: inner.repository.env().clock().elapsed_since_boot(),
+            held: Some(held),
+        };
+        let old = std::mem::replace(&mut *self.state(), new);
         inner.repository.delete(FileKind::Lock, old.id.as_bytes()).await
     }
 
     /// Proves that the lock is still ours. Called right before anything is published.
     pub(crate) async fn check_alive(&self) -> Result<()> {
-        let State { id, refreshed_at } = *self.state();
         let repository = &self.0.repository;
-        let age = repository.env().clock().elapsed_since_boot().saturating_sub(refreshed_at);
         let lost = |why: String| {
             Error::new(
                 ErrorKind::Locked,
@@ -138,14 +154,30 @@ impl RepositoryLock {
             .with_code("lock-lost")
             .with_hint("run it again; what was stored is kept")
         };
-        if age >= FREEZE_AFTER {
-            return Err(lost(format!("it was not renewed for {} min", age.as_secs() / 60)));
+        loop {
+            let (id, refreshed_at) = {
+                let state = self.state();
+                (state.id, state.refreshed_at)
+            };
+            let now = repository.env().clock().elapsed_since_boot();
+            let age = now.saturating_sub(refreshed_at);
+            if age >= FREEZE_AFTER {
+                return Err(lost(format!("it was not renewed for {} min", age.as_secs() / 60)));
+            }
+            let key = FileKind::Lock.key(id.as_bytes())?;
+            if exists(&**repository.destination(), &key).await? {
+                return Ok(());
+            }
+            // Renewed while we looked: then the file of before is rightly gone.
+            if self.id() == id {
+                return Err(lost("somebody removed it".to_owned()));
+            }
         }
-        let key = FileKind::Lock.key(id.as_bytes())?;
-        if !exists(&**repository.destination(), &key).await? {
-            return Err(lost("somebody removed it".to_owned()));
-        }
-        Ok(())
+    }
+
+    /// Leaves the lock behind as a crash would: the next run of this process takes it for dead.
+    pub(crate) fn abandon(&self) {
+        self.state().held = None;
     }
 
     /// Gives the lock up.
@@ -191,7 +223,7 @@ impl Repository {
                     holder: describe_holder(&lock),
                     time: lock.time,
                     exclusive: lock.exclusive,
-                    stale: lock.is_stale(now) || instance.is_dead(&lock.hostname),
+                    stale: lock.is_stale(now) || instance.is_dead(id, &lock.hostname),
                 },
                 None => LockInfo {
                     id,
@@ -221,7 +253,7 @@ async fn create(
     owner: &LockOwner,
     instance: &Instance,
     exclusive: bool,
-) -> Result<LockId> {
+) -> Result<(LockId, HeldLock)> {
     let env = repository.env();
     let lock = Lock {
         time: FileTime::from_timestamp(env.now(), env.time_zone()),
@@ -233,22 +265,31 @@ async fn create(
         uid: owner.uid,
         gid: owner.gid,
     };
-    let id = repository.save(FileKind::Lock, &lock.encode()).await?;
-    Ok(LockId::from_bytes(id))
+    let sealed = repository.seal_file(&lock.encode())?;
+    // Held before it is there: other runs of this process must not take it for dead.
+    let id = LockId::from_bytes(sha256(&sealed));
+    let held = instance.hold(id);
+    repository.create_sealed(FileKind::Lock, sealed.into()).await?;
+    Ok((id, held))
 }
 
+/// Returns the locks of dead runs of ours, which conflict with nothing.
 async fn refuse_conflict(
     repository: &Repository,
     instance: &Instance,
     exclusive: bool,
     own: Option<LockId>,
-) -> Result<()> {
+) -> Result<Vec<LockId>> {
+    let mut dead = Vec::new();
     for (id, lock) in load_all(repository).await? {
         if Some(id) == own {
             continue;
         }
+        if lock.as_ref().is_some_and(|lock| instance.is_dead(id, &lock.hostname)) {
+            dead.push(id);
+            continue;
+        }
         let (conflicts, holder) = match &lock {
-            Some(lock) if instance.is_dead(&lock.hostname) => continue,
             Some(lock) => (exclusive || lock.exclusive, describe_holder(lock)),
             // Unreadable: it may be exclusive.
             None => (true, "unknown".to_owned()),
@@ -261,18 +302,7 @@ async fn refuse_conflict(
             .with_hint("wait until it is done; if it died, run `backupkit repo unlock`"));
         }
     }
-    Ok(())
-}
-
-async fn remove_dead(repository: &Repository, instance: &Instance) -> Result<usize> {
-    let mut removed = 0;
-    for (id, lock) in load_all(repository).await? {
-        if lock.is_some_and(|lock| instance.is_dead(&lock.hostname)) {
-            repository.delete(FileKind::Lock, id.as_bytes()).await?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
+    Ok(dead)
 }
 
 /// All locks; `None` for one that is there but cannot be read. Vanished and empty ones are left out.

@@ -339,11 +339,6 @@ impl Repository {
         Ok(id)
     }
 
-    /// Encodes, seals and creates a file.
-    pub(crate) async fn save(&self, kind: FileKind, json: &[u8]) -> Result<[u8; 32]> {
-        self.create_sealed(kind, self.seal_file(json)?.into()).await
-    }
-
     /// Reads a file and checks it against its name.
     pub(crate) async fn load(&self, kind: FileKind, id: &[u8; 32]) -> Result<Vec<u8>> {
         let sealed = read_capped(&*self.0.destination, &kind.key(id)?, kind.max_bytes()).await?;

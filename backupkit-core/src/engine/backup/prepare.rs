@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{RunContext, recover};
 use crate::error::{ErrorKind, Result};
-use crate::model::{EventKind, Level, SnapshotId};
+use crate::model::{EventKind, Level, LockId, SnapshotId};
 use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::lane::{Lane, LaneParts};
 use crate::pipeline::task::{self, OwnedTask};
@@ -26,6 +26,14 @@ pub(super) struct Prepared {
     _refresher: OwnedTask<()>,
 }
 
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // A run that was dropped writes nothing more, as if it had crashed.
+        self.lane.stop();
+        self.lock.abandon();
+    }
+}
+
 /// Locks a repository and loads what the lane needs. On an error the lock is given up.
 pub(super) async fn prepare(
     run: &RunContext,
@@ -38,7 +46,8 @@ pub(super) async fn prepare(
     let owner = run.engine.lock_owner();
     let (lock, takeover) =
         RepositoryLock::acquire(repository, &owner, run.engine.instance(), false).await?;
-    let loaded = load(run, number, repository, journal, liveness, &lock, takeover.dead_locks).await;
+    let loaded =
+        load(run, number, repository, journal, liveness, &lock, &takeover.dead_locks).await;
     match loaded {
         Ok(Loaded { lane, snapshots, reader }) => {
             let refresher = task::start(refresh(Arc::clone(&lane), lock.clone()));
@@ -66,7 +75,7 @@ async fn load(
     journal: &Arc<dyn RunJournal>,
     liveness: &Arc<dyn Liveness>,
     lock: &RepositoryLock,
-    dead_locks: usize,
+    dead_locks: &[LockId],
 ) -> Result<Loaded> {
     let parts = run.engine.parts();
     // Snapshots before the index: what a snapshot names is then in the index.
@@ -81,7 +90,7 @@ async fn load(
     let mut found =
         recover::find_recorded(repository, &index, journal.recorded_packs(repository.id()).await?)
             .await?;
-    if dead_locks > 0 {
+    if !dead_locks.is_empty() {
         found.extend(recover::find_unindexed(repository, &index).await?);
         found.sort_by_key(|pack| pack.id);
         found.dedup_by_key(|pack| pack.id);
@@ -97,8 +106,10 @@ async fn load(
     if !found.is_empty() {
         let (repository, packs) = (repository.location(), found.len() as u64);
         run.events.tell(Level::Info, EventKind::PacksRecovered { repository, packs });
-        lane.adopt(found);
+        lane.adopt(found).await?;
     }
+    // Only now: whoever crashes before this leaves the trace that leads the next run to the packs.
+    lock.remove_dead(dead_locks).await?;
     Ok(Loaded { lane, snapshots, reader })
 }
 

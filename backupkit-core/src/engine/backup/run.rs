@@ -1,5 +1,6 @@
 //! The course of a backup.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::engine::commit::{self, Commit};
 use crate::engine::{RunContext, origin, resume};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, FileTime, Level, SnapshotId};
+use crate::pipeline::attend::attended;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::checkpoint::{self, Checkpoints, Row, save_row};
 use crate::pipeline::chunk::ChunkGroup;
@@ -22,6 +24,12 @@ use crate::pipeline::store::Store;
 use crate::repo::chunker::ChunkerTables;
 use crate::source::{OpenContext, Outcome, SourceView};
 use crate::state::{RunJournal, SealedOutput};
+
+/// How long a run that failed still tries to make use of what it stored.
+const SALVAGE_TIME: Duration = Duration::from_secs(30);
+/// How long giving up a lock may take. One that stays is removed by the next run of this process, or
+/// after it.
+const RELEASE_TIME: Duration = Duration::from_secs(10);
 
 /// Runs a backup. Locks are given up however it ends, except by a crash.
 pub(in crate::engine) async fn run(
@@ -64,7 +72,8 @@ pub(in crate::engine) async fn run(
     let result = back_up(&run, &request, &prepared).await;
     let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
     // A release that fails costs others a wait, not this run its result.
-    let released = join_all(prepared.iter().map(|ready| ready.lock.release())).await;
+    let releases = prepared.iter().map(|ready| ready.lock.release());
+    let released = join_all(releases.map(|release| within(&run, RELEASE_TIME, release))).await;
     for error in released.into_iter().filter_map(Result::err) {
         run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
     }
@@ -96,6 +105,22 @@ async fn finish_earlier(ready: Result<Prepared>, committed: &[SealedOutput]) -> 
             drop(ready.lock.release().await);
             Err(error)
         }
+    }
+}
+
+/// The last acts of a run, in places that may hang.
+async fn within(
+    run: &RunContext,
+    limit: Duration,
+    act: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    tokio::select! {
+        biased;
+        done = act => done,
+        () = run.engine.env().clock().sleep(limit) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!("no answer within {} s", limit.as_secs()),
+        )),
     }
 }
 
@@ -167,8 +192,7 @@ async fn back_up(
             counters: Arc::clone(&run.counters),
         });
         let known = Parents::new(&lanes, starts.clone());
-        let stall = run.engine.parts().settings.stall_after;
-        let mut driver = Driver::new(reading, known, run.events.clone(), stall);
+        let mut driver = Driver::new(reading, known, run.events.clone());
         let Some(saved) = row.take() else {
             break (driver, false);
         };
@@ -196,7 +220,10 @@ async fn back_up(
     }
     let view = Arc::clone(&driver.reading.view);
     let mut checkpoints_taken = Checkpoints::new(Arc::clone(&request.journal), now);
-    let end = driver.run(&mut checkpoints_taken).await;
+    let clock = env.clock();
+    let stall_after = run.engine.parts().settings.stall_after;
+    let reading = driver.run(&mut checkpoints_taken);
+    let end = attended(&store, clock, stall_after, reading).await;
     let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
     let ended = match end {
         Ok(DriverEnd::Complete(root)) => {
@@ -210,22 +237,29 @@ async fn back_up(
                 started: now,
                 tally: driver.tally,
             };
-            commit::commit(run, &lanes, &request.journal, &plan)
+            let committing = commit::commit(run, &lanes, &request.journal, &plan);
+            attended(&store, clock, stall_after, committing)
                 .await
                 .map(|snapshots| (false, snapshots))
         }
         Ok(DriverEnd::Paused) => {
-            pause(run, &mut driver, &store, &origin, now, &*request.journal).await
+            let pausing = pause(run, &mut driver, &store, &origin, now, &*request.journal);
+            let saved = attended(&store, clock, stall_after, pausing).await;
+            let outcome = match &saved {
+                Ok(_) => Outcome::Paused,
+                Err(_) => Outcome::Abandoned,
+            };
+            close(&view, outcome, run).await;
+            saved
         }
         Err(error) => {
             close(&view, Outcome::Abandoned, run).await;
-            // What was stored stays of use: the next run finds it in the index.
-            for lane in lanes.iter().filter(|lane| lane.is_live()) {
-                drop(lane.flush().await);
-            }
             Err(error)
         }
     };
+    // What failed lanes have stored stays of use: the next run finds it in the index.
+    let failed = lanes.iter().filter(|lane| ended.is_err() || !lane.is_live());
+    join_all(failed.map(|lane| within(run, SALVAGE_TIME, lane.salvage()))).await;
     let (paused, snapshots) = ended?;
     for lane in &lanes {
         // Only once something newer is durable in that repository.
@@ -251,7 +285,6 @@ async fn pause(
     // Only now, with everything flushed, is it known which index files name it all.
     row.index_files = checkpoint::index_files(store.lanes());
     save_row(journal, &row).await?;
-    close(&driver.reading.view, Outcome::Paused, run).await;
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
             let repository = lane.repository().location();
@@ -272,22 +305,18 @@ async fn find_row(
     }
     match resume::find(lanes, snapshots, &request.source.origin(), &*request.journal).await {
         Ok(row) => Ok(row),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::Conflict | ErrorKind::Corrupt | ErrorKind::NotFound
-            ) =>
-        {
+        // Whatever keeps it from being read, the backup can do without.
+        Err(error) => {
             drop_row(run, &mut None, &error);
             Ok(None)
         }
-        Err(error) => Err(error),
     }
 }
 
 fn drop_row(run: &RunContext, row: &mut Option<Row>, error: &Error) {
     *row = None;
-    run.events.tell(Level::Warning, EventKind::CheckpointDropped { reason: error.report() });
+    // No warning: it takes longer, but nothing is missing.
+    run.events.tell(Level::Info, EventKind::CheckpointDropped { reason: error.report() });
 }
 
 /// Lanes that cut at the same places share one chunking.
@@ -374,7 +403,8 @@ fn report(
         output.stored_bytes = counters.packed_bytes;
         output.data_blobs = counters.data_blobs;
         output.tree_blobs = counters.tree_blobs;
-        output.error = lane.failure();
+        // A snapshot that stands is no failure, whatever came after it.
+        output.error = lane.failure().filter(|_| output.snapshot.is_none());
         if let Some(error) = &output.error {
             let (repository, reason) = (output.repository.clone(), error.report());
             run.events.tell(Level::Error, EventKind::RepositorySetAside { repository, reason });

@@ -1,7 +1,7 @@
 //! What the driver does with what the source lists.
 
 use super::{Driver, Stage};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryKind, EntryPath, Metadata};
 use crate::pipeline::node::finish_entry;
 use crate::pipeline::parent::Known;
@@ -27,7 +27,7 @@ impl Driver {
     }
 
     /// All of the stage is listed and finished.
-    pub(super) fn end_stage(&mut self) {
+    pub(super) fn end_stage(&mut self) -> Result<()> {
         match self.stage {
             Stage::Main => self.stage = Stage::Late,
             Stage::Late => {
@@ -37,8 +37,14 @@ impl Driver {
                     self.store_tree(closing);
                 }
             }
-            Stage::Ended => {}
+            Stage::Ended => {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "all is listed and read, but a directory is not complete",
+                ));
+            }
         }
+        Ok(())
     }
 
     pub(super) async fn take_listed(
@@ -87,7 +93,7 @@ impl Driver {
         if !self.is_acceptable(&entry.path) {
             return Ok(());
         }
-        self.directories.expect(&entry.path);
+        self.directories.expect(&entry.path)?;
         self.reading.counters.add_listed(1);
         if entry.kind != EntryKind::File {
             self.reading.counters.add_finished(1);
@@ -119,7 +125,7 @@ impl Driver {
         }
         // An empty directory is announced by this alone; looking it up lets it count as known.
         self.parents.visit(&path).await?;
-        let closing = self.directories.complete(path, metadata);
+        let closing = self.directories.complete(path, metadata)?;
         self.store_closing(closing);
         Ok(())
     }
@@ -129,7 +135,7 @@ impl Driver {
         if !path.is_empty() && path.names().all(|name| !name.is_empty()) {
             return true;
         }
-        let error = Error::new(crate::ErrorKind::Unsupported, "an entry without a name");
+        let error = Error::new(ErrorKind::Unsupported, "an entry without a name");
         self.tally.files_failed += 1;
         self.events.entry_failed(path, &error);
         false

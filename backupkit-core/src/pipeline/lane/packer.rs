@@ -72,14 +72,16 @@ impl Packers {
         let choice = usize::from(lane.repository.env().random::<1>()?[0]) % wanted;
         let pack = &mut open[choice];
         if !pack.blobs.is_empty() && !pack.has_room_for(&blob, self.target_bytes) {
+            let room = upload::room(lane).await?;
             let full = std::mem::replace(pack, OpenPack::new(lane.now()));
-            upload::start(lane, full.close()).await?;
+            upload::start(lane, full.close(), room);
         }
         let pack = &mut open[choice];
         pack.push(blob)?;
         if pack.bytes >= self.target_bytes {
+            let room = upload::room(lane).await?;
             let full = std::mem::replace(pack, OpenPack::new(lane.now()));
-            upload::start(lane, full.close()).await?;
+            upload::start(lane, full.close(), room);
         }
         Ok(())
     }
@@ -94,24 +96,31 @@ impl Packers {
                 if let Some(other) = rest.pop_if(|other| pack.can_take(other, self.target_bytes)) {
                     pack.append(other)?;
                 }
-                upload::start(lane, pack.close()).await?;
+                let room = upload::room(lane).await?;
+                upload::start(lane, pack.close(), room);
             }
         }
         Ok(())
     }
 
-    /// Closes packs that were opened before `deadline`.
-    pub(super) async fn close_older(&self, lane: &Arc<Lane>, deadline: Duration) -> Result<()> {
+    /// Closes packs that were opened before `deadline`, as far as there is room. Never waits: a lane
+    /// without room is busy enough, and whoever asks has other lanes to look after.
+    pub(super) fn close_older(&self, lane: &Arc<Lane>, deadline: Duration) {
         for packer in [&self.data, &self.tree] {
-            let mut open = packer.lock().await;
+            let Ok(mut open) = packer.try_lock() else {
+                continue;
+            };
             for pack in open.iter_mut() {
-                if !pack.blobs.is_empty() && pack.opened_at < deadline {
-                    let old = std::mem::replace(pack, OpenPack::new(lane.now()));
-                    upload::start(lane, old.close()).await?;
+                if pack.blobs.is_empty() || pack.opened_at >= deadline {
+                    continue;
                 }
+                let Some(room) = upload::try_room(lane) else {
+                    return;
+                };
+                let old = std::mem::replace(pack, OpenPack::new(lane.now()));
+                upload::start(lane, old.close(), room);
             }
         }
-        Ok(())
     }
 
     fn of(&self, kind: BlobKind) -> &Mutex<Vec<OpenPack>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Lane;
 use super::packer::ClosedPack;
@@ -12,7 +13,7 @@ use crate::destination::Payload;
 use crate::error::{Error, Result};
 use crate::model::{IndexId, PackId};
 use crate::repo::crypto::Iv;
-use crate::repo::index_file;
+use crate::repo::index_file::{self, IndexedPack};
 use crate::repo::layout::{FileKind, pack_key};
 use crate::repo::pack_header::encode_header;
 
@@ -25,12 +26,23 @@ const INDEX_BLOBS: usize = 50_000;
 /// Or when the oldest waits for so long.
 const INDEX_AGE: Duration = Duration::from_mins(10);
 
-/// Starts storing a pack; waits for room. The work goes on behind the caller's back and sets the lane
-/// aside if it fails.
-pub(super) async fn start(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
-    let Ok(room) = Arc::clone(&lane.uploading).acquire_owned().await else {
-        return Err(lane.failure().unwrap_or_else(Error::cancelled));
-    };
+/// Room for one more pack under way.
+pub(super) type Room = OwnedSemaphorePermit;
+
+/// Waits for room.
+pub(super) async fn room(lane: &Lane) -> Result<Room> {
+    let room = Arc::clone(&lane.uploading).acquire_owned().await;
+    room.map_err(|_| lane.failure().unwrap_or_else(Error::cancelled))
+}
+
+/// Room, if there is some.
+pub(super) fn try_room(lane: &Lane) -> Option<Room> {
+    Arc::clone(&lane.uploading).try_acquire_owned().ok()
+}
+
+/// Starts storing a pack. The work goes on behind the caller's back and sets the lane aside if it
+/// fails.
+pub(super) fn start(lane: &Arc<Lane>, pack: ClosedPack, room: Room) {
     let uploader = Arc::clone(lane);
     let mut uploads = lane.uploads();
     while uploads.try_join_next().is_some() {}
@@ -41,7 +53,6 @@ pub(super) async fn start(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
             uploader.set_aside(error);
         }
     });
-    Ok(())
 }
 
 async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
@@ -63,7 +74,8 @@ async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
             Ok((id, pack, Payload::from_parts(parts)))
         })
         .await?;
-    lane.repository.destination().create(&pack_key(&id)?, payload).await?;
+    let key = pack_key(&id)?;
+    lane.call(lane.repository.destination().create(&key, payload)).await?;
     // Durable: noted at once, so that a resume finds it before any index names it.
     lane.journal.record_packs(lane.repository.id(), &[id]).await?;
     lane.pack_is_durable(id, pack);
@@ -77,19 +89,48 @@ async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
 
 /// Writes an index of all packs that have none. Nothing to do if there are none.
 pub(super) async fn save_index(lane: &Arc<Lane>) -> Result<()> {
+    lane.call(save_index_now(lane)).await
+}
+
+/// As [`save_index`], also for a lane that was set aside.
+pub(super) async fn save_index_now(lane: &Arc<Lane>) -> Result<()> {
     let packs = {
         let mut state = lane.state();
         state.unindexed_blobs = 0;
         state.unindexed_since = lane.now();
-        std::mem::take(&mut state.unindexed)
+        Unindexed { lane, packs: std::mem::take(&mut state.unindexed).into() }
     };
-    if packs.is_empty() {
+    if packs.packs.is_empty() {
         return Ok(());
     }
-    let repository = lane.repository.clone();
-    let sealed = lane.pool.run(move |_| repository.seal_file(&index_file::encode(&packs)?)).await?;
+    let (repository, encoded) = (lane.repository.clone(), Arc::clone(&packs.packs));
+    let sealed =
+        lane.pool.run(move |_| repository.seal_file(&index_file::encode(&encoded)?)).await?;
     lane.guard.check().await?;
     let id = lane.repository.create_sealed(FileKind::Index, sealed.into()).await?;
+    packs.are_indexed();
     lane.state().index_files.push(IndexId::from_bytes(id));
     Ok(())
+}
+
+/// Packs that wait for an index under way. If it fails they wait for the next one.
+struct Unindexed<'a> {
+    lane: &'a Lane,
+    packs: Arc<[IndexedPack]>,
+}
+
+impl Unindexed<'_> {
+    fn are_indexed(mut self) {
+        self.packs = Arc::default();
+    }
+}
+
+impl Drop for Unindexed<'_> {
+    fn drop(&mut self) {
+        if !self.packs.is_empty() {
+            let mut state = self.lane.state();
+            state.unindexed_blobs += self.packs.iter().map(|pack| pack.blobs.len()).sum::<usize>();
+            state.unindexed.extend(self.packs.iter().cloned());
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub(crate) const SMALL_BYTES: u64 = MIN_CHUNK_BYTES as u64;
 pub(crate) const BATCH_ENTRIES: usize = 64;
 /// Or with so many bytes.
 pub(crate) const BATCH_BYTES: u64 = 4 << 20;
+/// The least memory that is set apart for an entry.
+const MIN_ROOM_BYTES: u64 = 16 << 10;
 /// Bodies of one batch that are read at the same time.
 const CONCURRENCY: usize = 4;
 
@@ -26,7 +28,7 @@ pub(crate) async fn read_batch(
     reading: Arc<Reading>,
     entries: Vec<Entry>,
 ) -> Result<Vec<ReadOutcome>> {
-    let bytes: u64 = entries.iter().map(|entry| entry.size_bytes.min(SMALL_BYTES)).sum();
+    let bytes: u64 = entries.iter().map(room_bytes).sum();
     let permit = reading.budget.take(bytes).await?;
     if reading.control.is_pausing() {
         return Ok(entries.iter().map(|_| ReadOutcome::Paused).collect());
@@ -75,6 +77,12 @@ pub(crate) async fn read_batch(
     Ok(outcomes)
 }
 
+/// Memory that is set apart for an entry. A source may not know sizes beforehand, so there is some for
+/// an entry that is listed as empty too; one that needs more is read as a large one.
+pub(crate) fn room_bytes(entry: &Entry) -> u64 {
+    entry.size_bytes.clamp(MIN_ROOM_BYTES, SMALL_BYTES)
+}
+
 enum Small {
     Whole { entry: Box<Entry>, bytes: Bytes, changed_while_read: bool },
     Grown,
@@ -94,11 +102,12 @@ async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
 }
 
 async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
+    let room = room_bytes(entry);
     let Body { refreshed, content } = reading.view.body(entry, None).await?;
     let entry = refreshed.unwrap_or_else(|| Box::new(entry.clone()));
     match content {
         BodyContent::Ranged(body) => {
-            if body.len_bytes() > SMALL_BYTES {
+            if body.len_bytes() > room {
                 return Ok(Small::Grown);
             }
             let bytes = body.read_at(0..body.len_bytes()).await?;
@@ -110,7 +119,7 @@ async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
             let mut all = Vec::new();
             while let Some(piece) = pieces.next().await {
                 all.extend_from_slice(&piece?.bytes);
-                if all.len() as u64 > SMALL_BYTES {
+                if all.len() as u64 > room {
                     return Ok(Small::Grown);
                 }
             }
