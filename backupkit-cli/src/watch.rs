@@ -76,7 +76,8 @@ pub(crate) async fn watch_beside<T: Send + 'static>(
     if result.is_ok() && !beside.is_terminated() {
         beside.await;
     }
-    while let Some(Some(event)) = events.next().now_or_never() {
+    // Whatever was told before the end; without a budget, which would hide the rest of many.
+    while let Some(Some(event)) = tokio::task::unconstrained(events.next()).now_or_never() {
         app.output.event(&event);
     }
     result

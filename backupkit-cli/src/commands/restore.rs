@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backupkit_core::adapters::fs::FsTarget;
-use backupkit_core::model::{EntryKind, EntryPath};
+use backupkit_core::model::{EntryKind, EntryPath, Event, EventKind};
 use backupkit_core::target::{ConflictPolicy, RestoreOptions, Step, StepAction, VerifyLevel};
 use backupkit_core::{RestoreReport, RestoreRequest, Result, VerifyCounts};
 use serde::Serialize;
@@ -83,7 +83,20 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
     };
     let report = watch_beside(app, Run::Restore, || engine.restore(request), show_steps).await?;
     print(app, &arguments, &snapshot.to_string(), &target, &report);
-    Ok(if report.is_complete() { Exit::Success } else { Exit::UnreadableEntries })
+    Ok(exit(&report))
+}
+
+fn exit(report: &RestoreReport) -> Exit {
+    let is_damage = |event: &Event| matches!(event.kind, EventKind::EntryNotRestored { error, .. } if error == "corrupt");
+    if report.is_complete() {
+        Exit::Success
+    } else if report.verified.is_some_and(|counts| counts.differs > 0)
+        || report.problems.iter().any(is_damage)
+    {
+        Exit::Damaged
+    } else {
+        Exit::UnreadableEntries
+    }
 }
 
 fn policy(conflict: Conflict) -> ConflictPolicy {

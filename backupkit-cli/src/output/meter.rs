@@ -23,6 +23,10 @@ pub(super) struct Meter {
 pub(super) struct Reading {
     pub(super) progress: Progress,
     pub(super) elapsed: Duration,
+    /// Bytes done, those of entries in the middle of being read included.
+    pub(super) done_bytes: u64,
+    /// Bytes to do, as far as known.
+    pub(super) total_bytes: u64,
     /// 0 to 99: a run is at 100 only when it has ended. `None` until the total is known.
     pub(super) percent: Option<u8>,
     /// Bytes read a second.
@@ -52,19 +56,25 @@ impl Meter {
             self.last = (now, progress);
         }
         let total = progress.listed_bytes.max(progress.finished_bytes);
+        // Entries count when they are finished; one of many gigabytes must not look like a standstill.
+        let read = progress.read_bytes.saturating_sub(first.read_bytes);
+        let begun = first.finished_bytes.saturating_add(read);
+        let done_bytes = progress.finished_bytes.max(begun).min(total);
         let percent = (progress.listing_done && total > 0).then(|| {
-            let percent = u128::from(progress.finished_bytes) * 100 / u128::from(total);
+            let percent = u128::from(done_bytes) * 100 / u128::from(total);
             u8::try_from(percent.min(99)).unwrap_or(99)
         });
         // What an earlier run did tells nothing about how fast this one is.
-        let done = progress.finished_bytes.saturating_sub(first.finished_bytes) as f64;
-        let left = total.saturating_sub(progress.finished_bytes) as f64;
+        let done = done_bytes.saturating_sub(first.finished_bytes) as f64;
+        let left = total.saturating_sub(done_bytes) as f64;
         let can_estimate =
             progress.listing_done && elapsed >= ESTIMATE_AFTER && done > 0.0 && left > 0.0;
         let seconds = elapsed.as_secs_f64() * left / done;
         Reading {
             progress,
             elapsed,
+            done_bytes,
+            total_bytes: total,
             percent,
             read_rate: self.read_rate as u64,
             remaining: (can_estimate && seconds < 1e7).then(|| Duration::from_secs(seconds as u64)),
@@ -106,6 +116,16 @@ mod tests {
         assert_eq!(meter.read(Duration::from_secs(9), progress(70, 100, true)).remaining, None);
         let later = meter.read(Duration::from_secs(20), progress(75, 100, true));
         assert_eq!(later.remaining, Some(Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_large_entry_moves_while_it_is_read() {
+        let mut meter = Meter::new(Duration::ZERO);
+        meter.read(Duration::ZERO, Progress::default());
+        let mut inside = progress(10, 100, true);
+        inside.read_bytes = 70;
+        let reading = meter.read(Duration::from_secs(1), inside);
+        assert_eq!((reading.percent, reading.done_bytes), (Some(70), 70));
     }
 
     #[test]

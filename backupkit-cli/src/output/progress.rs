@@ -131,16 +131,16 @@ fn bar_text(doing: &str, reading: &Reading) -> [String; 2] {
     let upper = match reading.percent {
         Some(percent) => format!(
             "{percent:2} %  {} of {}{}",
-            format::bytes(progress.finished_bytes),
-            format::bytes(progress.listed_bytes),
+            format::bytes(reading.done_bytes),
+            format::bytes(reading.total_bytes),
             reading
                 .remaining
                 .map_or(String::new(), |left| format!("  {} left", format::clock(left))),
         ),
         None => format!(
             "{doing}: {} found, {} done",
-            format::bytes(progress.listed_bytes),
-            format::bytes(progress.finished_bytes)
+            format::bytes(reading.total_bytes),
+            format::bytes(reading.done_bytes)
         ),
     };
     let mut lower = vec![
@@ -157,10 +157,10 @@ fn line(doing: &str, reading: &Reading) -> String {
     let done = match reading.percent {
         Some(percent) => format!(
             "{doing}: {percent} %, {} of {}",
-            format::bytes(progress.finished_bytes),
-            format::bytes(progress.listed_bytes)
+            format::bytes(reading.done_bytes),
+            format::bytes(reading.total_bytes)
         ),
-        None => format!("{doing}: {} done", format::bytes(progress.finished_bytes)),
+        None => format!("{doing}: {} done", format::bytes(reading.done_bytes)),
     };
     let mut parts =
         vec![done, entries(progress), format!("reading {}/s", format::bytes(reading.read_rate))];
@@ -201,6 +201,8 @@ mod tests {
                     problems: 99_999,
                 },
                 elapsed: Duration::from_hours(99),
+                done_bytes: 1023 << 40,
+                total_bytes: 1023 << 40,
                 percent,
                 read_rate: 1023 << 20,
                 remaining: percent.map(|_| Duration::from_hours(99)),

@@ -13,7 +13,7 @@ use crate::scene::Scene;
 fn scene_with_much_to_read() -> Scene {
     let scene = Scene::new();
     for name in ["src/holes-1", "src/holes-2"] {
-        File::create(scene.path(name)).unwrap().set_len(400 << 20).unwrap();
+        File::create(scene.path(name)).unwrap().set_len(1 << 30).unwrap();
     }
     scene
 }
@@ -22,10 +22,16 @@ fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Starts a backup and waits until it reads.
 fn start(scene: &Scene) -> (Child, BufReader<std::process::ChildStdout>) {
-    let arguments = ["backup", "src", "--to", "repo", "--init", "--ndjson", "--threads", "1"];
-    let mut program = scene.command(arguments);
+    start_command(scene, &["backup", "src", "--to", "repo", "--init", "--threads", "1"])
+}
+
+/// Starts the program and waits until it reads.
+fn start_command(
+    scene: &Scene,
+    arguments: &[&str],
+) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut program = scene.command(arguments.iter().chain(&["--ndjson"]));
     let mut child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     loop {
@@ -108,4 +114,24 @@ fn the_next_backup_starts_over_if_asked_to() {
     assert_eq!(code, Some(130));
     let outcome = scene.run(["backup", "src", "--to", "repo", "--from-start"]).expect(0);
     assert!(!outcome.stderr().contains("continuing"), "{}", outcome.stderr());
+}
+
+#[test]
+fn an_interrupted_restore_leaves_nothing_half_written_under_its_name() {
+    let scene = scene_with_much_to_read();
+    scene.run(["backup", "src", "--to", "repo", "--init"]).expect(0);
+    let (child, lines) = start_command(&scene, &["restore", "latest", "-r", "repo", "--to", "out"]);
+    send(&child, Signal::INT);
+    let (code, _) = finish(child, lines);
+    assert_eq!(code, Some(130));
+    assert!(scene.files("repo/locks").is_empty());
+    for file in scene.files("out") {
+        let whole = scene.path("src").join(file.strip_prefix(scene.path("out/src")).unwrap());
+        assert_eq!(
+            file.symlink_metadata().unwrap().len(),
+            whole.symlink_metadata().unwrap().len(),
+            "{}",
+            file.display()
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! A folder of its own for each test, and the program run in it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -8,6 +8,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const PASSWORD: &str = "correct horse";
+
+/// The program: the one that is shipped if the test run names it, else the one of this build.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("BACKUPKIT_TEST_PROGRAM")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_backupkit").into())
+}
 
 /// A folder with a small `src`, in which the program runs.
 pub(crate) struct Scene {
@@ -49,7 +55,7 @@ impl Scene {
         &self,
         arguments: impl IntoIterator<Item = S>,
     ) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backupkit"));
+        let mut command = Command::new(program());
         self.clean(&mut command).args(arguments);
         command
     }

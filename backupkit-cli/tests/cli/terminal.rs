@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::scene::{Outcome, Scene};
+use crate::scene::{Outcome, Scene, program};
 
 /// Runs a shell line on a terminal of 80 columns, with what a user types. `None` without `script`.
 fn run_on_terminal(scene: &Scene, line: &str, typed: &str) -> Option<Outcome> {
-    let line = format!("stty cols 80 rows 24; {} {line}", env!("CARGO_BIN_EXE_backupkit"));
+    let line = format!("stty cols 80 rows 24; {} {line}", program().display());
     let mut script = Command::new("script");
     scene.clean(&mut script);
     script.args(["-qefc", &line, "/dev/null"]).env("TERM", "xterm");

@@ -23,7 +23,7 @@ use crate::pipeline::pool::Pool;
 use plan::{Request, Wanted, jobs, plan_requests};
 
 /// Sealed bytes in memory at the same time, over all requests.
-const MAX_IN_FLIGHT_BYTES: u32 = 64 << 20;
+const MAX_IN_FLIGHT_BYTES: u32 = 24 << 20;
 
 const PACK_MISSING: &str = "pack-missing";
 

@@ -25,7 +25,7 @@ use offsets::OffsetCache;
 use snapshot::OpenSnapshot;
 
 /// How much of what was read is kept: a directory of trees, or the blobs around a place in a file.
-const RECENT_BYTES: usize = 32 << 20;
+const RECENT_BYTES: usize = 16 << 20;
 /// Threads that decrypt and decompress for a reader of its own.
 const MAX_THREADS: usize = 4;
 const LEVEL: i32 = 3;

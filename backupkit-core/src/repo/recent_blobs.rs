@@ -9,7 +9,7 @@ use super::pack_header::BlobKind;
 use crate::model::BlobId;
 
 /// A blob larger than this share of the room is not kept: it would push out all others.
-const MAX_SHARE: usize = 4;
+const MAX_SHARE: usize = 2;
 
 type Key = (BlobKind, BlobId);
 
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_blob_that_would_push_out_the_others_is_not_kept() {
-        let recent = RecentBlobs::new(39);
+        let recent = RecentBlobs::new(19);
         let (id, bytes) = blob(0);
         recent.insert(BlobKind::Data, id, bytes);
         assert!(recent.get(BlobKind::Data, &id).is_none());

@@ -17,7 +17,7 @@ use crate::repo::reader::RepositoryReader;
 use crate::target::{Phase, Step, StepAction};
 
 /// Bytes of files in a window. Two windows are in memory: one is written, one is read.
-const WINDOW_BYTES: u64 = 32 << 20;
+const WINDOW_BYTES: u64 = 16 << 20;
 const WINDOW_STEPS: usize = 1024;
 /// A plan that tells so many errors one after the other is taken for broken.
 const MAX_ERRORS_IN_A_ROW: usize = 1000;

@@ -9,8 +9,8 @@ use crate::repo::index::BlobLocation;
 /// Bytes that nobody asked for are read up to this length if that saves a request: far below the
 /// 1 MiB at which a remote request pays, since on a local disk requests cost next to nothing.
 const MAX_GAP_BYTES: u64 = 256 << 10;
-/// No request is longer, unless a single blob is.
-const MAX_REQUEST_BYTES: u64 = 32 << 20;
+/// No request is longer, unless a single blob is. Longer ones would be no faster and take more memory.
+const MAX_REQUEST_BYTES: u64 = 8 << 20;
 /// Blobs of so many sealed bytes are one job of the pool.
 const JOB_BYTES: u64 = 2 << 20;
 
@@ -132,7 +132,7 @@ mod tests {
         let mib = 1 << 20;
         let blobs: Vec<_> = (0..40).map(|number| (1, number * mib, mib)).collect();
         let requests = ranges(&blobs);
-        assert_eq!(requests.iter().map(|(count, ..)| *count).collect::<Vec<_>>(), [32, 8]);
+        assert_eq!(requests.iter().map(|(count, ..)| *count).collect::<Vec<_>>(), [8; 5]);
         assert_eq!(ranges(&[(1, 0, 100 * mib)]).len(), 1);
         // An index may say anything.
         assert_eq!(ranges(&[(1, 0, u32::MAX), (1, 5, 40), (1, u32::MAX, u32::MAX)]).len(), 2);

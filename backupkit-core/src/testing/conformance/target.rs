@@ -1,5 +1,19 @@
 //! The contract of [`RestoreTarget`] and [`RestoreSession`], case by case.
 
+mod interrupted;
+
+pub use interrupted::{
+    a_dropped_write_leaves_no_partial_file, a_failed_body_leaves_no_partial_file,
+    a_step_may_be_written_again, abort_keeps_what_is_whole_and_nothing_else,
+};
+
+mod conflict;
+
+pub use conflict::{
+    newer_replaces_only_what_is_older, overwrite_replaces_what_differs,
+    rename_restores_beside_what_is_there, skip_keeps_what_is_there,
+};
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +22,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::{KeepAlive, not_applicable};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::{EntryKind, EntryPath, FileTime};
 use crate::snapshot::SnapshotReader;
 use crate::store::InMemoryAdapterStore;
@@ -16,7 +30,7 @@ use crate::target::{
     BodyPiece, BodyReader, ConflictPolicy, Phase, RestoreContext, RestoreOptions, RestoreSession,
     RestoreTarget, Step, StepAction, Verdict, VerifyLevel,
 };
-use crate::testing::{MemorySnapshot, PausePoint, random_bytes};
+use crate::testing::{MemorySnapshot, random_bytes};
 use crate::token::CancelToken;
 
 /// Makes one test for each line of the contract of
@@ -476,112 +490,6 @@ pub async fn a_single_file_goes_to_the_root(fixture: TargetFixture) {
     assert_eq!(fixture.probe.files().await.len(), 1);
 }
 
-/// Contract 2.
-pub async fn a_step_may_be_written_again(fixture: TargetFixture) {
-    let restore = fixture.restore(sample(&fixture));
-    for _ in 0..2 {
-        let session = restore.open().await;
-        for step in plan(&*session).await {
-            if needs_writing(&step) {
-                restore.write(&*session, &step).await;
-                restore.write(&*session, &step).await;
-            }
-        }
-    }
-    restore.run().await;
-    for (name, seed, size) in [("one", 1, 300_000), ("folder/two", 2, 10)] {
-        let wanted = random_bytes(seed, size);
-        fixture.assert_file(&fixture.at(name), &wanted).await;
-    }
-    assert_eq!(fixture.probe.files().await.len(), 3);
-}
-
-/// Writes what stands above and before a file, then the file with this body until that ends or the
-/// point is reached.
-async fn write_broken(
-    restore: &Restore,
-    session: &dyn RestoreSession,
-    path: &EntryPath,
-    end: impl Future<Output = Result<BodyPiece>> + Send + 'static,
-    point: &PausePoint,
-) {
-    let steps = plan(session).await;
-    let step = file_step(&steps, path);
-    for earlier in &steps {
-        if earlier.phase < step.phase && needs_writing(earlier) {
-            restore.write(session, earlier).await;
-        }
-    }
-    let mut pieces = restore.pieces(step).await;
-    pieces.truncate(pieces.len() / 2);
-    assert!(!pieces.is_empty(), "a file of several pieces");
-    let body = stream::iter(pieces).map(Ok).chain(stream::once(end));
-    tokio::select! {
-        written = session.write(step, BodyReader::new(body.boxed()), None) => {
-            written.expect_err("a part of a file was taken for the whole");
-        }
-        () = point.reached() => {}
-    }
-}
-
-/// Contract 4.
-pub async fn a_dropped_write_leaves_no_partial_file(fixture: TargetFixture) {
-    let path = fixture.at("one");
-    let restore = fixture.restore(sample(&fixture));
-    let session = restore.open().await;
-    let point = PausePoint::new();
-    let hang = {
-        let point = point.clone();
-        async move {
-            point.pass().await;
-            Err(Error::cancelled())
-        }
-    };
-    write_broken(&restore, &*session, &path, hang, &point).await;
-    assert_eq!(fixture.probe.read(&path).await, None);
-    drop(session);
-    // The same restore goes on all the same.
-    restore.run().await;
-    fixture.assert_file(&path, &random_bytes(1, 300_000)).await;
-    assert_eq!(fixture.probe.files().await.len(), 3);
-}
-
-/// Contract 4.
-pub async fn a_failed_body_leaves_no_partial_file(fixture: TargetFixture) {
-    let path = fixture.at("one");
-    let there = Bytes::from_static(b"there");
-    fixture.probe.put(&path, there.clone(), OLD).await;
-    let restore = fixture.restore(sample(&fixture));
-    let session = restore.open().await;
-    let end = async { Err(Error::corrupt("a blob", "planned")) };
-    write_broken(&restore, &*session, &path, end, &PausePoint::new()).await;
-    fixture.assert_file(&path, &there).await;
-    session.abort().await.expect("a restore can be aborted");
-    fixture.assert_file(&path, &there).await;
-    assert_eq!(fixture.probe.files().await.len(), 1);
-}
-
-/// [`RestoreSession::abort`].
-pub async fn abort_keeps_what_is_whole_and_nothing_else(fixture: TargetFixture) {
-    let path = fixture.at("one");
-    let restore = fixture.restore(sample(&fixture));
-    let session = restore.open().await;
-    let end = async { Err(Error::new(ErrorKind::Unavailable, "planned")) };
-    write_broken(&restore, &*session, &path, end, &PausePoint::new()).await;
-    let steps = plan(&*session).await;
-    let whole = fixture.at("folder/two");
-    restore.write(&*session, file_step(&steps, &whole)).await;
-    session.abort().await.expect("a restore can be aborted");
-    assert_eq!(fixture.probe.read(&path).await, None);
-    if fixture.probe.read(&whole).await.is_some() {
-        fixture.assert_file(&whole, &random_bytes(2, 10)).await;
-        assert_eq!(fixture.probe.files().await, [whole]);
-    } else {
-        // A target that publishes all at the end has published nothing.
-        fixture.assert_empty().await;
-    }
-}
-
 /// Contract 5.
 pub async fn verify_reads_what_is_there(fixture: TargetFixture) {
     let restore = fixture.restore(sample(&fixture));
@@ -614,63 +522,6 @@ pub async fn verify_reads_what_is_there(fixture: TargetFixture) {
         let verdict = verdict.expect("a damaged file can be verified");
         assert!(!matches!(verdict, Verdict::Same(_)), "{verdict:?}");
     }
-}
-
-/// A restore of `one` onto a file of other bytes, last changed at `mtime`.
-async fn restore_onto(fixture: &TargetFixture, policy: ConflictPolicy, mtime: FileTime) -> Step {
-    let one = fixture.at("one");
-    let there = Bytes::from_static(b"there");
-    fixture.probe.put(&one, there, mtime).await;
-    let restore = fixture.restore(sample(fixture)).with_conflict(policy);
-    let mut steps = restore.run().await;
-    steps.retain(|step| step.entry.path == one && step.entry.kind == EntryKind::File);
-    for (name, seed, size) in [("folder/two", 2, 10), ("folder/inner/three", 3, 70_000)] {
-        let wanted = random_bytes(seed, size);
-        fixture.assert_file(&fixture.at(name), &wanted).await;
-    }
-    steps.pop().expect("a step for the file")
-}
-
-/// [`ConflictPolicy::Overwrite`].
-pub async fn overwrite_replaces_what_differs(fixture: TargetFixture) {
-    let step = restore_onto(&fixture, ConflictPolicy::Overwrite, OLD).await;
-    assert_eq!(step.action, StepAction::Overwrite);
-    let wanted = random_bytes(1, 300_000);
-    fixture.assert_file(&fixture.at("one"), &wanted).await;
-}
-
-/// [`ConflictPolicy::Skip`].
-pub async fn skip_keeps_what_is_there(fixture: TargetFixture) {
-    let step = restore_onto(&fixture, ConflictPolicy::Skip, OLD).await;
-    assert_eq!(step.action, StepAction::Skip);
-    let there = Bytes::from_static(b"there");
-    fixture.assert_file(&fixture.at("one"), &there).await;
-}
-
-/// [`ConflictPolicy::Newer`].
-pub async fn newer_replaces_only_what_is_older(fixture: TargetFixture) {
-    let future = FileTime::from_unix(1_500_000_000, 0);
-    let step = restore_onto(&fixture, ConflictPolicy::Newer, future).await;
-    assert_eq!(step.action, StepAction::Skip);
-    let there = Bytes::from_static(b"there");
-    fixture.assert_file(&fixture.at("one"), &there).await;
-
-    let step = restore_onto(&fixture, ConflictPolicy::Newer, OLD).await;
-    assert_eq!(step.action, StepAction::Overwrite);
-    let wanted = random_bytes(1, 300_000);
-    fixture.assert_file(&fixture.at("one"), &wanted).await;
-}
-
-/// [`ConflictPolicy::Rename`].
-pub async fn rename_restores_beside_what_is_there(fixture: TargetFixture) {
-    let step = restore_onto(&fixture, ConflictPolicy::Rename, OLD).await;
-    let there = Bytes::from_static(b"there");
-    fixture.assert_file(&fixture.at("one"), &there).await;
-    let StepAction::Rename(beside) = step.action else {
-        panic!("{:?} instead of another name", step.action);
-    };
-    assert_eq!(beside.parent(), fixture.at("one").parent());
-    fixture.assert_file(&beside, &random_bytes(1, 300_000)).await;
 }
 
 /// Contract 3. One hostile path at a time, so that one refusal does not hide another acceptance.

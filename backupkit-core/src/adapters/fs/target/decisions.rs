@@ -64,12 +64,6 @@ impl Decisions {
         self.store.put(&self.key("started"), Bytes::new(), false).await
     }
 
-    /// Says that the restore is done: the next one decides anew. This one still finds its decisions
-    /// when it compares.
-    pub(super) async fn set_done(&self) -> Result<()> {
-        self.store.delete(&self.key("started")).await
-    }
-
     /// Forgets all.
     pub(super) async fn clear(&self) -> Result<()> {
         loop {

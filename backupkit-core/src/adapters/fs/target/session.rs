@@ -199,7 +199,7 @@ impl RestoreSession for Session {
         body: BodyReader,
         _from: Option<WriteToken>,
     ) -> Result<Written> {
-        if matches!(step.action, StepAction::Skip | StepAction::Refuse(_)) {
+        if step.action == StepAction::Skip {
             return Ok(Written::default());
         }
         self.0.start().await?;
@@ -234,7 +234,7 @@ impl RestoreSession for Session {
                 .map_err(|error| Error::io("synchronise what was restored", error.into()))
         })
         .await?;
-        self.0.decisions.set_done().await?;
+        self.0.decisions.clear().await?;
         let mut warnings = std::mem::take(&mut *self.0.notes());
         match self.0.n_sockets.load(Ordering::Relaxed) {
             0 => {}

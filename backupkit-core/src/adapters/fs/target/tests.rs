@@ -130,7 +130,9 @@ async fn run(session: &Arc<dyn RestoreSession>, snapshot: &FakeSnapshot) -> Done
     assert!(done.steps.is_sorted_by_key(|step| step.phase));
     for phase in [ENTRIES, HARD_LINKS, FOLDERS] {
         // Steps of one phase may be done in any order; this is the hardest one.
-        let of_phase: Vec<_> = done.steps.iter().filter(|step| step.phase == phase).collect();
+        let is_to_do =
+            |step: &&Step| step.phase == phase && !matches!(step.action, StepAction::Refuse(_));
+        let of_phase: Vec<_> = done.steps.iter().filter(is_to_do).collect();
         let written = of_phase
             .iter()
             .rev()
