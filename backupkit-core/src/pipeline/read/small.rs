@@ -73,6 +73,8 @@ pub(crate) async fn read_batch(
             }
         }
     }
+    // In this order: the next batch may begin with the permit.
+    drop(blobs);
     drop(permit);
     Ok(outcomes)
 }
