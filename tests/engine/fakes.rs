@@ -11,6 +11,7 @@ use backupkit::{BackupRequest, RunStatus};
 
 use crate::scene::{Rig, Scene, assert_whole, back_up, checkpoints, latest_tree, random, start};
 use crate::support;
+use crate::waiting::Waiting;
 
 fn database() -> FakeMongoDb {
     let server = FakeMongoDb::new(4000);
@@ -56,17 +57,19 @@ fn drive() -> FakeDrive {
     drive
 }
 
-/// The tree is the same whether or not the backup was disturbed, at any of its uploads.
-async fn assert_undisturbed(source: &(impl Source + Clone)) {
+/// The tree is the same whether or not the backup was disturbed, at any of these bodies and at any
+/// upload.
+async fn assert_undisturbed(source: &(impl Source + Clone), bodies: [u64; 3]) {
     let scene = Scene::new().await;
     let rig = scene.rig().await;
     let expected = scene.undisturbed(source).await;
-    for k in 1..=3 {
+    for n in bodies {
         rig.reset();
-        paused_at_upload(&scene, &rig, source, k).await;
-        assert_eq!(checkpoints(&rig.repository).await, 1, "upload {k}");
-        let context = format!("paused at upload {k}");
+        paused_at_body(&scene, &rig, source, n).await;
+        let context = format!("paused at body {n}");
         assert_goes_on(&scene, &rig, source, expected, &context).await;
+    }
+    for k in 1..=3 {
         rig.reset();
         crashed_at_upload(&scene, &rig, source, k).await;
         let context = format!("crashed at upload {k}");
@@ -75,17 +78,16 @@ async fn assert_undisturbed(source: &(impl Source + Clone)) {
     }
 }
 
-async fn paused_at_upload(scene: &Scene, rig: &Rig, source: &(impl Source + Clone), k: u64) {
+async fn paused_at_body(scene: &Scene, rig: &Rig, source: &(impl Source + Clone), n: u64) {
     let point = PausePoint::new();
-    let upload = Fault::pause(&point).on(Operation::Create);
-    rig.plan.add(upload.with_prefix("data/").at_call(k));
-    let run = scene.start(source, std::slice::from_ref(&rig.repository));
+    let waiting = Waiting::at_body(source, n, &point);
+    let run = scene.start(&waiting, std::slice::from_ref(&rig.repository));
     point.reached().await;
     run.pause();
     point.release();
     let report = run.wait().await.unwrap();
-    assert_eq!(report.status, RunStatus::Paused, "upload {k}: {report:#?}");
-    rig.plan.clear();
+    assert_eq!(report.status, RunStatus::Paused, "body {n}: {report:#?}");
+    assert_eq!(checkpoints(&rig.repository).await, 1, "body {n}");
 }
 
 async fn crashed_at_upload(scene: &Scene, rig: &Rig, source: &(impl Source + Clone), k: u64) {
@@ -119,17 +121,17 @@ async fn assert_goes_on(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_backed_up_the_same_through_pause_and_crash() {
-    assert_undisturbed(&database()).await;
+    assert_undisturbed(&database(), [2, 6, 11]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_is_backed_up_the_same_through_pause_and_crash() {
-    assert_undisturbed(&bucket()).await;
+    assert_undisturbed(&bucket(), [2, 200, 401]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drive_is_backed_up_the_same_through_pause_and_crash() {
-    assert_undisturbed(&drive()).await;
+    assert_undisturbed(&drive(), [2, 45, 91]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +139,7 @@ async fn late_entries_hold_what_happened_since_the_view_was_opened() {
     let (scene, server) = (Scene::new().await, database());
     let rig = scene.rig().await;
     let calm = scene.undisturbed(&server).await;
-    paused_at_upload(&scene, &rig, &server, 1).await;
+    paused_at_body(&scene, &rig, &server, 6).await;
     // Into a part that was read: only the late entry can have it.
     server.insert("shop", "orders", 1_000_000, b"after the pause");
     let repositories = [rig.repository.clone()];
@@ -179,14 +181,13 @@ async fn the_store_of_an_adapter_is_its_own_and_lasts_from_run_to_run() {
     let (scene, drive) = (Scene::new().await, drive());
     let rig = scene.rig().await;
     let store = Arc::new(InMemoryAdapterStore::default());
+    let point = PausePoint::new();
+    let waiting = Waiting::at_body(&drive, 45, &point);
     let request = || {
         let repositories = [rig.repository.clone()];
-        let request = BackupRequest::new(Arc::new(drive.clone()), repositories);
+        let request = BackupRequest::new(Arc::new(waiting.clone()), repositories);
         request.with_adapter_store(Arc::clone(&store) as Arc<dyn AdapterStore>)
     };
-    let point = PausePoint::new();
-    let upload = Fault::pause(&point).on(Operation::Create);
-    rig.plan.add(upload.with_prefix("data/"));
     let run = scene.engine.backup(request());
     point.reached().await;
     run.pause();
@@ -204,7 +205,7 @@ async fn a_view_that_is_gone_starts_over() {
     let (scene, drive) = (Scene::new().await, drive());
     let rig = scene.rig().await;
     let expected = scene.undisturbed(&drive).await;
-    paused_at_upload(&scene, &rig, &drive, 2).await;
+    paused_at_body(&scene, &rig, &drive, 45).await;
     drive.expire_tokens();
     assert_goes_on(&scene, &rig, &drive, expected, "expired").await;
 }

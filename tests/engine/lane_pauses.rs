@@ -28,8 +28,8 @@ async fn pause(scene: &Scene, source: &MemorySource, rigs: &[&Rig], at: (&str, u
     }
 }
 
-fn places() -> [(&'static str, u64); 4] {
-    [("data/big", 8 * MIB), ("data/stream", 2 * MIB), ("data/small/3/3", 0), ("late", 0)]
+fn places() -> [(&'static str, u64); 3] {
+    [("data/big", 8 * MIB), ("data/stream", 2 * MIB), ("late", 0)]
 }
 
 #[tokio::test(flavor = "multi_thread")]

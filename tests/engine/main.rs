@@ -11,6 +11,7 @@ mod pause;
 mod scene;
 mod scripted;
 mod stops;
+mod waiting;
 
 #[path = "../support/lib.rs"]
 mod support;
