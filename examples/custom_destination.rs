@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use backupkit::destination::{
-    Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload,
-};
+use backupkit::destination::{Destination, DestinationCapabilities};
+use backupkit::destination::{ObjectKey, ObjectMeta, Payload};
 use backupkit::repo::{InitOptions, Repository};
 use backupkit::{Env, Error, ErrorKind, Probe, Result};
 use bytes::Bytes;
@@ -18,7 +17,7 @@ struct Shelf(Mutex<BTreeMap<ObjectKey, Bytes>>);
 
 impl Shelf {
     fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().expect("nobody panics while holding the lock")
     }
 }
 
@@ -31,7 +30,6 @@ impl Destination for Shelf {
     fn location(&self) -> String {
         "shelf".to_owned()
     }
-
     async fn check(&self) -> Result<Probe> {
         Ok(Probe::default())
     }
@@ -66,7 +64,6 @@ impl Destination for Shelf {
         let sizes = objects.into_iter().map(|(key, bytes)| (key, bytes.len() as u64));
         stream::iter(sizes.map(|(key, size_bytes)| Ok(ObjectMeta { key, size_bytes }))).boxed()
     }
-
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.objects().remove(key);
         Ok(())
@@ -75,8 +72,8 @@ impl Destination for Shelf {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let (env, shelf) = (Env::system(), Arc::new(Shelf::default()));
-    Repository::init(Arc::clone(&shelf) as _, &"secret".into(), InitOptions::default(), &env)
-        .await?;
-    Repository::open(shelf, &"secret".into(), &env).await.map(drop)
+    let (env, password) = (Env::system(), "secret".into());
+    let place: Arc<dyn Destination> = Arc::new(Shelf::default());
+    Repository::init(Arc::clone(&place), &password, InitOptions::default(), &env).await?;
+    Repository::open(place, &password, &env).await.map(drop)
 }

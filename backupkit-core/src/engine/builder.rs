@@ -74,7 +74,8 @@ impl EngineBuilder {
     }
 
     /// Sets how many bytes of a source may be in memory. Default 48 MiB, at least 16 MiB. Each
-    /// repository needs the room of a few packs besides.
+    /// repository needs the room of a few packs besides, and a chunk that straddles two ranges may go
+    /// beyond by its own size for a moment.
     #[must_use]
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
         self.settings.memory_bytes = bytes;
