@@ -10,7 +10,7 @@ use super::{
 use crate::testing::conformance::not_applicable;
 use crate::testing::entropy::Random;
 
-/// [`RangedBody::read_at`].
+/// [`read_at`](crate::source::RangedBody::read_at).
 pub async fn any_range_of_a_body_can_be_read(fixture: SourceFixture) {
     let view = fixture.open().await;
     let bodies = ranged(&*view).await;
@@ -33,7 +33,7 @@ pub async fn any_range_of_a_body_can_be_read(fixture: SourceFixture) {
     }
 }
 
-/// [`RangedBody::read_at`].
+/// [`read_at`](crate::source::RangedBody::read_at).
 pub async fn a_range_past_the_end_is_short(fixture: SourceFixture) {
     let view = fixture.open().await;
     let bodies = ranged(&*view).await;
@@ -69,7 +69,7 @@ pub async fn a_stream_continues_behind_every_token(fixture: SourceFixture) {
     }
 }
 
-/// [`StreamBody::pieces`].
+/// [`pieces`](crate::source::StreamBody::pieces).
 pub async fn pieces_of_a_stream_are_bounded(fixture: SourceFixture) {
     let view = fixture.open().await;
     let streams = streams(&*view).await;
@@ -86,7 +86,7 @@ pub async fn pieces_of_a_stream_are_bounded(fixture: SourceFixture) {
     }
 }
 
-/// [`SourceView::segments`].
+/// [`segments`](crate::source::SourceView::segments).
 pub async fn segments_make_up_the_whole_and_do_not_move(fixture: SourceFixture) {
     let view = fixture.open().await;
     let mut any = false;
