@@ -20,13 +20,13 @@ pub use check::CheckRequest;
 pub use handle::{RunControl, RunHandle};
 pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
 
+use crate::counters::Counters;
 use crate::env::Env;
 use crate::error::Result;
 use crate::events::Events;
 use crate::instance::Instance;
 use crate::pipeline::control::Control;
-use crate::pipeline::counters::Counters;
-use crate::pipeline::pool::Pool;
+use crate::pool::Pool;
 use crate::repo::check::CheckReport;
 use crate::repo::locks::LockOwner;
 

@@ -1,12 +1,14 @@
 //! An embeddable backup engine: sources are copied into encrypted, deduplicated repositories in the
 //! restic format, and put back, verified.
 
+mod counters;
 mod engine;
 mod env;
 mod error;
 mod events;
 mod instance;
 mod pipeline;
+mod pool;
 mod probe;
 mod token;
 

@@ -40,10 +40,7 @@ pub use check::{CheckOptions, CheckReport, ReadData};
 pub use checkpoint_tags::is_checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub use fuzz_text::{fuzz_name, fuzz_snapshot, fuzz_tree};
-pub use lock_file::{
-    FIRST_RETRY_DELAY, Lock, MAX_RETRY_DELAY, RECHECK_DELAY, REFRESH_DEADLINE, REFRESH_INTERVAL,
-    STALE_AFTER, UNREADABLE_RETRY_DELAYS,
-};
+pub use lock_file::{Lock, RECHECK_DELAY, REFRESH_INTERVAL, STALE_AFTER};
 pub use locks::{LockInfo, LockOwner};
 pub use node::{Node, encode_node};
 pub use reader::{ReaderOptions, RepositoryReader};

@@ -10,6 +10,7 @@ use backupkit_core::repo::{InitOptions, LockInfo, Repository, is_checkpoint};
 use futures::TryStreamExt as _;
 use serde::Serialize;
 
+use super::snapshots::damaged_snapshots;
 use crate::app::App;
 use crate::cli::RepositoryOption;
 use crate::exit::Exit;
@@ -78,7 +79,8 @@ pub(super) async fn init(
 pub(super) async fn info(app: &App<'_>, option: &RepositoryOption) -> Result<Exit> {
     let repository = app.open(option).await?;
     let engine = app.engine(|builder| builder)?;
-    let snapshots = repository.snapshots().await?;
+    let (snapshots, damage) = repository.readable_snapshots().await?;
+    let exit = damaged_snapshots(app, &damage);
     let checkpoints = snapshots.iter().filter(|(_, snapshot)| is_checkpoint(snapshot)).count();
     let latest = snapshots.iter().rev().find(|(_, snapshot)| !is_checkpoint(snapshot));
     let (packs, stored_bytes) = repository
@@ -122,7 +124,7 @@ pub(super) async fn info(app: &App<'_>, option: &RepositoryOption) -> Result<Exi
     for lock in &record.locks {
         app.output.line(format!("  {}", lock_line(lock)));
     }
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
 pub(super) async fn unlock(app: &App<'_>, option: &RepositoryOption, all: bool) -> Result<Exit> {

@@ -1,8 +1,8 @@
 //! `snapshots`.
 
-use backupkit_core::Result;
 use backupkit_core::model::SnapshotId;
 use backupkit_core::repo::{Snapshot, is_checkpoint};
+use backupkit_core::{Error, Result};
 use serde::Serialize;
 
 use crate::app::App;
@@ -33,25 +33,34 @@ struct SnapshotRecord<'a> {
 
 pub(super) async fn run(app: &App<'_>, arguments: SnapshotsArguments) -> Result<Exit> {
     let repository = app.open(&arguments.repository).await?;
-    let mut snapshots = repository.snapshots().await?;
+    let (mut snapshots, damage) = repository.readable_snapshots().await?;
+    let exit = damaged_snapshots(app, &damage);
     snapshots.retain(|(_, snapshot)| is_wanted(snapshot, &arguments));
     if app.output.form() != Form::Text {
         for (id, snapshot) in &snapshots {
             app.output.item("snapshot", "", &record(*id, snapshot));
         }
         app.output.end_items();
-        return Ok(Exit::Success);
+        return Ok(exit);
     }
-    if snapshots.is_empty() {
+    if snapshots.is_empty() && damage.is_empty() {
         app.output.note(format!(
             "no snapshots in {}; `backupkit backup` makes one",
             format::one_line(&repository.location())
         ));
-        return Ok(Exit::Success);
+        return Ok(exit);
     }
     app.output.line(table(app, &snapshots));
     app.output.summary_line(format::counted(snapshots.len() as u64, "snapshot", "snapshots"));
-    Ok(Exit::Success)
+    Ok(exit)
+}
+
+/// Names the snapshots that cannot be read. The others are of use all the same.
+pub(super) fn damaged_snapshots(app: &App<'_>, damage: &[Error]) -> Exit {
+    for error in damage {
+        app.output.error(error, Exit::Damaged);
+    }
+    if damage.is_empty() { Exit::Success } else { Exit::Damaged }
 }
 
 fn is_wanted(snapshot: &Snapshot, arguments: &SnapshotsArguments) -> bool {

@@ -182,6 +182,21 @@ fn a_damaged_config_is_13() {
 }
 
 #[test]
+fn a_damaged_snapshot_is_13_and_named_and_the_others_are_listed() {
+    let scene = Scene::backed_up();
+    let damaged = scene.files("repo/snapshots").remove(0);
+    scene.run(["backup", "src", "--to", "repo"]).expect(0);
+    flip_a_byte(&damaged);
+    let name = damaged.file_name().unwrap().to_string_lossy().into_owned();
+    let outcome = scene.run(["snapshots", "-r", "repo"]).expect(13);
+    assert!(outcome.stderr().contains(&name), "{name}: {}", outcome.stderr());
+    assert!(outcome.stdout().contains("1 snapshot"), "{}", outcome.stdout());
+    let outcome = scene.run(["repo", "info", "-r", "repo"]).expect(13);
+    assert!(outcome.stderr().contains(&name), "{name}: {}", outcome.stderr());
+    assert!(outcome.stdout().contains("Snapshots"), "{}", outcome.stdout());
+}
+
+#[test]
 fn a_damaged_pack_is_13_and_named() {
     let scene = Scene::backed_up();
     let packs = scene.files("repo/data");

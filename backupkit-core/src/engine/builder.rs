@@ -7,7 +7,7 @@ use super::{Engine, Parts, Settings};
 use crate::env::Env;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::pipeline::pool::Pool;
+use crate::pool::Pool;
 
 /// 48 MiB: a few ranges in flight for each core.
 const DEFAULT_MEMORY_BYTES: u64 = 48 << 20;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 
 use super::{Engine, RunContext};
+use crate::counters::Counters;
 use crate::error::Result;
 use crate::events::Events;
 use crate::model::{Event, Progress};
 use crate::pipeline::control::Control;
-use crate::pipeline::counters::Counters;
 use crate::pipeline::task::{self, OwnedTask};
 
 /// A run under way. Dropping it ends the run as a crash would: nothing incomplete is published, and

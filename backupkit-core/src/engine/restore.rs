@@ -19,10 +19,10 @@ use tokio::sync::mpsc;
 
 use super::RunContext;
 use super::reading::under_shared_lock;
+use crate::counters::Counters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{Event, EventKind, Level, SnapshotId};
-use crate::pipeline::counters::Counters;
 use crate::repo::reader::RepositoryReader;
 use crate::repo::repository::Repository;
 use crate::store::{AdapterStore, InMemoryAdapterStore};

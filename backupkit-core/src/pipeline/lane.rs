@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
-use super::pool::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, IndexId, PackId};
+use crate::pool::Pool;
 use crate::repo::index::{BlobLocation, Index};
 use crate::repo::index_file::IndexedPack;
 use crate::repo::layout::FileKind;

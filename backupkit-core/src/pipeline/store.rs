@@ -9,9 +9,9 @@ use bytes::Bytes;
 pub(crate) use self::under_way::Answer;
 use self::under_way::UnderWay;
 use super::lane::{Claim, Lane, SealedBlob, Ticket};
-use super::pool::{Pool, Worker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
+use crate::pool::{Pool, Worker};
 use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 

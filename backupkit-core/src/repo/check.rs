@@ -17,11 +17,11 @@ use serde::Serialize;
 use super::fetch::{BlobFetcher, is_of_stored_bytes};
 use super::layout::FileKind;
 use super::repository::Repository;
+use crate::counters::Counters;
 use crate::error::Result;
 use crate::events::Events;
 use crate::model::{BlobId, Finding, SnapshotId};
-use crate::pipeline::counters::Counters;
-use crate::pipeline::pool::Pool;
+use crate::pool::Pool;
 use crate::token::CancelToken;
 use findings::Findings;
 

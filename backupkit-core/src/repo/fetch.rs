@@ -19,7 +19,7 @@ use super::recent_blobs::RecentBlobs;
 use super::repository::Repository;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, PackId};
-use crate::pipeline::pool::Pool;
+use crate::pool::Pool;
 use plan::{Request, Wanted, jobs, plan_requests};
 
 /// Sealed bytes in memory at the same time, over all requests.

@@ -12,7 +12,7 @@ use super::layout::{FileKind, id_of_name};
 use super::repository::Repository;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::IndexId;
-use crate::pipeline::pool::Pool;
+use crate::pool::Pool;
 
 /// Index files read at the same time. Each may hold 10 MB of JSON while it is decoded.
 const MAX_CONCURRENCY: usize = 8;

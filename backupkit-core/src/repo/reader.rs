@@ -19,7 +19,7 @@ use super::snapshot_file::Snapshot;
 use super::tree::decode_tree;
 use crate::error::{Error, Result};
 use crate::model::{BlobId, SnapshotId};
-use crate::pipeline::pool::Pool;
+use crate::pool::Pool;
 use crate::snapshot::SnapshotReader;
 use offsets::OffsetCache;
 use snapshot::OpenSnapshot;

@@ -1,5 +1,6 @@
 //! `repo key`.
 
+use backupkit_core::model::KeyId;
 use backupkit_core::repo::{KeyInfo, Repository};
 use backupkit_core::{Error, ErrorKind, Result};
 use secrecy::SecretString;
@@ -35,9 +36,7 @@ pub(crate) async fn add(
     let repository = app.open(option).await?;
     let password = find_new_password(app, new_password)?;
     let id = repository.add_key(&password, &app.key_owner()).await?;
-    app.output.summary_line(format!("added key {}", id.short()));
-    app.output.document("key", &ChangedRecord { id: id.to_string() });
-    Ok(Exit::Success)
+    Ok(say_changed(app, format!("added key {}", id.short()), id))
 }
 
 pub(crate) async fn list(app: &App<'_>, option: &RepositoryOption) -> Result<Exit> {
@@ -75,9 +74,7 @@ pub(crate) async fn rm(app: &App<'_>, key: &str, option: &RepositoryOption) -> R
     let repository = app.open(option).await?;
     let info = find(&repository, key).await?;
     repository.remove_key(info.id).await?;
-    app.output.summary_line(format!("removed key {}", info.id.short()));
-    app.output.document("key", &ChangedRecord { id: info.id.to_string() });
-    Ok(Exit::Success)
+    Ok(say_changed(app, format!("removed key {}", info.id.short()), info.id))
 }
 
 pub(crate) async fn passwd(
@@ -88,9 +85,13 @@ pub(crate) async fn passwd(
     let repository = app.open(option).await?;
     let password = find_new_password(app, new_password)?;
     let id = repository.change_password(&password, &app.key_owner()).await?;
-    app.output.summary_line(format!("changed the password; the new key is {}", id.short()));
+    Ok(say_changed(app, format!("changed the password; the new key is {}", id.short()), id))
+}
+
+fn say_changed(app: &App<'_>, text: String, id: KeyId) -> Exit {
+    app.output.summary_line(text);
     app.output.document("key", &ChangedRecord { id: id.to_string() });
-    Ok(Exit::Success)
+    Exit::Success
 }
 
 fn find_new_password(app: &App<'_>, options: NewPasswordOptions) -> Result<SecretString> {
