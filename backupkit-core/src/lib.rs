@@ -1,6 +1,7 @@
 //! An embeddable backup engine: sources are copied into encrypted, deduplicated repositories in the
 //! restic format, and put back, verified.
 
+mod buffers;
 mod counters;
 mod engine;
 mod env;
@@ -24,6 +25,7 @@ pub mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use buffers::{Buffer, BufferPool};
 pub use engine::{
     BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, Identity, OutputReport,
     RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus, Summary, VerifyCounts,

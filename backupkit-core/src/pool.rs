@@ -23,6 +23,8 @@ pub(crate) struct Pool {
 pub(crate) struct Worker {
     pub(crate) compressor: Compressor,
     pub(crate) decompressor: Decompressor,
+    /// Memory for what is needed for a moment.
+    pub(crate) scratch: Vec<u8>,
 }
 
 thread_local! {
@@ -79,7 +81,11 @@ fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Re
         // Taken out while it works: a panic leaves an empty slot instead of a broken context.
         let mut worker = match slot.borrow_mut().take() {
             Some((kept_level, worker)) if kept_level == level => worker,
-            _ => Worker { compressor: Compressor::new(level)?, decompressor: Decompressor::new()? },
+            _ => Worker {
+                compressor: Compressor::new(level)?,
+                decompressor: Decompressor::new()?,
+                scratch: Vec::new(),
+            },
         };
         let result = work(&mut worker);
         slot.borrow_mut().replace((level, worker));

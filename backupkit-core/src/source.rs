@@ -106,6 +106,13 @@ pub trait SourceView: fmt::Debug + Send + Sync + 'static {
     /// `SourceChanged` if the listed version is gone.
     async fn body(&self, entry: &Entry, segment: Option<&Segment>) -> Result<Body>;
 
+    /// Opens the bytes of several small entries in one go: one result for each, in order, as
+    /// [`Self::body`] would give it. `None`: this source has no cheaper way than one by one.
+    async fn bodies(&self, entries: &[Entry]) -> Option<Vec<Result<Body>>> {
+        let _ = entries;
+        None
+    }
+
     /// Lists what can only be known after all else is read. The engine calls this last.
     fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {
         Box::pin(stream::empty())

@@ -86,7 +86,7 @@ impl Forge {
             let mut compressor = Compressor::new(3).unwrap();
             let compressed = compressor.compress(plain).unwrap();
             let plain_bytes = compressed.is_some().then(|| narrow(plain.len()));
-            let sealed = self.seal(&compressed.unwrap_or_else(|| plain.clone()));
+            let sealed = self.seal(compressed.unwrap_or(plain));
             packed.push(PackedBlob {
                 id: BlobId::of(plain),
                 kind: *kind,

@@ -365,8 +365,8 @@ async fn lengths_of_bomb_size_in_a_header_are_found() {
 /// 64 MiB of zeros, compressed to 6 kB, as often as asked for.
 fn zstd_bomb(frames: usize) -> Vec<u8> {
     let zeros = vec![0; 64 << 20];
-    let frame = Compressor::new(3).unwrap().compress_always(&zeros).unwrap();
-    frame.repeat(frames)
+    let mut compressor = Compressor::new(3).unwrap();
+    compressor.compress_always(&zeros).unwrap().repeat(frames)
 }
 
 /// A frame that claims to hold more than there is memory.

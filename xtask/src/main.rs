@@ -1,10 +1,11 @@
 //! Development tasks of this workspace: `cargo xtask help` lists them.
 //!
-//! Nothing but the standard library, so that the first run on a fresh machine is quick.
+//! Next to nothing but the standard library, so that the first run on a fresh machine is quick.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 #![allow(clippy::disallowed_methods, reason = "measures how long its own steps take")]
 
+mod bench;
 mod cache;
 mod deny;
 mod lint;
@@ -27,6 +28,7 @@ cargo xtask <task>
   lint    formatting, clippy per feature, documentation, dependencies, tidiness
   tidy    only the rules of this project that no other tool knows
   ci      test, then lint: what has to pass before a change is merged
+  bench   this program and its peers side by side: `cargo xtask bench --help`
 
 Environment:
   BACKUPKIT_REQUIRE_SERVERS=1   what would be skipped is a failure
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     };
     let outcome = match task {
         "test" => test::run(rest),
+        "bench" => bench::run_bench(rest),
         "lint" => without_arguments(task, rest).and_then(|()| lint::run()),
         "tidy" => without_arguments(task, rest).and_then(|()| tidy::run()),
         "ci" => {

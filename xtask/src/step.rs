@@ -27,6 +27,11 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("`{line}` ended with {status}")) }
 }
 
+/// Runs to the end without a word, unless it fails.
+pub(crate) fn run_quietly(command: &mut Command) -> Outcome {
+    output_of(command).map(drop)
+}
+
 /// Runs to the end and returns what was printed.
 pub(crate) fn output_of(command: &mut Command) -> Outcome<String> {
     let line = line_of(command);

@@ -24,7 +24,7 @@ mod test_support;
 mod users;
 mod xattr;
 
-use read::read_fully;
+use read::{read_fully, read_into};
 
 pub use destination::FsDestination;
 pub use source::FsSource;

@@ -15,6 +15,9 @@ use crate::pool::{Pool, Worker};
 use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
+/// Scratch memory above this is given back after use: chunks fit, only large trees do not.
+const KEPT_SCRATCH_BYTES: usize = 16 << 20;
+
 /// The end of the pipeline that all lanes share.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
@@ -162,26 +165,29 @@ fn prepare(
     if needed.is_empty() {
         return Ok(id);
     }
+    let Worker { compressor, decompressor, scratch } = worker;
     let packed = match kind {
-        BlobKind::Data => worker.compressor.compress(&plain)?,
+        BlobKind::Data => compressor.compress(&plain)?,
         // restic repacks plain trees on every prune.
-        BlobKind::Tree => Some(worker.compressor.compress_always(&plain)?),
+        BlobKind::Tree => Some(compressor.compress_always(&plain)?),
     };
-    if let Some(packed) = &packed {
-        let back = worker.decompressor.decompress(packed, plain.len(), plain.len())?;
-        if BlobId::of(&back) != id {
+    if let Some(packed) = packed {
+        decompressor.decompress_into(packed, plain.len(), plain.len(), scratch)?;
+        if BlobId::of(scratch) != id {
             return Err(broken(&id, "it does not decompress to what was compressed"));
         }
+        if scratch.capacity() > KEPT_SCRATCH_BYTES {
+            *scratch = Vec::new();
+        }
     }
-    let content = packed.as_deref().unwrap_or(&plain);
+    let content = packed.unwrap_or(&plain);
     let plain_bytes = plain.len() as u64;
     let narrow = u32::try_from(plain.len())
         .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
     for (slot, lane, ticket) in needed {
         let repository = lanes[lane].repository();
         let bytes = repository.key().seal(Iv::random(repository.env())?, content);
-        let opened = repository.key().open(&bytes);
-        if !opened.is_ok_and(|opened| opened == content) {
+        if !repository.key().opens_to(&bytes, content) {
             return Err(broken(&id, "it does not decrypt to what was encrypted"));
         }
         sealed[slot].push(SealedBlob {

@@ -42,44 +42,34 @@ impl Compressor {
     }
 
     /// Returns `plain` compressed, or nothing if that saves less than 3 %; it is then stored plain.
+    /// What is returned lies in memory that the next call uses again.
     ///
     /// # Errors
     /// `Internal` if zstd fails, such as for lack of memory.
-    pub fn compress(&mut self, plain: &[u8]) -> Result<Option<Vec<u8>>> {
-        let compressed = self.run(plain)?;
+    pub fn compress(&mut self, plain: &[u8]) -> Result<Option<&[u8]>> {
+        let compressed = self.compress_always(plain)?;
         let saved = plain.len().saturating_sub(compressed.len());
         // As a quotient, so that nothing can overflow.
         let worth_it = saved > 0 && saved >= plain.len().div_ceil(100) * 3;
-        let compressed = worth_it.then(|| compressed.to_vec());
-        self.shrink();
-        Ok(compressed)
+        Ok(worth_it.then_some(compressed))
     }
 
     /// Returns `plain` compressed even if that is longer: for trees and for files other than packs.
+    /// What is returned lies in memory that the next call uses again.
     ///
     /// # Errors
     /// As for [`Self::compress`].
-    pub fn compress_always(&mut self, plain: &[u8]) -> Result<Vec<u8>> {
-        let compressed = self.run(plain)?.to_vec();
-        self.shrink();
-        Ok(compressed)
-    }
-
-    /// Compresses into the scratch memory. zstd writes the content size into the frame by itself, as
-    /// it sees all of the input at once.
-    fn run(&mut self, plain: &[u8]) -> Result<&[u8]> {
+    pub fn compress_always(&mut self, plain: &[u8]) -> Result<&[u8]> {
         self.scratch.clear();
+        if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
+            self.scratch = Vec::new();
+        }
+        // zstd writes the content size into the frame by itself, as it sees all of the input at once.
         self.scratch
             .try_reserve_exact(zstd_safe::compress_bound(plain.len()))
             .map_err(cannot_compress)?;
         self.context.compress_to_buffer(plain, &mut self.scratch).map_err(cannot_compress)?;
         Ok(&self.scratch)
-    }
-
-    fn shrink(&mut self) {
-        if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
-            self.scratch = Vec::new();
-        }
     }
 }
 
@@ -118,6 +108,22 @@ impl Decompressor {
         expected_bytes: usize,
         max_bytes: usize,
     ) -> Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        self.decompress_into(compressed, expected_bytes, max_bytes, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// As [`Self::decompress`], into memory that was used before. What it held is gone.
+    ///
+    /// # Errors
+    /// As for [`Self::decompress`].
+    pub fn decompress_into(
+        &mut self,
+        compressed: &[u8],
+        expected_bytes: usize,
+        max_bytes: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<()> {
         if expected_bytes > max_bytes {
             return Err(too_long(max_bytes));
         }
@@ -128,9 +134,10 @@ impl Decompressor {
         if content_bytes(compressed)?.is_some_and(|bytes| bytes != expected_bytes) {
             return Err(length_differs());
         }
-        match self.run(compressed, expected_bytes)? {
-            Some(plain) if plain.len() == expected_bytes => Ok(plain),
-            _ => Err(length_differs()),
+        if self.run(compressed, expected_bytes, plain)? && plain.len() == expected_bytes {
+            Ok(())
+        } else {
+            Err(length_differs())
         }
     }
 
@@ -150,7 +157,8 @@ impl Decompressor {
                 return Err(damaged("it is too short for its length"));
             }
             // Only if more frames follow does this not succeed.
-            if let Some(plain) = self.run(compressed, bytes)? {
+            let mut plain = Vec::new();
+            if self.run(compressed, bytes, &mut plain)? {
                 return Ok(plain);
             }
         }
@@ -159,7 +167,8 @@ impl Decompressor {
         let mut room = compressed.len().saturating_mul(8).max(FIRST_GUESS_BYTES);
         loop {
             room = room.min(max_bytes);
-            if let Some(mut plain) = self.run(compressed, room)? {
+            let mut plain = Vec::new();
+            if self.run(compressed, room, &mut plain)? {
                 plain.shrink_to_fit();
                 return Ok(plain);
             }
@@ -170,16 +179,16 @@ impl Decompressor {
         }
     }
 
-    /// Returns nothing if there is more than `room` bytes.
-    fn run(&mut self, compressed: &[u8], room: usize) -> Result<Option<Vec<u8>>> {
+    /// Returns whether there are no more than `room` bytes.
+    fn run(&mut self, compressed: &[u8], room: usize, plain: &mut Vec<u8>) -> Result<bool> {
         use zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as TOO_SMALL;
-        let mut plain = Vec::new();
+        plain.clear();
         plain.try_reserve_exact(room).map_err(|error| {
             Error::new(ErrorKind::Internal, "cannot decompress: out of memory").with_source(error)
         })?;
-        match self.context.decompress(&mut plain, compressed) {
-            Ok(_) => Ok(Some(plain)),
-            Err(code) if zstd_safe::is_error_kind(code, TOO_SMALL) => Ok(None),
+        match self.context.decompress(plain, compressed) {
+            Ok(_) => Ok(true),
+            Err(code) if zstd_safe::is_error_kind(code, TOO_SMALL) => Ok(false),
             Err(code) => Err(damaged(get_error_name(code).to_lowercase())),
         }
     }
@@ -245,11 +254,11 @@ mod tests {
         for bytes in [100, 5000, 300_000, 1000] {
             let plain = text(bytes);
             let compressed = compressor.compress(&plain).unwrap().unwrap();
-            assert_eq!(content_bytes(&compressed).unwrap(), Some(bytes));
+            assert_eq!(content_bytes(compressed).unwrap(), Some(bytes));
             assert!(compressed.len() < bytes);
-            let again = decompressor.decompress(&compressed, bytes, MAX).unwrap();
+            let again = decompressor.decompress(compressed, bytes, MAX).unwrap();
             assert_eq!(again, plain);
-            let again = decompressor.decompress_unknown(&compressed, MAX).unwrap();
+            let again = decompressor.decompress_unknown(compressed, MAX).unwrap();
             assert_eq!(again, plain);
         }
     }
@@ -274,10 +283,11 @@ mod tests {
         let mut decompressor = Decompressor::new().unwrap();
         for plain in [vec![], vec![1], noise(1000), text(20 << 20)] {
             let compressed = compressor.compress_always(&plain).unwrap();
-            assert_eq!(content_bytes(&compressed).unwrap(), Some(plain.len()));
-            let again = decompressor.decompress(&compressed, plain.len(), 20 << 20).unwrap();
+            assert_eq!(content_bytes(compressed).unwrap(), Some(plain.len()));
+            let again = decompressor.decompress(compressed, plain.len(), 20 << 20).unwrap();
             assert_eq!(again, plain);
         }
+        compressor.compress_always(b"a").unwrap();
         assert!(compressor.scratch.capacity() <= KEPT_SCRATCH_BYTES);
     }
 
@@ -285,9 +295,9 @@ mod tests {
     fn every_level_reads_back_and_others_are_refused() {
         let plain = text(10_000);
         for level in MIN_LEVEL..=MAX_LEVEL {
-            let compressed = Compressor::new(level).unwrap().compress_always(&plain);
-            let again =
-                Decompressor::new().unwrap().decompress(&compressed.unwrap(), plain.len(), MAX);
+            let mut compressor = Compressor::new(level).unwrap();
+            let compressed = compressor.compress_always(&plain).unwrap();
+            let again = Decompressor::new().unwrap().decompress(compressed, plain.len(), MAX);
             assert_eq!(again.unwrap(), plain);
         }
         for level in [MIN_LEVEL - 1, MAX_LEVEL + 1, i32::MAX] {
@@ -308,11 +318,11 @@ mod tests {
         let mut decompressor = Decompressor::new().unwrap();
         for bytes in [1, 10, 70_000, 1_000_000, MAX] {
             let plain = text(bytes);
-            let compressed = streamed(&plain);
-            assert_eq!(content_bytes(&compressed).unwrap(), None);
-            let again = decompressor.decompress_unknown(&compressed, MAX).unwrap();
+            let compressed = &streamed(&plain);
+            assert_eq!(content_bytes(compressed).unwrap(), None);
+            let again = decompressor.decompress_unknown(compressed, MAX).unwrap();
             assert_eq!(again, plain);
-            let again = decompressor.decompress(&compressed, bytes, MAX).unwrap();
+            let again = decompressor.decompress(compressed, bytes, MAX).unwrap();
             assert_eq!(again, plain);
         }
         let error = decompressor.decompress_unknown(&streamed(&text(MAX + 1)), MAX);
@@ -321,7 +331,7 @@ mod tests {
 
     #[test]
     fn several_frames_are_one_file() {
-        let mut data = Compressor::new(3).unwrap().compress_always(b"one").unwrap();
+        let mut data = Compressor::new(3).unwrap().compress_always(b"one").unwrap().to_vec();
         data.extend(streamed(b"two"));
         let plain = Decompressor::new().unwrap().decompress_unknown(&data, MAX);
         assert_eq!(plain.unwrap(), b"onetwo");
@@ -332,11 +342,11 @@ mod tests {
         let mut compressor = Compressor::new(3).unwrap();
         let mut decompressor = Decompressor::new().unwrap();
         let bomb = compressor.compress_always(&vec![0; 4 * MAX]).unwrap();
-        let error = decompressor.decompress_unknown(&bomb, MAX).unwrap_err();
+        let error = decompressor.decompress_unknown(bomb, MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let error = decompressor.decompress(&bomb, 4 * MAX, MAX).unwrap_err();
+        let error = decompressor.decompress(bomb, 4 * MAX, MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let error = decompressor.decompress(&bomb, 10, MAX).unwrap_err();
+        let error = decompressor.decompress(bomb, 10, MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         // A frame that says 2^60 bytes: refused by what it says, whatever the cap.
         let mut liar = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
@@ -352,7 +362,8 @@ mod tests {
     fn damage_is_damage() {
         let mut decompressor = Decompressor::new().unwrap();
         let plain = text(5000);
-        let compressed = Compressor::new(3).unwrap().compress_always(&plain).unwrap();
+        let mut compressor = Compressor::new(3).unwrap();
+        let compressed = compressor.compress_always(&plain).unwrap();
         for data in [&b""[..], b"x", b"{\"a\":1}", &compressed[..compressed.len() - 1]] {
             let error = decompressor.decompress(data, 5000, MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -360,7 +371,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
         for wrong in [0, 4999, 5001] {
-            let error = decompressor.decompress(&compressed, wrong, MAX).unwrap_err();
+            let error = decompressor.decompress(compressed, wrong, MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
     }

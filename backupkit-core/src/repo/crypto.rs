@@ -27,6 +27,9 @@ pub const OVERHEAD: usize = IV_BYTES + MAC_BYTES;
 /// Bytes of a master key: encryption key, then `k`, then `r` of the authentication key.
 pub const KEY_BYTES: usize = 64;
 
+/// How much is decrypted at a time to compare it: a part of the first-level cache.
+const COMPARED_BYTES: usize = 8 << 10;
+
 /// The start value of the counter for one sealed message. Never used twice, never zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Iv([u8; IV_BYTES]);
@@ -170,6 +173,29 @@ impl MasterKey {
         Ok(plaintext)
     }
 
+    /// Whether `sealed` opens to exactly `plaintext`. Decrypts piece by piece, so that it needs next to
+    /// no memory.
+    pub fn opens_to(&self, sealed: &[u8], plaintext: &[u8]) -> bool {
+        let Ok((iv, ciphertext)) = self.check(sealed) else {
+            return false;
+        };
+        if ciphertext.len() != plaintext.len() {
+            return false;
+        }
+        let mut keystream = self.keystream(&iv);
+        let mut piece = [0; COMPARED_BYTES];
+        let pieces = ciphertext.chunks(COMPARED_BYTES).zip(plaintext.chunks(COMPARED_BYTES));
+        for (sealed, expected) in pieces {
+            let piece = &mut piece[..sealed.len()];
+            piece.copy_from_slice(sealed);
+            keystream.apply_keystream(piece);
+            if piece != expected {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Returns iv and ciphertext if the code matches. Takes the same time wherever it differs.
     fn check<'a>(&self, sealed: &'a [u8]) -> Result<([u8; IV_BYTES], &'a [u8]), OpenError> {
         let (iv, rest) = sealed.split_first_chunk::<IV_BYTES>().ok_or(OpenError::TooShort)?;
@@ -183,9 +209,16 @@ impl MasterKey {
     }
 
     fn apply_keystream(&self, iv: &[u8; IV_BYTES], data: &mut [u8]) {
+        self.keystream(iv).apply_keystream(data);
+    }
+
+    fn keystream<'a>(
+        &'a self,
+        iv: &[u8; IV_BYTES],
+    ) -> StreamCipherCoreWrapper<CtrCore<&'a Aes256, Ctr128BE>> {
         // The whole iv is one big-endian counter; carries go through all 128 bits.
-        let core = CtrCore::<_, Ctr128BE>::inner_iv_init(&self.encryption, iv.into());
-        StreamCipherCoreWrapper::from_core(core).apply_keystream(data);
+        let core = CtrCore::inner_iv_init(&self.encryption, iv.into());
+        StreamCipherCoreWrapper::from_core(core)
     }
 
     fn mac(&self, iv: &[u8; IV_BYTES], ciphertext: &[u8]) -> [u8; MAC_BYTES] {
@@ -247,6 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn what_opens_to_something_else_is_told() {
+        let plaintext = vec![3; 30_000];
+        let sealed = key().seal(iv(IV), &plaintext);
+        for at in [0, 8191, 8192, 29_999] {
+            let mut other = plaintext.clone();
+            other[at] ^= 1;
+            assert!(!key().opens_to(&sealed, &other), "byte {at}");
+        }
+        assert!(!key().opens_to(&sealed, &plaintext[1..]));
+        assert!(!key().opens_to(&sealed, &[&plaintext[..], b"x"].concat()));
+        let mut damaged = sealed.clone();
+        damaged[20_000] ^= 1;
+        assert!(!key().opens_to(&damaged, &plaintext));
+        assert!(!key().opens_to(&[], &[]));
+    }
+
+    #[test]
     fn every_form_of_seal_and_open_agrees() {
         for length in [0, 1, 15, 16, 17, 31, 32, 33, 1000, 70_000u32] {
             let plaintext: Vec<u8> =
@@ -265,6 +315,7 @@ mod tests {
             let mut buffer = sealed.clone();
             key().open_in_place(&mut buffer).unwrap();
             assert_eq!(buffer, plaintext);
+            assert!(key().opens_to(&sealed, &plaintext));
         }
     }
 

@@ -148,6 +148,32 @@ impl Source for FaultSource {
     }
 }
 
+impl SourceFaults {
+    /// Refuses to open an entry as often as was asked for.
+    fn open(&self, entry: &Entry) -> Result<()> {
+        if let Some((kind, times)) = lock(&self.0).unopened.get_mut(&entry.path)
+            && *times > 0
+        {
+            *times -= 1;
+            return Err(planned(*kind));
+        }
+        Ok(())
+    }
+
+    fn wrap(&self, entry: &Entry, mut body: Body) -> Body {
+        let (faults, path) = (self.clone(), entry.path.clone());
+        body.content = match body.content {
+            BodyContent::Ranged(inner) => {
+                BodyContent::Ranged(Arc::new(FaultBody { inner, faults, path }))
+            }
+            BodyContent::Stream(inner) => {
+                BodyContent::Stream(Arc::new(FaultBody { inner, faults, path }))
+            }
+        };
+        body
+    }
+}
+
 #[derive(Debug)]
 struct FaultView {
     inner: Arc<dyn SourceView>,
@@ -176,23 +202,17 @@ impl SourceView for FaultView {
     }
 
     async fn body(&self, entry: &Entry, segment: Option<&Segment>) -> Result<Body> {
-        if let Some((kind, times)) = lock(&self.faults.0).unopened.get_mut(&entry.path)
-            && *times > 0
-        {
-            *times -= 1;
-            return Err(planned(*kind));
-        }
-        let mut body = self.inner.body(entry, segment).await?;
-        let (faults, path) = (self.faults.clone(), entry.path.clone());
-        body.content = match body.content {
-            BodyContent::Ranged(inner) => {
-                BodyContent::Ranged(Arc::new(FaultBody { inner, faults, path }))
-            }
-            BodyContent::Stream(inner) => {
-                BodyContent::Stream(Arc::new(FaultBody { inner, faults, path }))
-            }
+        self.faults.open(entry)?;
+        Ok(self.faults.wrap(entry, self.inner.body(entry, segment).await?))
+    }
+
+    async fn bodies(&self, entries: &[Entry]) -> Option<Vec<Result<Body>>> {
+        let bodies = self.inner.bodies(entries).await?;
+        let with_faults = |(entry, body): (&Entry, Result<Body>)| {
+            self.faults.open(entry)?;
+            Ok(self.faults.wrap(entry, body?))
         };
-        Ok(body)
+        Some(entries.iter().zip(bodies).map(with_faults).collect())
     }
 
     fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {

@@ -20,6 +20,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use rustix::fs::{Access, CWD, FileType};
 
+use self::body::Opener;
 use self::excluded::Excluded;
 use self::layout::Layout;
 use self::notes::Notes;
@@ -29,6 +30,7 @@ use super::folder_probe::Probing;
 use super::lexical;
 use super::stat::{MetadataMaker, file_type};
 use super::users;
+use crate::buffers::BufferPool;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryPath, Origin};
@@ -41,6 +43,10 @@ use crate::token::{CancelToken, ListToken, ViewToken};
 
 /// Bodies at the same time. Small files are bound by the latency of opening them.
 const CONCURRENCY: usize = 8;
+
+/// The size of buffers for large files, and how many may lie idle.
+const BUFFER_BYTES: usize = 8 << 20;
+const IDLE_BUFFERS: usize = 4;
 
 /// The first byte of a list token.
 const TOKEN_VERSION: u8 = 1;
@@ -127,6 +133,7 @@ impl FsSource {
                 },
                 excluded: Excluded::new(&self.excluded, &self.working_directory),
                 notes: Notes::default(),
+                buffers: BufferPool::new(BUFFER_BYTES, IDLE_BUFFERS),
                 cancel,
             }),
         })
@@ -198,6 +205,7 @@ struct Shared {
     maker: MetadataMaker,
     excluded: Excluded,
     notes: Notes,
+    buffers: BufferPool,
     cancel: CancelToken,
 }
 
@@ -229,7 +237,17 @@ impl SourceView for FsView {
 
     async fn body(&self, entry: &Entry, _segment: Option<&Segment>) -> Result<Body> {
         let (shared, path) = (Arc::clone(&self.shared), entry.path.clone());
-        blocking(move || body::open(&shared, path)).await
+        blocking(move || Opener::new(&shared).open(path)).await
+    }
+
+    async fn bodies(&self, entries: &[Entry]) -> Option<Vec<Result<Body>>> {
+        let shared = Arc::clone(&self.shared);
+        let paths: Vec<EntryPath> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let opened = blocking(move || {
+            let mut opener = Opener::new(&shared);
+            Ok(paths.into_iter().map(|path| opener.open(path)).collect())
+        });
+        opened.await.ok()
     }
 
     async fn close(&self, _outcome: Outcome) -> Result<SourceNotes> {

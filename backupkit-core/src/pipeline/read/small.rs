@@ -20,6 +20,7 @@ pub(crate) const BATCH_ENTRIES: usize = 64;
 pub(crate) const BATCH_BYTES: u64 = 4 << 20;
 /// The least memory that is set apart for an entry.
 const MIN_ROOM_BYTES: u64 = 16 << 10;
+
 /// Bodies of one batch that are read at the same time.
 const CONCURRENCY: usize = 4;
 
@@ -33,8 +34,10 @@ pub(crate) async fn read_batch(
     if reading.control.is_pausing() {
         return Ok(entries.iter().map(|_| ReadOutcome::Paused).collect());
     }
-    let read: Vec<Result<Small>> = futures::stream::iter(entries)
-        .map(|entry| read_whole(&reading, entry))
+    let opened = reading.view.bodies(&entries).await.unwrap_or_default();
+    let opened = opened.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+    let read: Vec<Result<Small>> = futures::stream::iter(entries.into_iter().zip(opened))
+        .map(|(entry, opened)| read_whole(&reading, entry, opened))
         .buffered(CONCURRENCY)
         .collect()
         .await;
@@ -91,21 +94,33 @@ enum Small {
 }
 
 /// Reads one entry whole. If it changes meanwhile, once more; the second time counts.
-async fn read_whole(reading: &Reading, entry: Entry) -> Result<Small> {
+async fn read_whole(
+    reading: &Reading,
+    entry: Entry,
+    mut opened: Option<Result<Body>>,
+) -> Result<Small> {
+    let room = room_bytes(&entry);
     let mut retried = false;
     loop {
-        let attempt = read_once(reading, &entry).await;
+        let body = match opened.take() {
+            Some(body) => body,
+            None => reading.view.body(&entry, None).await,
+        };
+        let attempt = match body {
+            Ok(body) => take(body, &entry, room).await,
+            Err(error) => Err(error),
+        };
         match attempt {
-            Ok(Small::Whole { changed_while_read: true, .. }) if !retried => retried = true,
-            Err(error) if error.is(ErrorKind::SourceChanged) && !retried => retried = true,
+            Ok(Small::Whole { changed_while_read: true, .. }) if !retried => {}
+            Err(error) if error.is(ErrorKind::SourceChanged) && !retried => {}
             other => return other,
         }
+        retried = true;
     }
 }
 
-async fn read_once(reading: &Reading, entry: &Entry) -> Result<Small> {
-    let room = room_bytes(entry);
-    let Body { refreshed, content } = reading.view.body(entry, None).await?;
+async fn take(body: Body, entry: &Entry, room: u64) -> Result<Small> {
+    let Body { refreshed, content } = body;
     let entry = refreshed.unwrap_or_else(|| Box::new(entry.clone()));
     match content {
         BodyContent::Ranged(body) => {

@@ -5,7 +5,8 @@ mod bodies;
 pub use bodies::{
     a_range_past_the_end_is_short, a_stream_continues_behind_every_token,
     any_range_of_a_body_can_be_read, bodies_can_be_read_at_the_same_time,
-    pieces_of_a_stream_are_bounded, segments_make_up_the_whole_and_do_not_move,
+    bodies_opened_in_one_go_are_those_opened_one_by_one, pieces_of_a_stream_are_bounded,
+    segments_make_up_the_whole_and_do_not_move,
 };
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ macro_rules! source_conformance {
             pieces_of_a_stream_are_bounded
             segments_make_up_the_whole_and_do_not_move
             bodies_can_be_read_at_the_same_time
+            bodies_opened_in_one_go_are_those_opened_one_by_one
+            bodies_opened_in_one_go_are_those_opened_one_by_one
             late_entries_come_after_the_others
             a_view_opened_by_token_gives_the_same
             a_vanished_entry_is_not_found

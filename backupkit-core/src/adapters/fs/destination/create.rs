@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{Advice, CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::TEMPORARY_MARK;
@@ -19,6 +19,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How much of two files is compared at a time.
 const COMPARE_BYTES: usize = 256 << 10;
+
+/// Objects of this size and more do not stay in the system's cache: nobody reads a pack soon, and a
+/// backup that fills the cache pushes out what the machine works with.
+const UNCACHED_BYTES: u64 = 8 << 20;
 
 /// Tells blocking work that its caller has gone. A payload's file is the caller's to change from then
 /// on, so the work must not publish what it copies.
@@ -53,8 +57,15 @@ pub(super) fn create_object(
     let temporary = Temporary::create(&path, folder, env)?;
     let written = write_payload(&temporary.file, payload)
         .and_then(|()| temporary.file.sync_all())
+        .and_then(|()| {
+            Ok(rustix::fs::fadvise(&temporary.file, 0, None, rustix::fs::Advice::DontNeed)?)
+        })
         .map_err(|error| Error::io(format!("write {}", path.display()), error));
     written?;
+    if payload.len_bytes() >= UNCACHED_BYTES {
+        // A failure costs memory of the system only.
+        let _ = rustix::fs::fadvise(&temporary.file, 0, None, Advice::DontNeed);
+    }
     if abandoned.load(Ordering::Relaxed) {
         return Err(Error::cancelled());
     }

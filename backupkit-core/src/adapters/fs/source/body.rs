@@ -11,10 +11,11 @@ use rustix::io::Errno;
 
 use super::super::blocking::blocking;
 use super::super::contained::open_beneath;
-use super::super::read_fully;
 use super::super::stat::{Version, file_type, size_bytes};
 use super::super::xattr::{Holder, Reader};
+use super::super::{read_fully, read_into};
 use super::Shared;
+use crate::buffers::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryKind, EntryPath, Fingerprint};
 use crate::source::{Body, BodyContent, BodyEnd, RangedBody};
@@ -22,58 +23,115 @@ use crate::source::{Body, BodyContent, BodyEnd, RangedBody};
 /// Files up to this size are read with the call that opens them.
 const WHOLE_BYTES: u64 = 512 << 10;
 
-/// Opens a file; reads it if it is small.
-pub(super) fn open(shared: &Shared, path: EntryPath) -> Result<Body> {
-    let file = open_file(shared, &path)?;
-    let failed = |error: Errno| failure(&path, error);
-    let stat = rustix::fs::fstat(&file).map_err(failed)?;
-    if file_type(&stat) != FileType::RegularFile {
-        return Err(Error::new(
-            ErrorKind::SourceChanged,
-            format!("cannot read {path}: it is no longer a file"),
-        ));
-    }
-    let mut entry = refreshed(shared, &file, &stat, &path);
-    let content: Arc<dyn RangedBody> = if size_bytes(&stat) <= WHOLE_BYTES {
-        let bytes =
-            read_whole(&file, &stat).map_err(|error| Error::io(format!("read {path}"), error))?;
-        let after = rustix::fs::fstat(&file).map_err(failed)?;
-        entry.size_bytes = bytes.len() as u64;
-        Arc::new(WholeBody { bytes, end: end(Version::of(&stat), &after) })
-    } else {
-        // A failure costs speed only.
-        let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-        Arc::new(FileBody(Arc::new(OpenFile {
-            file,
-            version: Version::of(&stat),
-            len_bytes: size_bytes(&stat),
-            path,
-        })))
-    };
-    Ok(Body { refreshed: Some(Box::new(entry)), content: BodyContent::Ranged(content) })
+/// Opens files, one after the other. Cheapest where those of one folder follow each other.
+pub(super) struct Opener<'a> {
+    shared: &'a Shared,
+    attributes: Reader,
+    /// The folder of the last file.
+    folder: Option<(EntryPath, OwnedFd)>,
 }
 
-fn open_file(shared: &Shared, path: &EntryPath) -> Result<OwnedFd> {
-    let place = shared.layout.place(path).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("cannot read {path}: it is not in this source"))
-    })?;
-    let open = |flags: OFlags| {
-        if place.n_names == path.len() {
-            return rustix::fs::open(&place.base[..], flags, Mode::empty());
-        }
-        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(&place.base[..], folder, Mode::empty())?;
-        open_beneath(folder.as_fd(), path.names().skip(place.n_names), flags)
-    };
-    // Non-blocking, so that a pipe that took the place of the file does not hang the call.
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    // Only owners may leave the access time alone.
-    match open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => open(flags),
-        opened => opened,
+impl<'a> Opener<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, attributes: Reader::default(), folder: None }
     }
-    .map_err(|error| failure(path, error))
+
+    /// Opens a file; reads it if it is small.
+    pub(super) fn open(&mut self, path: EntryPath) -> Result<Body> {
+        let file = self.open_file(&path)?;
+        let failed = |error: Errno| failure(&path, error);
+        let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        if file_type(&stat) != FileType::RegularFile {
+            return Err(Error::new(
+                ErrorKind::SourceChanged,
+                format!("cannot read {path}: it is no longer a file"),
+            ));
+        }
+        let mut entry = self.refreshed(&file, &stat, &path);
+        let content: Arc<dyn RangedBody> = if size_bytes(&stat) <= WHOLE_BYTES {
+            let bytes = read_whole(&file, &stat)
+                .map_err(|error| Error::io(format!("read {path}"), error))?;
+            let after = rustix::fs::fstat(&file).map_err(failed)?;
+            entry.size_bytes = bytes.len() as u64;
+            Arc::new(WholeBody { bytes, end: end(Version::of(&stat), &after) })
+        } else {
+            // A failure costs speed only.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
+            Arc::new(FileBody(Arc::new(OpenFile {
+                file,
+                version: Version::of(&stat),
+                len_bytes: size_bytes(&stat),
+                path,
+                buffers: self.shared.buffers.clone(),
+            })))
+        };
+        Ok(Body { refreshed: Some(Box::new(entry)), content: BodyContent::Ranged(content) })
+    }
+
+    fn open_file(&mut self, path: &EntryPath) -> Result<OwnedFd> {
+        // Non-blocking, so that a pipe that took the place of the file does not hang the call.
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Only owners may leave the access time alone.
+        match self.open_with(path, flags | OFlags::NOATIME)? {
+            Err(Errno::PERM) => self.open_with(path, flags)?,
+            opened => opened,
+        }
+        .map_err(|error| failure(path, error))
+    }
+
+    fn open_with(&mut self, path: &EntryPath, flags: OFlags) -> Result<Result<OwnedFd, Errno>> {
+        let place = self.shared.layout.place(path);
+        let (Some(place), Some(name)) = (place, path.name()) else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("cannot read {path}: it is not in this source"),
+            ));
+        };
+        if place.n_names == path.len() {
+            return Ok(rustix::fs::open(&place.base[..], flags, Mode::empty()));
+        }
+        let parent = path.parent().unwrap_or_default();
+        if self.folder.as_ref().is_none_or(|(open, _)| *open != parent) {
+            let names = parent.names().skip(place.n_names);
+            match open_folder(&place.base, names) {
+                Ok(folder) => self.folder = Some((parent, folder)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let Some((_, folder)) = &self.folder else {
+            return Ok(Err(Errno::NOENT));
+        };
+        Ok(open_beneath(folder.as_fd(), std::iter::once(name), flags))
+    }
+
+    fn refreshed(&mut self, file: &OwnedFd, stat: &Stat, path: &EntryPath) -> Entry {
+        let mut metadata = self.shared.maker.metadata(stat);
+        let attributes = self.attributes.read(Holder::Open(file.as_fd()));
+        metadata.extended_attributes = Some(attributes.unwrap_or_else(|error| {
+            self.shared.notes.attributes(path, &error);
+            Vec::new()
+        }));
+        Entry {
+            path: path.clone(),
+            handle: None,
+            kind: EntryKind::File,
+            metadata,
+            size_bytes: size_bytes(stat),
+            fingerprint: Fingerprint::Stat,
+        }
+    }
+}
+
+/// Opens the folder at these names below `base`, to reach what is in it.
+fn open_folder<'n>(base: &[u8], names: impl Iterator<Item = &'n [u8]>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = rustix::fs::open(base, flags, Mode::empty())?;
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        return Ok(base);
+    }
+    open_beneath(base.as_fd(), names, flags)
 }
 
 fn failure(path: &EntryPath, error: Errno) -> Error {
@@ -83,23 +141,6 @@ fn failure(path: &EntryPath, error: Errno) -> Error {
             format!("cannot read {path}: it is no longer a file"),
         ),
         error => Error::io(format!("read {path}"), error.into()),
-    }
-}
-
-fn refreshed(shared: &Shared, file: &OwnedFd, stat: &Stat, path: &EntryPath) -> Entry {
-    let mut metadata = shared.maker.metadata(stat);
-    let attributes = Reader::default().read(Holder::Open(file.as_fd()));
-    metadata.extended_attributes = Some(attributes.unwrap_or_else(|error| {
-        shared.notes.attributes(path, &error);
-        Vec::new()
-    }));
-    Entry {
-        path: path.clone(),
-        handle: None,
-        kind: EntryKind::File,
-        metadata,
-        size_bytes: size_bytes(stat),
-        fingerprint: Fingerprint::Stat,
     }
 }
 
@@ -153,6 +194,7 @@ struct OpenFile {
     version: Version,
     len_bytes: u64,
     path: EntryPath,
+    buffers: BufferPool,
 }
 
 #[async_trait]
@@ -165,8 +207,14 @@ impl RangedBody for FileBody {
         let range = within(range, self.0.len_bytes)?;
         let open = Arc::clone(&self.0);
         blocking(move || {
-            read_fully(&open.file, range.start, range.end - range.start)
-                .map_err(|error| Error::io(format!("read {}", open.path), error))
+            let failed = |error| Error::io(format!("read {}", open.path), error);
+            let length = range.end - range.start;
+            if length > open.buffers.buffer_bytes() as u64 {
+                return read_fully(&open.file, range.start, length).map_err(failed);
+            }
+            let mut buffer = open.buffers.take()?;
+            read_into(&open.file, range.start, length, buffer.as_mut_vec()).map_err(failed)?;
+            Ok(buffer.freeze())
         })
         .await
     }

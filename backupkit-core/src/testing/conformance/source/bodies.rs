@@ -123,3 +123,20 @@ pub async fn bodies_can_be_read_at_the_same_time(fixture: SourceFixture) {
     });
     reads.buffer_unordered(8).collect::<()>().await;
 }
+
+/// [`bodies`](crate::source::SourceView::bodies).
+pub async fn bodies_opened_in_one_go_are_those_opened_one_by_one(fixture: SourceFixture) {
+    let view = fixture.open().await;
+    let files = files(&list(&*view, None).await);
+    let Some(bodies) = view.bodies(&files).await else {
+        return not_applicable("bodies are opened one by one");
+    };
+    assert_eq!(bodies.len(), files.len(), "one answer for each entry");
+    for (entry, body) in files.iter().zip(bodies) {
+        let body = body.expect("a body can be opened");
+        let alone = view.body(entry, None).await.expect("a body can be opened");
+        assert_eq!(body.refreshed, alone.refreshed, "{}", entry.path);
+        let found = read_content(body.content).await;
+        assert_bytes(&entry.path, &found, &fixture.bytes_of(&entry.path));
+    }
+}

@@ -1,0 +1,148 @@
+//! Large buffers that are used again and again.
+//!
+//! A fresh buffer of some MiB is a fresh mapping: the system zeroes every page of it at the first touch
+//! and takes it back at the end. At gigabytes a second that costs as much as hashing.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Buffers of one size. Clones share them.
+///
+/// There is no limit to how many are in use; whoever takes them bounds that. The memory of those that
+/// lie idle goes when the pool does.
+#[derive(Clone)]
+pub struct BufferPool(Arc<Inner>);
+
+struct Inner {
+    buffer_bytes: usize,
+    most_idle: usize,
+    idle: Mutex<Vec<Vec<u8>>>,
+}
+
+/// A buffer of a pool, empty at first. It returns there when the last [`Bytes`] made of it is dropped.
+pub struct Buffer {
+    bytes: Vec<u8>,
+    home: Arc<Inner>,
+}
+
+impl BufferPool {
+    /// Returns a pool of buffers of `buffer_bytes`, of which at most `most_idle` are kept for later.
+    pub fn new(buffer_bytes: usize, most_idle: usize) -> Self {
+        Self(Arc::new(Inner { buffer_bytes, most_idle, idle: Mutex::default() }))
+    }
+
+    /// The size of each buffer.
+    pub fn buffer_bytes(&self) -> usize {
+        self.0.buffer_bytes
+    }
+
+    /// Takes an empty buffer with room for [`Self::buffer_bytes`].
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no memory.
+    pub fn take(&self) -> Result<Buffer> {
+        let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut bytes = idle.unwrap_or_default();
+        bytes.clear();
+        bytes.try_reserve_exact(self.0.buffer_bytes).map_err(|error| {
+            let message = format!("no memory for a buffer of {} bytes", self.0.buffer_bytes);
+            Error::new(ErrorKind::Unavailable, message).with_source(error)
+        })?;
+        Ok(Buffer { bytes, home: Arc::clone(&self.0) })
+    }
+}
+
+impl fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferPool").field("buffer_bytes", &self.0.buffer_bytes).finish()
+    }
+}
+
+impl Buffer {
+    /// What it holds, to be filled. One that grows beyond the size of its pool does not return there.
+    pub fn as_mut_vec(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// What it holds.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Shares what it holds, from now on unchanged.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("len_bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        // An allocator may give a little more than was asked for.
+        if bytes.capacity() > self.home.buffer_bytes.saturating_mul(2) {
+            return;
+        }
+        let mut idle = self.home.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.home.most_idle {
+            idle.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(pool: &BufferPool, byte: u8) -> Bytes {
+        let mut buffer = pool.take().unwrap();
+        buffer.as_mut_vec().extend([byte; 100]);
+        buffer.freeze()
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_once_nobody_looks_at_it() {
+        let pool = BufferPool::new(4096, 1);
+        let first = fill(&pool, 1);
+        let (address, part) = (first.as_ptr(), first.slice(10..20));
+        drop(first);
+        let second = fill(&pool, 2);
+        assert_ne!(second.as_ptr(), address);
+        assert_eq!(&part[..], [1; 10]);
+        drop(part);
+        assert_eq!(fill(&pool, 3).as_ptr(), address);
+        assert_eq!(&second[..], [2; 100]);
+    }
+
+    #[test]
+    fn no_more_lie_idle_than_asked_for() {
+        let pool = BufferPool::new(4096, 2);
+        let taken: Vec<_> = (0..5).map(|byte| fill(&pool, byte)).collect();
+        drop(taken);
+        assert_eq!(pool.0.idle.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_buffer_that_grew_is_not_kept() {
+        let pool = BufferPool::new(16, 2);
+        let mut buffer = pool.take().unwrap();
+        buffer.as_mut_vec().resize(4096, 0);
+        drop(buffer);
+        assert!(pool.0.idle.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! One command: how long, how much processor, how much memory.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use wait4::Wait4 as _;
+
+use crate::Outcome;
+use crate::step::run_quietly;
+
+/// What one command used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) wall_seconds: f64,
+    /// User and system.
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_bytes: u64,
+}
+
+/// Runs a command whose output goes into `log`. Nothing waits to be written when it starts.
+pub(crate) fn measure(mut command: Command, log: &Path) -> Outcome<Usage> {
+    let line = format!("{command:?}");
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).open(log)
+    };
+    let cannot_log = |error| format!("write {}: {error}", log.display());
+    let (out, err) = (open().map_err(cannot_log)?, open().map_err(cannot_log)?);
+    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    run_quietly(&mut Command::new("sync"))?;
+    let started = Instant::now();
+    let used = command
+        .spawn()
+        .and_then(|mut child| child.wait4())
+        .map_err(|error| format!("start {line}: {error}"))?;
+    let wall_seconds = started.elapsed().as_secs_f64();
+    if !used.status.success() {
+        return Err(format!("{line} ended with {}; see {}", used.status, log.display()));
+    }
+    Ok(Usage {
+        wall_seconds,
+        cpu_seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
+        peak_bytes: used.rusage.maxrss,
+    })
+}
+
+/// Bytes of all files below a folder.
+pub(crate) fn bytes_below(folder: &Path) -> Outcome<u64> {
+    let failed = |error| format!("list {}: {error}", folder.display());
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let meta = entry.metadata().map_err(failed)?;
+        bytes += if meta.is_dir() { bytes_below(&entry.path())? } else { meta.len() };
+    }
+    Ok(bytes)
+}
