@@ -1,6 +1,7 @@
 //! An embeddable backup engine: sources are copied into encrypted, deduplicated repositories in the
 //! restic format, and put back, verified.
 
+mod blocking;
 mod counters;
 mod engine;
 mod env;
@@ -10,6 +11,7 @@ mod instance;
 mod pipeline;
 mod pool;
 mod probe;
+mod scratch;
 mod token;
 
 pub mod adapters;
