@@ -124,6 +124,7 @@ impl App<'_> {
         let cached = builder()
             .instance_folder(folder.join("instances"))
             .cache_folder(folder.join("index"))
+            .scratch_folder(folder.join("scratch"))
             .build();
         match cached {
             Err(error) if !error.is(ErrorKind::InvalidConfig) => {

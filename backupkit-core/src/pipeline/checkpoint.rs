@@ -33,6 +33,8 @@ use row::{SavedDirectory, SavedEntry, SavedPart};
 pub(crate) const PART_NODES: usize = 4096;
 /// A part of so many bytes takes no more nodes: those of large files are large.
 const PART_BYTES: u64 = 4 << 20;
+/// Nodes of a part that are put back before it is asked whether there are too many.
+const RESTORED_NODES: usize = 64;
 
 /// Collects the row of a driver at rest and stores the parts that are new. They are durable after the
 /// next flush.
@@ -114,9 +116,15 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         let done = saved.done.map(|json| row::metadata_from_json(&json)).transpose()?;
         driver.directories.restore(&saved.path, parts.clone(), done);
         for part in &parts {
-            let nodes = load_part(&lanes, part).await?;
-            driver.directories.restore_nodes(&saved.path, nodes);
-            driver.directories.spill().await?;
+            let mut nodes = load_part(&lanes, part).await?;
+            loop {
+                let some: Vec<FinishedNode> = nodes.by_ref().take(RESTORED_NODES).collect();
+                if some.is_empty() {
+                    break;
+                }
+                driver.directories.restore_nodes(&saved.path, some);
+                driver.directories.spill().await?;
+            }
         }
     }
     for saved in row.unfinished {
@@ -241,7 +249,10 @@ fn per_lane(mut ids: Vec<BlobId>, lanes: usize) -> Result<PerLane<BlobId>> {
 }
 
 /// Loads the nodes of a part, and proves that each lane has what they name.
-async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<FinishedNode>> {
+async fn load_part(
+    lanes: &[Arc<Lane>],
+    part: &PerLane<BlobId>,
+) -> Result<impl Iterator<Item = FinishedNode> + use<>> {
     let mut per_lane_nodes: Vec<Vec<Node>> = Vec::new();
     for (id, targets) in part.distinct(lanes.len()) {
         let json = load(&lanes[targets[0]], BlobKind::Tree, id).await?;
@@ -251,20 +262,18 @@ async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<Fi
         }
         per_lane_nodes.push(nodes);
     }
-    let Some(first) = per_lane_nodes.first() else {
-        return Ok(Vec::new());
-    };
-    if per_lane_nodes.iter().any(|nodes| nodes.len() != first.len()) {
+    let count = per_lane_nodes.first().map_or(0, Vec::len);
+    if per_lane_nodes.iter().any(|nodes| nodes.len() != count) {
         return Err(unusable("its parts do not fit each other"));
     }
-    let node = |at: usize| {
+    // One after the other, so that not all are there twice.
+    Ok((0..count).map(move |at| {
         let json = match &per_lane_nodes[..] {
             [only] => PerLane::Same(encode(&only[at])),
             all => PerLane::collect(all.iter().map(|nodes| encode(&nodes[at])).collect()),
         };
-        FinishedNode { name: first[at].name.clone().into(), json }
-    };
-    Ok((0..first.len()).map(node).collect())
+        FinishedNode { name: per_lane_nodes[0][at].name.clone().into(), json }
+    }))
 }
 
 fn require(lane: &Lane, part: &BlobId, nodes: &[Node]) -> Result<()> {
