@@ -118,7 +118,7 @@ impl App<'_> {
         let builder =
             || set_up(Engine::builder().env(self.env.clone()).identity(self.identity.clone()));
         let Some(folder) = self.cache_folder() else {
-            self.output.note("there is no home folder, so indexes are read anew each time");
+            self.output.note("there is no home folder, so indexes are read anew each time and large directories stay in memory");
             return builder().build();
         };
         let cached = builder()
