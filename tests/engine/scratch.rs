@@ -194,7 +194,7 @@ async fn checkpoints_while_it_reads_hold_what_was_spilled() {
         let point = PausePoint::new();
         let waiting = Waiting::at_body(&source, 100 + random.below(50), &point);
         let request = BackupRequest::new(Arc::new(waiting), from_ref(&rig.repository));
-        let run = engine.backup(request.with_journal(journal.clone()));
+        let run = engine.backup(request.with_journal(Arc::<InMemoryJournal>::clone(&journal)));
         point.reached().await;
         while journal.load_checkpoint().await.unwrap().is_none() {
             tokio::task::yield_now().await;

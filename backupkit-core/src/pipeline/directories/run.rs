@@ -237,7 +237,9 @@ mod tests {
 
     fn write(file: &Arc<ScratchFile>) -> Run {
         let mut writer = RunWriter::new(file);
-        nodes().iter().for_each(|node| writer.push(node).unwrap());
+        for node in nodes() {
+            writer.push(&node).unwrap();
+        }
         writer.finish(0).unwrap()
     }
 

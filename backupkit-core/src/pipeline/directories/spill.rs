@@ -26,6 +26,13 @@ struct Spill<T> {
     fresh: T,
 }
 
+/// A file, and what was written to it.
+#[derive(Debug)]
+struct Written {
+    file: Arc<ScratchFile>,
+    runs: Vec<Spill<Option<Run>>>,
+}
+
 impl Directories {
     /// Writes nodes of the largest directories to the scratch folder if there are too many. Whoever
     /// adds nodes waits for it, so that none come faster than they can be written.
@@ -40,10 +47,9 @@ impl Directories {
         let taken = self.take_largest(excess);
         let shared = self.memory.shared_file();
         let own = scratch.clone();
-        let (file, written) = blocking(move || write_all(&own, shared, taken)).await?;
-        self.memory.used_file(&file);
-        drop(file);
-        for Spill { path, bytes, saved, fresh } in written {
+        let written = blocking(move || write_all(&own, shared, taken)).await?;
+        self.memory.used_file(&written.file);
+        for Spill { path, bytes, saved, fresh } in written.runs {
             self.memory.spilled(bytes);
             // It cannot have closed: whoever closes directories waits for this.
             if let Some(directory) = self.open.get_mut(&path) {
@@ -93,15 +99,14 @@ fn write_all(
     scratch: &Scratch,
     shared: Option<Arc<ScratchFile>>,
     taken: Vec<Spill<Vec<FinishedNode>>>,
-) -> Result<(Arc<ScratchFile>, Vec<Spill<Option<Run>>>)> {
+) -> Result<Written> {
     let file = open_file(scratch, shared)?;
     let written = taken.into_iter().map(|spill| {
         let saved = write(&file, spill.saved)?;
         let fresh = write(&file, spill.fresh)?;
         Ok(Spill { path: spill.path, bytes: spill.bytes, saved, fresh })
     });
-    let written = written.collect::<Result<_>>()?;
-    Ok((file, written))
+    Ok(Written { runs: written.collect::<Result<_>>()?, file })
 }
 
 fn write(file: &Arc<ScratchFile>, mut nodes: Vec<FinishedNode>) -> Result<Option<Run>> {

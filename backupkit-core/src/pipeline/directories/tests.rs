@@ -73,7 +73,7 @@ fn most_node_bytes(tuning: &Tuning) -> u64 {
 
 /// What is finished in some directories, in the order in which it is.
 fn finished_entries() -> impl Strategy<Value = Vec<(u8, FinishedNode)>> {
-    let json = proptest::collection::vec(b'a'..b'z', 0..80);
+    let json = proptest::collection::vec(b'a'..=b'z', 0..80);
     let each = proptest::option::weighted(0.1, json.clone());
     let entry = (0..6_u8, "[a-z]{1,6}", json, each);
     proptest::collection::vec(entry, 0..400).prop_map(|entries| {

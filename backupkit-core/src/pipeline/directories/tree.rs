@@ -1,5 +1,7 @@
 //! The text of the tree of a directory.
 
+use std::sync::Arc;
+
 use super::Closing;
 use super::merge::Merge;
 use super::run::Run;
@@ -13,7 +15,7 @@ use crate::repo::tree::TreeEncoder;
 impl Closing {
     /// Encodes the tree. It is in memory as a whole, because it is one blob.
     pub(crate) async fn encode(&self, pool: &Pool, lanes: usize) -> Result<PerLane<Vec<u8>>> {
-        let (nodes, runs) = (self.nodes.clone(), self.runs.clone());
+        let (nodes, runs) = (Arc::clone(&self.nodes), self.runs.clone());
         if runs.is_empty() {
             return pool.run(move |_| encode_tree(&nodes, &[], lanes)).await;
         }
