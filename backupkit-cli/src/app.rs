@@ -118,12 +118,13 @@ impl App<'_> {
         let builder =
             || set_up(Engine::builder().env(self.env.clone()).identity(self.identity.clone()));
         let Some(folder) = self.cache_folder() else {
-            self.output.note("there is no home folder, so indexes are read anew each time");
+            self.output.note("there is no home folder, so indexes are read anew each time and large directories stay in memory");
             return builder().build();
         };
         let cached = builder()
             .instance_folder(folder.join("instances"))
             .cache_folder(folder.join("index"))
+            .scratch_folder(folder.join("scratch"))
             .build();
         match cached {
             Err(error) if !error.is(ErrorKind::InvalidConfig) => {

@@ -75,7 +75,7 @@ pub(crate) struct GlobalOptions {
     /// Take the password from the output of this shell command
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) password_command: Option<OsString>,
-    /// Keep copies of indexes here [default: the user's cache folder]
+    /// Keep copies of indexes and scratch files here [default: the user's cache folder]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ use crate::probe::Probe;
 pub use key::ObjectKey;
 pub use limit::{LimitDestination, Limits};
 pub use memory::MemoryDestination;
-pub use payload::Payload;
+pub use payload::{Payload, PayloadFile};
 pub use retry::{RetryDestination, RetryPolicy};
 
 /// A place that keeps the files of a repository.
@@ -82,7 +82,8 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
 pub struct DestinationCapabilities {
     /// How it keeps two writers from creating the same key.
     pub exclusive_create: ExclusiveCreate,
-    /// The pack size it works best with; `None` leaves it to the engine.
+    /// The pack size it works best with; `None` leaves it to the engine. Packs have from 4 to 128 MiB;
+    /// more than 32 MiB only in an engine with a scratch folder.
     pub preferred_pack_bytes: Option<u64>,
     /// How many calls at the same time it works best with.
     pub concurrency: usize,

@@ -29,6 +29,7 @@ use crate::pipeline::control::Control;
 use crate::pool::Pool;
 use crate::repo::check::CheckReport;
 use crate::repo::locks::LockOwner;
+use crate::scratch::Scratch;
 
 /// Runs backups, restores and checks. Clones share its threads and limits.
 ///
@@ -43,6 +44,8 @@ pub(crate) struct Parts {
     pub(crate) identity: Identity,
     pub(crate) instance: Instance,
     pub(crate) settings: Settings,
+    /// Where goes what does not fit into memory.
+    pub(crate) scratch: Option<Scratch>,
 }
 
 /// What the builder decides.

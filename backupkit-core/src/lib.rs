@@ -1,6 +1,7 @@
 //! An embeddable backup engine: sources are copied into encrypted, deduplicated repositories in the
 //! restic format, and put back, verified.
 
+mod blocking;
 mod buffers;
 mod counters;
 mod engine;
@@ -11,6 +12,7 @@ mod instance;
 mod pipeline;
 mod pool;
 mod probe;
+mod scratch;
 mod token;
 
 pub mod adapters;

@@ -4,6 +4,7 @@
 //! - [`FaultDestination`], [`FaultSource`]: fail, lose replies, hang, flip bits, die at a call.
 //! - [`ManualClock`], [`SeededEntropy`]: time and randomness that tests own.
 //! - [`MemorySource`], [`MemorySnapshot`], [`MemoryTarget`]: the traits in memory, with hooks.
+//! - [`ScratchTuning`]: a small memory for what goes to the scratch folder.
 //! - [`Inventory`]: what a repository holds, to judge the engine by.
 //! - [`fakes`]: systems with the habits of real ones, in memory.
 
@@ -16,6 +17,7 @@ mod memory_snapshot;
 mod memory_source;
 mod memory_target;
 mod pause;
+mod scratch;
 mod source_faults;
 
 pub mod conformance;
@@ -29,6 +31,7 @@ pub use memory_snapshot::MemorySnapshot;
 pub use memory_source::MemorySource;
 pub use memory_target::{MemoryNode, MemoryTarget};
 pub use pause::PausePoint;
+pub use scratch::ScratchTuning;
 pub use source_faults::{FaultSource, SourceFaults};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
@@ -94,7 +94,7 @@ impl Destination for MemoryDestination {
     }
 
     async fn create(&self, key: &ObjectKey, payload: Payload) -> Result<()> {
-        let bytes = collect(payload).await?;
+        let bytes = payload.to_bytes().await?;
         let mut objects = self.lock();
         match objects.get(key) {
             Some(there) if *there == bytes => Ok(()),
@@ -166,37 +166,5 @@ impl Destination for MemoryDestination {
         }
         objects.insert(key.clone(), bytes);
         Ok(())
-    }
-}
-
-async fn collect(payload: Payload) -> Result<Bytes> {
-    match payload {
-        Payload::Bytes(parts) => Ok(match &*parts {
-            [one] => one.clone(),
-            parts => {
-                let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-                for part in parts {
-                    bytes.extend_from_slice(part);
-                }
-                bytes.freeze()
-            }
-        }),
-        Payload::File { path, len_bytes } => {
-            let doing = format!("read {}", path.display());
-            let read = tokio::task::spawn_blocking(move || std::fs::read(path));
-            let bytes = read
-                .await
-                .map_err(|error| {
-                    Error::new(ErrorKind::Internal, "cannot read a file").with_source(error)
-                })?
-                .map_err(|error| Error::io(&doing, error))?;
-            if bytes.len() as u64 != len_bytes {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("cannot {doing}: it has {} bytes, not {len_bytes}", bytes.len()),
-                ));
-            }
-            Ok(bytes.into())
-        }
     }
 }

@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::pool::Pool;
+use crate::scratch::{Scratch, Tuning};
 
 /// 48 MiB: a few ranges in flight for each core.
 const DEFAULT_MEMORY_BYTES: u64 = 48 << 20;
@@ -37,6 +38,8 @@ pub struct EngineBuilder {
     level: i32,
     identity: Identity,
     instance_folder: Option<PathBuf>,
+    scratch_folder: Option<PathBuf>,
+    tuning: Tuning,
     settings: Settings,
 }
 
@@ -48,6 +51,8 @@ impl Default for EngineBuilder {
             level: DEFAULT_LEVEL,
             identity: Identity { hostname: "localhost".to_owned(), ..Identity::default() },
             instance_folder: None,
+            scratch_folder: None,
+            tuning: Tuning::default(),
             settings: Settings {
                 memory_bytes: DEFAULT_MEMORY_BYTES,
                 stall_after: DEFAULT_STALL,
@@ -111,6 +116,30 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets the folder for what does not fit into memory, on a disk of this machine. It is made if it
+    /// is missing. Without one, everything stays in memory: the nodes of all directories that a backup
+    /// has begun, about 500 bytes for each entry, however many there are; and packs have at most
+    /// 32 MiB, whatever a destination prefers.
+    ///
+    /// With one, a backup holds about 32 MiB of such nodes in memory and writes the rest there. Packs
+    /// of more than 32 MiB are built there, five at most for each repository at the same time. The
+    /// files have no names, only this user can read them, and nothing stays behind, not even after a
+    /// crash. Packs are encrypted; nodes are not: they hold names and attributes of entries, but no
+    /// content. A backup that finds no room there fails and says so.
+    #[must_use]
+    pub fn scratch_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.scratch_folder = Some(folder.into());
+        self
+    }
+
+    /// Sets when the scratch folder is used.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn scratch_tuning(mut self, tuning: &crate::testing::ScratchTuning) -> Self {
+        self.tuning = tuning.0.clone();
+        self
+    }
+
     /// Sets for how long a repository may store nothing while others do. Default 5 min.
     #[must_use]
     pub fn stall_after(mut self, duration: Duration) -> Self {
@@ -129,18 +158,23 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// `InvalidConfig` for a memory budget below a range and a chunk or an unknown compression level;
-    /// the system's error if the instance folder cannot be used.
+    /// the system's error if the instance folder or the scratch folder cannot be used.
     pub fn build(self) -> Result<Engine> {
         let instance = match &self.instance_folder {
             Some(folder) => Instance::register(folder, &self.env)?,
             None => Instance::anonymous(&self.env)?,
         };
+        let scratch = self
+            .scratch_folder
+            .map(|folder| Scratch::new(&folder, &self.env, self.tuning))
+            .transpose()?;
         Engine::new(Parts {
             pool: Pool::new(self.threads, self.level)?,
             env: self.env,
             identity: self.identity,
             instance,
             settings: self.settings,
+            scratch,
         })
     }
 }

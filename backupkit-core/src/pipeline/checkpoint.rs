@@ -10,13 +10,14 @@ mod row;
 use std::sync::Arc;
 
 use super::closure::is_closed;
-use super::directories::{OpenDirectory, encode_tree};
+use super::directories::{OpenDirectory, Run, RunReader, encode_tree};
 use super::driver::Driver;
 use super::lane::Lane;
 use super::node::{FinishedNode, encode};
 use super::per_lane::PerLane;
 use super::progress::Resume;
 use super::store::{Chunk, Store};
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, FileTime};
 use crate::repo::blobs::read_blob;
@@ -30,6 +31,10 @@ use row::{SavedDirectory, SavedEntry, SavedPart};
 
 /// The most nodes in one part.
 pub(crate) const PART_NODES: usize = 4096;
+/// A part of so many bytes takes no more nodes: those of large files are large.
+const PART_BYTES: u64 = 4 << 20;
+/// Nodes of a part that are put back before it is asked whether there are too many.
+const RESTORED_NODES: usize = 64;
 
 /// Collects the row of a driver at rest and stores the parts that are new. They are durable after the
 /// next flush.
@@ -108,16 +113,19 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     for saved in row.directories {
         let parts: Vec<PerLane<BlobId>> =
             saved.parts.into_iter().map(|ids| per_lane(ids, lanes.len())).collect::<Result<_>>()?;
-        let mut nodes = Vec::new();
+        let done = saved.done.map(|json| row::metadata_from_json(&json)).transpose()?;
+        driver.directories.restore(&saved.path, parts.clone(), done);
         for part in &parts {
-            nodes.extend(load_part(&lanes, part).await?);
+            let mut nodes = load_part(&lanes, part).await?;
+            loop {
+                let some: Vec<FinishedNode> = nodes.by_ref().take(RESTORED_NODES).collect();
+                if some.is_empty() {
+                    break;
+                }
+                driver.directories.restore_nodes(&saved.path, some);
+                driver.directories.spill().await?;
+            }
         }
-        let mut directory = OpenDirectory::default();
-        directory.saved = nodes.len();
-        directory.nodes = Arc::new(nodes);
-        directory.parts = parts;
-        directory.done = saved.done.map(|json| row::metadata_from_json(&json)).transpose()?;
-        driver.directories.restore(&saved.path, directory);
     }
     for saved in row.unfinished {
         let (entry, changed, mut progress, tails) = saved.into_progress()?;
@@ -153,15 +161,60 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
 
 async fn save_new_nodes(store: &Store, directory: &mut OpenDirectory) -> Result<()> {
     let lanes = store.lanes().len();
+    for run in std::mem::take(&mut directory.runs) {
+        save_run(store, &run, &mut directory.parts).await?;
+        directory.saved_runs.push(run);
+    }
     while directory.saved < directory.nodes.len() {
-        let end = directory.nodes.len().min(directory.saved + PART_NODES);
-        let nodes: Vec<FinishedNode> = directory.nodes[directory.saved..end].to_vec();
-        let trees = store.pool().run(move |_| encode_tree(&nodes, lanes)).await?;
-        let part = store_trees(store, trees).await?;
-        directory.parts.push(part);
-        directory.saved = end;
+        let (nodes, start) = (Arc::clone(&directory.nodes), directory.saved);
+        let (trees, count) = store
+            .pool()
+            .run(move |_| {
+                let new = &nodes[start..];
+                let mut bytes = 0;
+                let fits = |node: &&FinishedNode| {
+                    bytes += node.size_bytes();
+                    bytes <= PART_BYTES
+                };
+                let count = new.iter().take(PART_NODES).take_while(fits).count().max(1);
+                Ok((encode_tree(&new[..count], &[], lanes)?, count))
+            })
+            .await?;
+        directory.parts.push(store_trees(store, trees).await?);
+        directory.saved += count;
     }
     Ok(())
+}
+
+/// Stores the nodes of a run as parts. If it fails in between, so does the run of the backup: nothing
+/// is said to lie in parts that does not.
+async fn save_run(store: &Store, run: &Run, parts: &mut Vec<PerLane<BlobId>>) -> Result<()> {
+    let lanes = store.lanes().len();
+    let mut reader = run.reader();
+    loop {
+        let (read, trees) = blocking(move || {
+            let nodes = read_part(&mut reader)?;
+            Ok((reader, (!nodes.is_empty()).then(|| encode_tree(&nodes, &[], lanes)).transpose()?))
+        })
+        .await?;
+        reader = read;
+        match trees {
+            Some(trees) => parts.push(store_trees(store, trees).await?),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn read_part(reader: &mut RunReader) -> Result<Vec<FinishedNode>> {
+    let (mut nodes, mut bytes) = (Vec::new(), 0);
+    while nodes.len() < PART_NODES && bytes < PART_BYTES {
+        let Some(node) = reader.next_node()? else {
+            break;
+        };
+        bytes += node.size_bytes();
+        nodes.push(node);
+    }
+    Ok(nodes)
 }
 
 /// Stores a tree that may differ between lanes.
@@ -196,7 +249,10 @@ fn per_lane(mut ids: Vec<BlobId>, lanes: usize) -> Result<PerLane<BlobId>> {
 }
 
 /// Loads the nodes of a part, and proves that each lane has what they name.
-async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<FinishedNode>> {
+async fn load_part(
+    lanes: &[Arc<Lane>],
+    part: &PerLane<BlobId>,
+) -> Result<impl Iterator<Item = FinishedNode> + use<>> {
     let mut per_lane_nodes: Vec<Vec<Node>> = Vec::new();
     for (id, targets) in part.distinct(lanes.len()) {
         let json = load(&lanes[targets[0]], BlobKind::Tree, id).await?;
@@ -206,20 +262,18 @@ async fn load_part(lanes: &[Arc<Lane>], part: &PerLane<BlobId>) -> Result<Vec<Fi
         }
         per_lane_nodes.push(nodes);
     }
-    let Some(first) = per_lane_nodes.first() else {
-        return Ok(Vec::new());
-    };
-    if per_lane_nodes.iter().any(|nodes| nodes.len() != first.len()) {
+    let count = per_lane_nodes.first().map_or(0, Vec::len);
+    if per_lane_nodes.iter().any(|nodes| nodes.len() != count) {
         return Err(unusable("its parts do not fit each other"));
     }
-    let node = |at: usize| {
+    // One after the other, so that not all are there twice.
+    Ok((0..count).map(move |at| {
         let json = match &per_lane_nodes[..] {
             [only] => PerLane::Same(encode(&only[at])),
             all => PerLane::collect(all.iter().map(|nodes| encode(&nodes[at])).collect()),
         };
-        FinishedNode { name: first[at].name.clone().into(), json }
-    };
-    Ok((0..first.len()).map(node).collect())
+        FinishedNode { name: per_lane_nodes[0][at].name.clone().into(), json }
+    }))
 }
 
 fn require(lane: &Lane, part: &BlobId, nodes: &[Node]) -> Result<()> {

@@ -2,6 +2,15 @@
 //!
 //! Entries finish in any order. A directory closes when the source has said that it is complete and
 //! nothing in it is outstanding; then its tree is stored and it joins its parent.
+//!
+//! Nodes that are more than a run may hold in memory go to the scratch folder as sorted runs. The tree
+//! is encoded by merging these.
+
+mod memory;
+mod merge;
+mod run;
+mod spill;
+mod tree;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,26 +19,35 @@ use super::node::FinishedNode;
 use super::per_lane::PerLane;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, EntryPath, FileMode, FileTime, Metadata};
-use crate::repo::tree::TreeEncoder;
+
+pub(crate) use memory::NodeMemory;
+pub(crate) use run::{Run, RunReader};
+pub(crate) use tree::encode_tree;
 
 /// All open directories of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Directories {
     open: HashMap<EntryPath, OpenDirectory>,
+    memory: NodeMemory,
 }
 
 /// One directory that is being filled or stored.
 #[derive(Debug, Default)]
 pub(crate) struct OpenDirectory {
-    /// What is finished in it.
+    /// What is finished in it and in memory.
     pub(crate) nodes: Arc<Vec<FinishedNode>>,
     /// How many of `nodes`, from the front, lie in stored parts.
     pub(crate) saved: usize,
+    /// What is finished in it, not in memory, and in no stored part.
+    pub(crate) runs: Vec<Run>,
+    /// What is finished in it, not in memory, and in stored parts.
+    pub(crate) saved_runs: Vec<Run>,
     /// Trees that hold the saved nodes, for checkpoints.
     pub(crate) parts: Vec<PerLane<BlobId>>,
     /// Its metadata, once the source has said that everything in it was listed.
     pub(crate) done: Option<Metadata>,
     outstanding: usize,
+    node_bytes: u64,
     closing: bool,
 }
 
@@ -38,15 +56,15 @@ pub(crate) struct OpenDirectory {
 pub(crate) struct Closing {
     pub(crate) path: EntryPath,
     pub(crate) metadata: Metadata,
-    pub(crate) nodes: Arc<Vec<FinishedNode>>,
+    nodes: Arc<Vec<FinishedNode>>,
+    runs: Vec<Run>,
 }
 
 impl Directories {
     /// Returns the directories at the start: the root, empty.
-    pub(crate) fn new() -> Self {
-        let mut directories = Self::default();
-        directories.open.insert(EntryPath::root(), OpenDirectory::default());
-        directories
+    pub(crate) fn new(memory: NodeMemory) -> Self {
+        let open = HashMap::from([(EntryPath::root(), OpenDirectory::default())]);
+        Self { open, memory }
     }
 
     /// Notes an entry that will be finished or dropped later.
@@ -80,7 +98,7 @@ impl Directories {
             ));
         };
         if let Some(node) = node {
-            Arc::make_mut(&mut directory.nodes).push(node);
+            self.memory.add(directory.push(node));
         }
         directory.outstanding = directory.outstanding.saturating_sub(1);
         Ok(self.close_if_complete(parent))
@@ -123,9 +141,15 @@ impl Directories {
         closing
     }
 
-    /// Forgets a directory whose tree is stored.
-    pub(crate) fn stored(&mut self, path: &EntryPath) {
-        self.open.remove(path);
+    /// Forgets a directory whose tree is stored. Gives its runs: to drop them closes files, which may
+    /// take a while.
+    pub(crate) fn stored(&mut self, path: &EntryPath) -> Vec<Run> {
+        let Some(mut directory) = self.open.remove(path) else {
+            return Vec::new();
+        };
+        self.memory.forget(directory.node_bytes, directory.text_bytes());
+        directory.runs.append(&mut directory.saved_runs);
+        directory.runs
     }
 
     /// All open directories, for checkpoints.
@@ -133,12 +157,24 @@ impl Directories {
         self.open.iter_mut()
     }
 
-    /// Puts back a directory from a checkpoint. Its parents open with it.
-    pub(crate) fn restore(&mut self, path: &EntryPath, restored: OpenDirectory) {
+    /// Puts back a directory from a checkpoint, without its nodes. Its parents open with it.
+    pub(crate) fn restore(
+        &mut self,
+        path: &EntryPath,
+        parts: Vec<PerLane<BlobId>>,
+        done: Option<Metadata>,
+    ) {
         let directory = self.open_directory(path);
-        let outstanding = directory.outstanding;
-        *directory = restored;
-        directory.outstanding = outstanding;
+        directory.parts = parts;
+        directory.done = done;
+    }
+
+    /// Puts back nodes that lie in stored parts of a directory, before it gets others.
+    pub(crate) fn restore_nodes(&mut self, path: &EntryPath, nodes: Vec<FinishedNode>) {
+        let directory = self.open_directory(path);
+        directory.saved += nodes.len();
+        let bytes = nodes.into_iter().map(|node| directory.push(node)).sum();
+        self.memory.add(bytes);
     }
 
     /// Closes what a checkpoint left complete but not stored.
@@ -154,7 +190,9 @@ impl Directories {
         }
         let metadata = directory.done.clone()?;
         directory.closing = true;
-        Some(Closing { path, metadata, nodes: Arc::clone(&directory.nodes) })
+        self.memory.close(directory.node_bytes, directory.text_bytes());
+        let runs = directory.saved_runs.iter().chain(&directory.runs).cloned().collect();
+        Some(Closing { path, metadata, nodes: Arc::clone(&directory.nodes), runs })
     }
 
     /// Nothing may be listed below what was listed completely. Directories that are stored and gone
@@ -190,89 +228,21 @@ impl Directories {
     }
 }
 
-/// Encodes the tree of a directory, once for all lanes where that is the same. Sorts by name.
-///
-/// # Errors
-/// `Internal` if the source listed a name twice.
-pub(crate) fn encode_tree(nodes: &[FinishedNode], lanes: usize) -> Result<PerLane<Vec<u8>>> {
-    let mut sorted: Vec<&FinishedNode> = nodes.iter().collect();
-    sorted.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    if let Some(twice) = sorted.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        let name = String::from_utf8_lossy(&twice[0].name);
-        return Err(Error::new(
-            ErrorKind::Internal,
-            format!("the source listed {name:?} twice in one directory"),
-        ));
+impl OpenDirectory {
+    /// Adds a node; gives the bytes that it takes in memory.
+    fn push(&mut self, node: FinishedNode) -> u64 {
+        let bytes = node.size_bytes();
+        self.node_bytes += bytes;
+        Arc::make_mut(&mut self.nodes).push(node);
+        bytes
     }
-    let encode = |lane: usize| -> Result<Vec<u8>> {
-        let mut tree = TreeEncoder::new();
-        for node in &sorted {
-            tree.push_encoded(&node.name, node.json.get(lane))?;
-        }
-        Ok(tree.finish())
-    };
-    let same = sorted.iter().all(|node| matches!(node.json, PerLane::Same(_)));
-    if same {
-        return Ok(PerLane::Same(encode(0)?));
+
+    /// About how long the text of the tree is.
+    fn text_bytes(&self) -> u64 {
+        let runs = self.runs.iter().chain(&self.saved_runs);
+        self.node_bytes + runs.map(Run::len_bytes).sum::<u64>()
     }
-    Ok(PerLane::collect((0..lanes).map(encode).collect::<Result<_>>()?))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(text: &str) -> EntryPath {
-        EntryPath::from_slashed(text.as_bytes())
-    }
-
-    fn node(name: &str) -> FinishedNode {
-        FinishedNode {
-            name: name.as_bytes().into(),
-            json: PerLane::Same(format!("{{\"name\":\"{name}\"}}").into_bytes().into()),
-        }
-    }
-
-    fn metadata() -> Metadata {
-        Metadata::new(FileMode::DIRECTORY, FileTime::EPOCH)
-    }
-
-    #[test]
-    fn a_directory_closes_when_it_is_listed_and_everything_in_it_is_finished() {
-        let mut directories = Directories::new();
-        directories.expect(&path("a/x")).unwrap();
-        directories.expect(&path("a/y")).unwrap();
-        let closing = directories.complete(path("a"), metadata()).unwrap();
-        assert!(closing.is_none());
-        assert!(directories.finish(&path("a/y"), Some(node("y"))).unwrap().is_none());
-        let closing = directories.finish(&path("a/x"), None).unwrap().unwrap();
-        assert_eq!((closing.path.clone(), closing.nodes.len()), (path("a"), 1));
-        // Its parent waits for its tree.
-        assert!(directories.complete_all().is_empty());
-        directories.stored(&path("a"));
-        let root = directories.finish(&path("a"), Some(node("a"))).unwrap().unwrap();
-        assert!(root.path.is_empty());
-    }
-
-    #[test]
-    fn an_entry_below_a_complete_directory_is_refused() {
-        let mut directories = Directories::new();
-        directories.expect(&path("a/x")).unwrap();
-        directories.complete(path("a"), metadata()).unwrap();
-        assert!(directories.expect(&path("a/y")).is_err());
-        assert!(directories.expect(&path("a/b/y")).is_err());
-        assert!(directories.complete(path("a/b"), metadata()).is_err());
-        assert!(directories.complete(path("a"), metadata()).is_err());
-        directories.finish(&path("a/x"), None).unwrap();
-        directories.stored(&path("a"));
-        assert!(directories.finish(&path("a/z"), None).is_err());
-    }
-
-    #[test]
-    fn trees_are_sorted_and_names_are_unique() {
-        let sorted = encode_tree(&[node("b"), node("a")], 1).unwrap();
-        let tree = br#"{"nodes":[{"name":"a"},{"name":"b"}]}"#;
-        assert_eq!(sorted.get(0).trim_ascii_end(), tree);
-        assert!(encode_tree(&[node("a"), node("a")], 1).is_err());
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use tokio::task::JoinSet;
 
 use super::checkpoint::{Checkpoints, store_trees};
-use super::directories::{Closing, Directories, encode_tree};
+use super::directories::{Closing, Directories, NodeMemory};
 use super::node::{LaneContent, finish_directory, finish_entry};
 use super::parent::Parents;
 use super::per_lane::PerLane;
@@ -110,7 +110,13 @@ pub(crate) struct Driver {
 enum Message {
     Batch(Vec<(u64, ReadOutcome)>),
     Large(u64, ReadOutcome),
-    Tree { path: EntryPath, metadata: Box<Metadata>, tree: PerLane<BlobId> },
+    Tree {
+        path: EntryPath,
+        metadata: Box<Metadata>,
+        tree: PerLane<BlobId>,
+    },
+    /// Files are closed.
+    Closed,
 }
 
 /// How many of each may run.
@@ -121,10 +127,15 @@ struct Limits {
 }
 
 impl Driver {
-    pub(crate) fn new(reading: Arc<Reading>, parents: Parents, events: Events) -> Self {
+    pub(crate) fn new(
+        reading: Arc<Reading>,
+        parents: Parents,
+        events: Events,
+        memory: NodeMemory,
+    ) -> Self {
         Self {
             reading,
-            directories: Directories::new(),
+            directories: Directories::new(memory),
             unfinished: BTreeMap::new(),
             list_token: None,
             stage: Stage::Main,
@@ -180,6 +191,7 @@ impl Driver {
         }
         loop {
             self.refuse_without_lanes()?;
+            self.directories.spill().await?;
             let pausing = control.is_pausing();
             if !pausing {
                 self.open_listing();
@@ -200,7 +212,8 @@ impl Driver {
             let may_list = !pausing
                 && self.listing.is_some()
                 && self.unfinished.len() < MAX_UNFINISHED
-                && self.running_trees < MAX_TREES;
+                && self.running_trees < MAX_TREES
+                && !self.directories.is_full();
             tokio::select! {
                 biased;
                 Some(joined) = self.tasks.join_next() => {
@@ -315,6 +328,7 @@ impl Driver {
                 self.running_trees -= 1;
                 self.receive_tree(&path, &metadata, tree)?;
             }
+            Message::Closed => {}
         }
         Ok(())
     }
@@ -390,17 +404,13 @@ impl Driver {
 
     /// Starts storing the tree of a complete directory.
     fn store_tree(&mut self, closing: Closing) {
-        let Closing { path, metadata, nodes } = closing;
-        self.parents.forget(&path);
+        self.parents.forget(&closing.path);
         let store = self.reading.store.clone();
         self.running_trees += 1;
         self.tasks.spawn(async move {
-            let lanes = store.lanes().len();
-            let trees = store
-                .pool()
-                .run(move |_| encode_tree(&nodes, lanes))
-                .await
-                .map_err(|error| error.while_doing(format!("store {path}")))?;
+            let trees = closing.encode(store.pool(), store.lanes().len()).await;
+            let Closing { path, metadata, .. } = closing;
+            let trees = trees.map_err(|error| error.while_doing(format!("store {path}")))?;
             let tree = store_trees(&store, trees).await?;
             Ok(Message::Tree { path, metadata: Box::new(metadata), tree })
         });
@@ -412,7 +422,13 @@ impl Driver {
         metadata: &Metadata,
         tree: PerLane<BlobId>,
     ) -> Result<()> {
-        self.directories.stored(path);
+        let runs = self.directories.stored(path);
+        if !runs.is_empty() {
+            self.tasks.spawn_blocking(move || {
+                drop(runs);
+                Ok(Message::Closed)
+            });
+        }
         if path.is_empty() {
             self.root = Some(tree);
             return Ok(());

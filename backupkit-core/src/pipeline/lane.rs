@@ -1,5 +1,6 @@
 //! One repository's part of the pipeline: what it knows, what it lacks, what is under way to it.
 
+mod body;
 mod packer;
 mod upload;
 
@@ -20,8 +21,9 @@ use crate::pool::Pool;
 use crate::repo::index::{BlobLocation, Index};
 use crate::repo::index_file::IndexedPack;
 use crate::repo::layout::FileKind;
-use crate::repo::pack_header::BlobKind;
+use crate::repo::pack_header::{BlobKind, PackedBlob};
 use crate::repo::repository::{Repository, exists};
+use crate::scratch::Scratch;
 use crate::state::RunJournal;
 use packer::Packers;
 
@@ -106,6 +108,16 @@ pub(crate) struct LaneParts {
     pub(crate) guard: Guard,
     pub(crate) pool: Pool,
     pub(crate) journal: Arc<dyn RunJournal>,
+    /// Where large packs are built.
+    pub(crate) scratch: Option<Scratch>,
+}
+
+/// A pack that is durable.
+#[derive(Debug)]
+struct StoredPack {
+    plain_bytes: u64,
+    blobs: Vec<PackedBlob>,
+    tickets: Vec<Ticket>,
 }
 
 impl Lane {
@@ -113,7 +125,7 @@ impl Lane {
         let now = parts.repository.env().clock().elapsed_since_boot();
         Arc::new(Self {
             number: parts.number,
-            packers: Packers::new(&parts.repository),
+            packers: Packers::new(&parts.repository, parts.scratch),
             repository: parts.repository,
             guard: parts.guard,
             pool: parts.pool,
@@ -340,7 +352,7 @@ impl Lane {
         Err(Error::new(ErrorKind::Internal, format!("{lost} blobs were not stored in {location}")))
     }
 
-    fn pack_is_durable(&self, pack: PackId, stored: packer::ClosedPack) {
+    fn pack_is_durable(&self, pack: PackId, stored: StoredPack) {
         let now = self.now();
         let mut state = self.state();
         state.added.insert_pack(pack, &stored.blobs);

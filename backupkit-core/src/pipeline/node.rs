@@ -16,6 +16,19 @@ pub(crate) struct FinishedNode {
     pub(crate) json: PerLane<Box<[u8]>>,
 }
 
+impl FinishedNode {
+    /// About how many bytes it takes in memory.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let values = match &self.json {
+            PerLane::Same(json) => json.len(),
+            PerLane::Each(values) => {
+                values.iter().map(|json| json.len() + size_of::<Box<[u8]>>()).sum()
+            }
+        };
+        (size_of::<Self>() + self.name.len() + values) as u64
+    }
+}
+
 /// The blobs of a file, per lane.
 pub(crate) type LaneContent = PerLane<Arc<[BlobId]>>;
 

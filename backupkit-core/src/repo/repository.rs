@@ -14,6 +14,7 @@ use super::fetch::is_of_stored_bytes;
 use super::key_file::{KdfParams, KeyFile};
 use super::layout::{FileKind, config_key, id_of_name, no_repository};
 use super::snapshot_file::Snapshot;
+use crate::blocking::blocking;
 use crate::destination::{Destination, ObjectKey};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -513,12 +514,4 @@ async fn save_key(
     let id = KeyId::of(&bytes);
     destination.create(&FileKind::Key.key(id.as_bytes())?, bytes.into()).await?;
     Ok(id)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Internal, "a blocking task of the engine panicked"))
-    })
 }

@@ -102,6 +102,7 @@ async fn load(
         guard: Guard::new(lock.clone(), Arc::clone(liveness)),
         pool: parts.pool.clone(),
         journal: Arc::clone(journal),
+        scratch: parts.scratch.clone(),
     });
     if !found.is_empty() {
         let (repository, packs) = (repository.location(), found.len() as u64);

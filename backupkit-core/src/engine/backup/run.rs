@@ -16,12 +16,14 @@ use crate::pipeline::attend::attended;
 use crate::pipeline::budget::Budget;
 use crate::pipeline::checkpoint::{self, Checkpoints, Row, save_row};
 use crate::pipeline::chunk::ChunkGroup;
+use crate::pipeline::directories::NodeMemory;
 use crate::pipeline::driver::{Driver, DriverEnd};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::parent::{ParentStart, Parents};
 use crate::pipeline::read::Reading;
 use crate::pipeline::store::Store;
 use crate::repo::chunker::ChunkerTables;
+use crate::scratch;
 use crate::source::{OpenContext, Outcome, SourceView};
 use crate::state::{RunJournal, SealedOutput};
 
@@ -192,7 +194,8 @@ async fn back_up(
             counters: Arc::clone(&run.counters),
         });
         let known = Parents::new(&lanes, starts.clone());
-        let mut driver = Driver::new(reading, known, run.events.clone());
+        let memory = NodeMemory::new(run.engine.parts().scratch.clone());
+        let mut driver = Driver::new(reading, known, run.events.clone(), memory);
         let Some(saved) = row.take() else {
             break (driver, false);
         };
@@ -201,6 +204,11 @@ async fn back_up(
             Ok(()) => {
                 now = started;
                 break (driver, true);
+            }
+            // To begin again would not help, and lose what the checkpoint has.
+            Err(error) if error.code() == scratch::CODE => {
+                close(&driver.reading.view, Outcome::Abandoned, run).await;
+                return Err(error.while_doing("read the checkpoint"));
             }
             Err(error) => {
                 close(&driver.reading.view, Outcome::Abandoned, run).await;

@@ -1,20 +1,24 @@
 //! Sealed blobs become packs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
+use super::body::PackBody;
 use super::{Lane, SealedBlob, Ticket, upload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repo::pack_header::{BlobKind, MAX_BLOBS, PackedBlob};
 use crate::repo::repository::Repository;
-use std::sync::Arc;
+use crate::scratch::Scratch;
 
 /// restic's default; what is larger needs fewer files, what is smaller loses less in a crash.
 const DEFAULT_PACK_BYTES: u64 = 16 << 20;
-/// Packs are built in memory up to this size.
-const MAX_PACK_BYTES: u64 = 32 << 20;
+/// Packs are built in memory up to this size. Larger ones are files.
+const MAX_MEMORY_BYTES: u64 = 32 << 20;
+/// The largest pack that restic makes.
+const MAX_PACK_BYTES: u64 = 128 << 20;
 /// A pack that waits for more blobs is closed after this, so that checkpoints take effect.
 pub(super) const MAX_OPEN: Duration = Duration::from_mins(5);
 /// Blobs are spread at random over so many open packs: the sizes of consecutive chunks would tell
@@ -27,11 +31,13 @@ pub(super) struct Packers {
     data: Mutex<Vec<OpenPack>>,
     tree: Mutex<Vec<OpenPack>>,
     target_bytes: u64,
+    /// Where packs are built that are too large for memory.
+    scratch: Option<Scratch>,
 }
 
 #[derive(Debug)]
 struct OpenPack {
-    parts: Vec<Bytes>,
+    body: PackBody,
     bytes: u64,
     plain_bytes: u64,
     blobs: Vec<PackedBlob>,
@@ -42,19 +48,22 @@ struct OpenPack {
 /// A pack that takes no more blobs.
 #[derive(Debug)]
 pub(super) struct ClosedPack {
-    pub(super) parts: Vec<Bytes>,
+    pub(super) body: PackBody,
     pub(super) plain_bytes: u64,
     pub(super) blobs: Vec<PackedBlob>,
     pub(super) tickets: Vec<Ticket>,
 }
 
 impl Packers {
-    pub(super) fn new(repository: &Repository) -> Self {
+    pub(super) fn new(repository: &Repository, scratch: Option<Scratch>) -> Self {
         let preferred = repository.destination().capabilities().preferred_pack_bytes;
+        let most = if scratch.is_some() { MAX_PACK_BYTES } else { MAX_MEMORY_BYTES };
+        let target_bytes = preferred.unwrap_or(DEFAULT_PACK_BYTES).clamp(4 << 20, most);
         Self {
             data: Mutex::default(),
             tree: Mutex::default(),
-            target_bytes: preferred.unwrap_or(DEFAULT_PACK_BYTES).clamp(4 << 20, MAX_PACK_BYTES),
+            target_bytes,
+            scratch: scratch.filter(|_| target_bytes > MAX_MEMORY_BYTES),
         }
     }
 
@@ -67,20 +76,21 @@ impl Packers {
             BlobKind::Tree => 1,
         };
         while open.len() < wanted {
-            open.push(OpenPack::new(lane.now()));
+            open.push(self.new_pack(lane));
         }
         let choice = usize::from(lane.repository.env().random::<1>()?[0]) % wanted;
         let pack = &mut open[choice];
         if !pack.blobs.is_empty() && !pack.has_room_for(&blob, self.target_bytes) {
             let room = upload::room(lane).await?;
-            let full = std::mem::replace(pack, OpenPack::new(lane.now()));
+            let full = std::mem::replace(pack, self.new_pack(lane));
             upload::start(lane, full.close(), room);
         }
         let pack = &mut open[choice];
         pack.push(blob)?;
+        pack.body.write_if_due().await?;
         if pack.bytes >= self.target_bytes {
             let room = upload::room(lane).await?;
-            let full = std::mem::replace(pack, OpenPack::new(lane.now()));
+            let full = std::mem::replace(pack, self.new_pack(lane));
             upload::start(lane, full.close(), room);
         }
         Ok(())
@@ -94,7 +104,7 @@ impl Packers {
                 open.drain(..).filter(|pack| !pack.blobs.is_empty()).collect();
             while let Some(mut pack) = rest.pop() {
                 if let Some(other) = rest.pop_if(|other| pack.can_take(other, self.target_bytes)) {
-                    pack.append(other)?;
+                    pack.append(other).await?;
                 }
                 let room = upload::room(lane).await?;
                 upload::start(lane, pack.close(), room);
@@ -117,10 +127,14 @@ impl Packers {
                 let Some(room) = upload::try_room(lane) else {
                     return;
                 };
-                let old = std::mem::replace(pack, OpenPack::new(lane.now()));
+                let old = std::mem::replace(pack, self.new_pack(lane));
                 upload::start(lane, old.close(), room);
             }
         }
+    }
+
+    fn new_pack(&self, lane: &Lane) -> OpenPack {
+        OpenPack::new(PackBody::new(self.scratch.clone()), lane.now())
     }
 
     fn of(&self, kind: BlobKind) -> &Mutex<Vec<OpenPack>> {
@@ -132,9 +146,9 @@ impl Packers {
 }
 
 impl OpenPack {
-    fn new(now: Duration) -> Self {
+    fn new(body: PackBody, now: Duration) -> Self {
         Self {
-            parts: Vec::new(),
+            body,
             bytes: 0,
             plain_bytes: 0,
             blobs: Vec::new(),
@@ -164,11 +178,11 @@ impl OpenPack {
         self.bytes += blob.sealed.len() as u64;
         self.plain_bytes += blob.plain_bytes;
         self.tickets.push(blob.ticket);
-        self.parts.push(Bytes::from(blob.sealed));
+        self.body.push(Bytes::from(blob.sealed));
         Ok(())
     }
 
-    fn append(&mut self, other: Self) -> Result<()> {
+    async fn append(&mut self, other: Self) -> Result<()> {
         for mut blob in other.blobs {
             blob.offset = narrow(u64::from(blob.offset) + self.bytes)?;
             self.blobs.push(blob);
@@ -176,13 +190,12 @@ impl OpenPack {
         self.bytes += other.bytes;
         self.plain_bytes += other.plain_bytes;
         self.tickets.extend(other.tickets);
-        self.parts.extend(other.parts);
-        Ok(())
+        self.body.append(other.body).await
     }
 
     fn close(self) -> ClosedPack {
         ClosedPack {
-            parts: self.parts,
+            body: self.body,
             plain_bytes: self.plain_bytes,
             blobs: self.blobs,
             tickets: self.tickets,

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Lane;
 use super::packer::ClosedPack;
-use crate::destination::Payload;
+use super::{Lane, StoredPack};
 use crate::error::{Error, Result};
-use crate::model::{IndexId, PackId};
+use crate::model::IndexId;
 use crate::repo::crypto::Iv;
 use crate::repo::index_file::{self, IndexedPack};
 use crate::repo::layout::{FileKind, pack_key};
@@ -55,30 +53,23 @@ pub(super) fn start(lane: &Arc<Lane>, pack: ClosedPack, room: Room) {
     });
 }
 
-async fn store(lane: &Arc<Lane>, mut pack: ClosedPack) -> Result<()> {
+async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
     let repository = lane.repository.clone();
     let iv = Iv::random(lane.repository.env())?;
-    let (id, pack, payload) = lane
+    let (header, pack) = lane
         .pool
-        .run(move |_| {
-            let header = repository.key().seal(iv, &encode_header(&pack.blobs)?);
-            let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
-            let mut parts = std::mem::take(&mut pack.parts);
-            parts.push(Bytes::from(header));
-            parts.push(Bytes::copy_from_slice(&length));
-            let mut hash = Sha256::new();
-            for part in &parts {
-                hash.update(part);
-            }
-            let id = PackId::from_bytes(hash.finalize().into());
-            Ok((id, pack, Payload::from_parts(parts)))
-        })
+        .run(move |_| Ok((repository.key().seal(iv, &encode_header(&pack.blobs)?), pack)))
         .await?;
+    let ClosedPack { mut body, plain_bytes, blobs, tickets } = pack;
+    let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
+    body.push(Bytes::from(header));
+    body.push(Bytes::copy_from_slice(&length));
+    let (id, payload) = body.finish(&lane.pool).await?;
     let key = pack_key(&id)?;
     lane.call(lane.repository.destination().create(&key, payload)).await?;
     // Durable: noted at once, so that a resume finds it before any index names it.
     lane.journal.record_packs(lane.repository.id(), &[id]).await?;
-    lane.pack_is_durable(id, pack);
+    lane.pack_is_durable(id, StoredPack { plain_bytes, blobs, tickets });
     let due = {
         let state = lane.state();
         state.unindexed_blobs >= INDEX_BLOBS

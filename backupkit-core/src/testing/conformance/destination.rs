@@ -21,7 +21,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{KeepAlive, not_applicable};
-use crate::destination::{Destination, ExclusiveCreate, ObjectKey, Payload};
+use crate::destination::{Destination, ExclusiveCreate, ObjectKey, Payload, PayloadFile};
 use crate::error::{Error, ErrorKind};
 use crate::testing::entropy::Random;
 use crate::testing::random_bytes;
@@ -202,24 +202,26 @@ pub async fn an_object_of_many_parts_is_one_object(fixture: DestinationFixture) 
 /// Contract 1.
 pub async fn a_file_is_stored_as_it_is(fixture: DestinationFixture) {
     let destination = &*fixture.destination;
+    // A name is not needed, and the payload may be only the beginning of it.
+    let file = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(bytes).expect("a temporary file is written");
+        file.write_all(b"rest").expect("a temporary file is written");
+        PayloadFile::new(file, bytes.len() as u64, "a temporary file")
+    };
     for (n, len_bytes) in [(1, 0), (2, 3_000_000)] {
         let bytes = random_bytes(n, len_bytes);
-        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-        file.write_all(&bytes).expect("a temporary file is written");
-        let payload =
-            || Payload::File { path: file.path().to_owned(), len_bytes: len_bytes as u64 };
+        let payload = file(&bytes);
         for _ in 0..2 {
-            let created = destination.create(&key(n), payload()).await;
+            let created = destination.create(&key(n), payload.clone().into()).await;
             created.expect("a file can be created");
         }
         assert_object(destination, &key(n), &bytes).await;
-        let kept = std::fs::read(file.path()).expect("the file is still there");
+        let mut kept = vec![0; len_bytes];
+        payload.read_exact_at(&mut kept, 0).expect("the file is still there");
         assert!(kept == bytes, "the file was changed");
     }
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(b"other").expect("a temporary file is written");
-    let payload = Payload::File { path: file.path().to_owned(), len_bytes: 5 };
-    let other = destination.create(&key(2), payload).await;
+    let other = destination.create(&key(2), file(b"other").into()).await;
     assert_kind(other, ErrorKind::AlreadyExists);
 }
 

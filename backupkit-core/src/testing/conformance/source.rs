@@ -51,7 +51,6 @@ macro_rules! source_conformance {
             segments_make_up_the_whole_and_do_not_move
             bodies_can_be_read_at_the_same_time
             bodies_opened_in_one_go_are_those_opened_one_by_one
-            bodies_opened_in_one_go_are_those_opened_one_by_one
             late_entries_come_after_the_others
             a_view_opened_by_token_gives_the_same
             a_vanished_entry_is_not_found

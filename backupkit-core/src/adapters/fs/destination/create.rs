@@ -1,7 +1,7 @@
 //! Creating objects: written beside their place, synchronised, then put there without replacing.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write as _};
+use std::io::{self, BufReader, IoSlice, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use crate::destination::{ObjectKey, Payload};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
+/// How much of a file is copied at a time.
+const COPY_BYTES: usize = 256 << 10;
 /// How much of two files is compared at a time.
 const COMPARE_BYTES: usize = 256 << 10;
 
@@ -127,19 +129,9 @@ impl Drop for Temporary {
 fn write_payload(mut file: &File, payload: &Payload) -> io::Result<()> {
     match payload {
         Payload::Bytes(parts) => write_parts(file, parts),
-        Payload::File { path, len_bytes } => {
-            let copied = io::copy(&mut File::open(path)?.take(*len_bytes), &mut file)?;
-            if copied == *len_bytes {
-                Ok(())
-            } else {
-                Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!(
-                        "{} has {copied} bytes where {len_bytes} were announced",
-                        path.display()
-                    ),
-                ))
-            }
+        Payload::File(payload) => {
+            let mut bytes = BufReader::with_capacity(COPY_BYTES, payload.reader());
+            io::copy(&mut bytes, &mut file).map(drop)
         }
     }
 }
@@ -222,9 +214,7 @@ fn same_content(mut file: &File, payload: &Payload) -> io::Result<bool> {
             }
             Ok(true)
         }
-        Payload::File { path, len_bytes } => {
-            same_bytes(&mut file, &mut File::open(path)?.take(*len_bytes))
-        }
+        Payload::File(payload) => same_bytes(&mut file, &mut payload.reader()),
     }
 }
 

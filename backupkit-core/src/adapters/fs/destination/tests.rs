@@ -5,6 +5,7 @@ use futures::TryStreamExt as _;
 use tempfile::TempDir;
 
 use super::*;
+use crate::destination::PayloadFile;
 
 fn destination(folder: &TempDir) -> FsDestination {
     FsDestination::new(folder.path().join("repo"), Env::system())
@@ -61,7 +62,7 @@ async fn the_same_bytes_again_are_success_and_others_are_refused() {
     let config = key("config");
     let file = folder.path().join("payload");
     std::fs::write(&file, b"first").unwrap();
-    let from_file = Payload::File { path: file, len_bytes: 5 };
+    let from_file = Payload::from(PayloadFile::open(&file).unwrap());
     destination.create(&config, from_file.clone()).await.unwrap();
     destination.create(&config, from_file).await.unwrap();
     let same = Payload::from_parts(vec![Bytes::from("fi"), Bytes::new(), Bytes::from("rst")]);
@@ -96,7 +97,8 @@ async fn a_payload_file_that_is_too_short_leaves_nothing() {
     let destination = destination(&folder);
     let path = folder.path().join("payload");
     std::fs::write(&path, b"abc").unwrap();
-    let payload = Payload::File { path, len_bytes: 5 };
+    let file = std::fs::File::open(&path).unwrap();
+    let payload = PayloadFile::new(file, 5, "payload").into();
     destination.create(&key("locks/x"), payload).await.unwrap_err();
     assert!(names(&folder.path().join("repo/locks")).is_empty());
 }

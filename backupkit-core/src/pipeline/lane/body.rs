@@ -1,0 +1,212 @@
+//! The bytes of a pack that is being filled: in memory, or in a file if it becomes large.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::blocking::blocking;
+use crate::destination::{Payload, PayloadFile};
+use crate::error::Result;
+use crate::model::PackId;
+use crate::pool::Pool;
+use crate::scratch::{Scratch, ScratchFile};
+
+/// What a pack in a file keeps in memory before it writes.
+const WRITE_BYTES: usize = 1 << 20;
+/// Parts below this are joined before they are written.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Grows at its end.
+///
+/// A write changes nothing here before it is done, so a call that was dropped can be made again: it
+/// writes the same bytes to the same place.
+#[derive(Debug)]
+pub(super) struct PackBody {
+    /// For packs that are files.
+    scratch: Option<Scratch>,
+    /// Holds the first bytes, once there were more than fit into memory.
+    file: Option<Arc<ScratchFile>>,
+    file_bytes: u64,
+    /// Of what is in the file.
+    hash: Sha256,
+    /// The bytes behind them.
+    parts: Vec<Bytes>,
+    parts_bytes: usize,
+}
+
+impl PackBody {
+    /// Without scratch, all stays in memory.
+    pub(super) fn new(scratch: Option<Scratch>) -> Self {
+        Self {
+            scratch,
+            file: None,
+            file_bytes: 0,
+            hash: Sha256::new(),
+            parts: Vec::new(),
+            parts_bytes: 0,
+        }
+    }
+
+    /// Adds bytes. They may have to be written then.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.parts_bytes += bytes.len();
+        self.parts.push(bytes);
+    }
+
+    /// Writes what should not stay in memory.
+    pub(super) async fn write_if_due(&mut self) -> Result<()> {
+        if self.parts_bytes < WRITE_BYTES { Ok(()) } else { self.write().await }
+    }
+
+    /// Adds what another one has.
+    pub(super) async fn append(&mut self, other: Self) -> Result<()> {
+        if let Some(theirs) = other.file {
+            self.write().await?;
+            self.copy(theirs, other.file_bytes).await?;
+        }
+        for part in other.parts {
+            self.push(part);
+        }
+        self.write_if_due().await
+    }
+
+    /// The whole, and its hash.
+    pub(super) async fn finish(mut self, pool: &Pool) -> Result<(PackId, Payload)> {
+        if self.file.is_some() {
+            self.write().await?;
+        }
+        let Some(file) = self.file else {
+            return pool.run(move |_| Ok(hashed(self.parts))).await;
+        };
+        let id = PackId::from_bytes(self.hash.finalize().into());
+        let payload = PayloadFile::new(Arc::clone(file.file()), self.file_bytes, "a scratch file");
+        Ok((id, payload.into()))
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let Some(scratch) = self.scratch.clone() else {
+            return Ok(());
+        };
+        let (file, mut hash) = (self.file.clone(), self.hash.clone());
+        let (parts, offset) = (self.parts.clone(), self.file_bytes);
+        let (file, hash) = blocking(move || {
+            let file = file.map_or_else(|| scratch.create().map(Arc::new), Ok)?;
+            let (mut small, mut at) = (Vec::new(), offset);
+            for part in &parts {
+                hash.update(part);
+                // Thousands of small blobs are no thousands of writes; large ones are not copied.
+                if part.len() < SMALL_BYTES {
+                    small.extend_from_slice(part);
+                    continue;
+                }
+                for bytes in [&*std::mem::take(&mut small), part] {
+                    file.write_at(bytes, at)?;
+                    at += bytes.len() as u64;
+                }
+            }
+            file.write_at(&small, at)?;
+            Ok((file, hash))
+        })
+        .await?;
+        self.file = Some(file);
+        self.hash = hash;
+        self.file_bytes += self.parts_bytes as u64;
+        self.parts.clear();
+        self.parts_bytes = 0;
+        Ok(())
+    }
+
+    /// Copies a file behind ours. What we have is written.
+    async fn copy(&mut self, theirs: Arc<ScratchFile>, len_bytes: u64) -> Result<()> {
+        let Some(ours) = self.file.clone() else {
+            return Ok(());
+        };
+        let (mut hash, start) = (self.hash.clone(), self.file_bytes);
+        self.hash = blocking(move || {
+            let mut buffer = vec![0; WRITE_BYTES];
+            let mut at = 0;
+            while at < len_bytes {
+                let left = usize::try_from(len_bytes - at).unwrap_or(usize::MAX);
+                let length = left.min(WRITE_BYTES);
+                let bytes = &mut buffer[..length];
+                let read = theirs.read_at(bytes, at);
+                read.map_err(|error| theirs.scratch().failed(error))?;
+                hash.update(&*bytes);
+                ours.write_at(bytes, start + at)?;
+                at += length as u64;
+            }
+            Ok(hash)
+        })
+        .await?;
+        self.file_bytes += len_bytes;
+        Ok(())
+    }
+}
+
+fn hashed(parts: Vec<Bytes>) -> (PackId, Payload) {
+    let mut hash = Sha256::new();
+    for part in &parts {
+        hash.update(part);
+    }
+    (PackId::from_bytes(hash.finalize().into()), Payload::from_parts(parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+    use crate::scratch::Tuning;
+
+    /// Parts of such sizes, each of another byte.
+    fn parts(sizes: &[usize]) -> Vec<Bytes> {
+        let part = |(size, byte): (&usize, u8)| vec![byte; *size].into();
+        sizes.iter().zip(1..).map(part).collect()
+    }
+
+    async fn body(scratch: Option<&Scratch>, parts: &[Bytes]) -> PackBody {
+        let mut body = PackBody::new(scratch.cloned());
+        for part in parts {
+            body.push(part.clone());
+            body.write_if_due().await.unwrap();
+        }
+        body
+    }
+
+    #[tokio::test]
+    async fn a_body_in_a_file_is_that_in_memory_also_after_two_were_joined() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(folder.path(), &Env::system(), Tuning::default()).unwrap();
+        let pool = Pool::new(1, 3).unwrap();
+        let small: &[usize] = &[10, 0, 3000];
+        let large: &[usize] = &[900_000, 300_000, 5, 2_500_000, 77];
+        for (first, second) in [(small, small), (small, large), (large, small), (large, large)] {
+            let (first, second) = (parts(first), parts(second));
+            let all = [first.concat(), second.concat()].concat();
+            for scratch in [None, Some(&scratch)] {
+                let mut joined = body(scratch, &first).await;
+                joined.append(body(scratch, &second).await).await.unwrap();
+                let (id, payload) = joined.finish(&pool).await.unwrap();
+                assert_eq!(payload.to_bytes().await.unwrap(), all);
+                assert_eq!(id, hashed(vec![all.clone().into()]).0);
+                let in_file = scratch.is_some() && all.len() > WRITE_BYTES;
+                assert_eq!(matches!(payload, Payload::File(_)), in_file);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_failed_can_be_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let full = Tuning { capacity_bytes: Some(1), ..Tuning::default() };
+        let full = Scratch::new(folder.path(), &Env::system(), full).unwrap();
+        let mut body = body(None, &parts(&[2_000_000])).await;
+        body.scratch = Some(full);
+        body.write_if_due().await.unwrap_err();
+        let room = Scratch::new(folder.path(), &Env::system(), Tuning::default()).unwrap();
+        body.scratch = Some(room);
+        body.write_if_due().await.unwrap();
+        let (_, payload) = body.finish(&Pool::new(1, 3).unwrap()).await.unwrap();
+        assert_eq!(payload.to_bytes().await.unwrap(), vec![1; 2_000_000]);
+    }
+}
