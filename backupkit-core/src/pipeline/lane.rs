@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
+use crate::buffers::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, IndexId, PackId};
 use crate::pool::Pool;
@@ -39,13 +40,22 @@ pub(crate) enum Claim {
     Needed(Ticket),
 }
 
-/// A blob, sealed for one lane.
+/// Blobs of one kind, sealed for one lane.
+#[derive(Debug)]
+pub(crate) struct SealedBatch {
+    pub(crate) kind: BlobKind,
+    /// The sealed bytes of all, one behind the other.
+    pub(crate) bytes: Buffer,
+    pub(crate) blobs: Vec<SealedBlob>,
+}
+
+/// A blob of a batch.
 #[derive(Debug)]
 pub(crate) struct SealedBlob {
-    pub(crate) kind: BlobKind,
     pub(crate) id: BlobId,
     pub(crate) ticket: Ticket,
-    pub(crate) sealed: Vec<u8>,
+    /// How many of the bytes of the batch are its.
+    pub(crate) sealed_bytes: usize,
     /// The plain size if the blob is compressed.
     pub(crate) compressed_from: Option<u32>,
     /// The plain size.
@@ -241,12 +251,19 @@ impl Lane {
 
     /// Takes sealed blobs into packs; waits while too many packs are under way. Errors set the lane
     /// aside and are not the caller's.
-    pub(crate) async fn add(self: &Arc<Self>, blobs: Vec<SealedBlob>) {
-        for blob in blobs {
+    pub(crate) async fn add(self: &Arc<Self>, batch: SealedBatch) {
+        let mut rest = batch.bytes.as_slice();
+        for blob in &batch.blobs {
             if !self.is_live() {
                 return;
             }
-            if let Err(error) = self.packers.add(self, blob).await {
+            let Some((sealed, behind)) = rest.split_at_checked(blob.sealed_bytes) else {
+                let lost = format!("the sealed bytes of blob {} are incomplete", blob.id);
+                self.set_aside(Error::new(ErrorKind::Internal, lost));
+                return;
+            };
+            rest = behind;
+            if let Err(error) = self.packers.add(self, batch.kind, blob, sealed).await {
                 self.set_aside(error);
                 return;
             }

@@ -8,40 +8,55 @@ use bytes::Bytes;
 
 pub(crate) use self::under_way::Answer;
 use self::under_way::UnderWay;
-use super::lane::{Claim, Lane, SealedBlob, Ticket};
+use super::lane::{Claim, Lane, SealedBatch, SealedBlob, Ticket};
+use crate::buffers::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
 use crate::pool::{Pool, Worker};
+use crate::repo::chunker::MAX_CHUNK_BYTES;
 use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
 /// Scratch memory above this is given back after use: chunks fit, only large trees do not.
 const KEPT_SCRATCH_BYTES: usize = 16 << 20;
 
+/// Room for the largest chunk, sealed, and for a batch of small ones. Only large trees need more.
+const SEALED_BYTES: usize = MAX_CHUNK_BYTES + (64 << 10);
+
 /// The end of the pipeline that all lanes share.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
+    parts: Parts,
+    under_way: UnderWay,
+}
+
+/// What the work under way needs. It must not hold the handle of that work: it ends when the last
+/// handle is dropped.
+#[derive(Debug, Clone)]
+struct Parts {
     lanes: Arc<[Arc<Lane>]>,
     pool: Pool,
-    under_way: UnderWay,
+    /// For sealed blobs on their way into packs.
+    buffers: BufferPool,
 }
 
 impl Store {
     pub(crate) fn new(lanes: Arc<[Arc<Lane>]>, pool: Pool) -> Self {
-        Self { lanes, pool, under_way: UnderWay::default() }
+        let buffers = BufferPool::new(SEALED_BYTES, pool.threads() + 1);
+        Self { parts: Parts { lanes, pool, buffers }, under_way: UnderWay::default() }
     }
 
     pub(crate) fn lanes(&self) -> &[Arc<Lane>] {
-        &self.lanes
+        &self.parts.lanes
     }
 
     pub(crate) fn pool(&self) -> &Pool {
-        &self.pool
+        &self.parts.pool
     }
 
     /// The lanes that still take part.
     pub(crate) fn live_lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
-        self.lanes.iter().filter(|lane| lane.is_live())
+        self.parts.lanes.iter().filter(|lane| lane.is_live())
     }
 
     /// Stores blobs in `targets` (numbers of lanes) and returns their ids in order. One job of the
@@ -65,9 +80,9 @@ impl Store {
         targets: Arc<[usize]>,
         held: H,
     ) -> Answer<Vec<BlobId>> {
-        let (lanes, pool) = (Arc::clone(&self.lanes), self.pool.clone());
+        let parts = self.parts.clone();
         self.under_way.start(async move {
-            let ids = put(&lanes, &pool, kind, blobs, targets).await;
+            let ids = put(parts, kind, blobs, targets).await;
             drop(held);
             ids
         })
@@ -83,27 +98,26 @@ impl Store {
 }
 
 async fn put(
-    lanes: &Arc<[Arc<Lane>]>,
-    pool: &Pool,
+    parts: Parts,
     kind: BlobKind,
     blobs: Vec<Chunk>,
     targets: Arc<[usize]>,
 ) -> Result<Vec<BlobId>> {
-    let (all, chosen) = (Arc::clone(lanes), Arc::clone(&targets));
-    let (ids, sealed) = pool
+    let lanes = Arc::clone(&parts.lanes);
+    let (ids, batches) = parts
+        .pool
+        .clone()
         .run(move |worker| {
             let mut ids = Vec::with_capacity(blobs.len());
-            let mut sealed: Vec<Vec<SealedBlob>> = chosen.iter().map(|_| Vec::new()).collect();
+            let mut sealer = Sealer { parts: &parts, kind, targets: &targets, batches: Vec::new() };
             for blob in blobs {
-                ids.push(prepare(worker, &all, &chosen, kind, blob, &mut sealed)?);
+                ids.push(sealer.seal(worker, blob)?);
             }
-            Ok((ids, sealed))
+            Ok((ids, sealer.batches))
         })
         .await?;
-    for (&lane, blobs) in targets.iter().zip(sealed) {
-        if !blobs.is_empty() {
-            lanes[lane].add(blobs).await;
-        }
+    for (lane, batch) in batches {
+        lanes[lane].add(batch).await;
     }
     Ok(ids)
 }
@@ -144,62 +158,82 @@ impl From<Bytes> for Chunk {
     }
 }
 
-fn prepare(
-    worker: &mut Worker,
-    lanes: &[Arc<Lane>],
-    targets: &[usize],
+/// Hashes, compresses and seals the blobs of one put.
+struct Sealer<'a> {
+    parts: &'a Parts,
     kind: BlobKind,
-    blob: Chunk,
-    sealed: &mut [Vec<SealedBlob>],
-) -> Result<BlobId> {
-    let plain = blob.into_bytes();
-    let id = BlobId::of(&plain);
-    let needed: Vec<(usize, usize, Ticket)> = targets
-        .iter()
-        .enumerate()
-        .filter_map(|(slot, &lane)| match lanes[lane].claim(kind, &id) {
-            Claim::Known => None,
-            Claim::Needed(ticket) => Some((slot, lane, ticket)),
-        })
-        .collect();
-    if needed.is_empty() {
-        return Ok(id);
-    }
-    let Worker { compressor, decompressor, scratch } = worker;
-    let packed = match kind {
-        BlobKind::Data => compressor.compress(&plain)?,
-        // restic repacks plain trees on every prune.
-        BlobKind::Tree => Some(compressor.compress_always(&plain)?),
-    };
-    if let Some(packed) = packed {
-        decompressor.decompress_into(packed, plain.len(), plain.len(), scratch)?;
-        if BlobId::of(scratch) != id {
-            return Err(broken(&id, "it does not decompress to what was compressed"));
+    targets: &'a [usize],
+    /// What each lane lacks, by its number.
+    batches: Vec<(usize, SealedBatch)>,
+}
+
+impl Sealer<'_> {
+    fn seal(&mut self, worker: &mut Worker, blob: Chunk) -> Result<BlobId> {
+        let plain = blob.into_bytes();
+        let id = BlobId::of(&plain);
+        let lanes = &self.parts.lanes;
+        let needed: Vec<(usize, Ticket)> = self
+            .targets
+            .iter()
+            .filter_map(|&lane| match lanes[lane].claim(self.kind, &id) {
+                Claim::Known => None,
+                Claim::Needed(ticket) => Some((lane, ticket)),
+            })
+            .collect();
+        if needed.is_empty() {
+            return Ok(id);
         }
-        if scratch.capacity() > KEPT_SCRATCH_BYTES {
-            *scratch = Vec::new();
+        let Worker { compressor, decompressor, scratch } = worker;
+        let packed = match self.kind {
+            BlobKind::Data => compressor.compress(&plain)?,
+            // restic repacks plain trees on every prune.
+            BlobKind::Tree => Some(compressor.compress_always(&plain)?),
+        };
+        if let Some(packed) = packed {
+            decompressor.decompress_into(packed, plain.len(), plain.len(), scratch)?;
+            if BlobId::of(scratch) != id {
+                return Err(broken(&id, "it does not decompress to what was compressed"));
+            }
+            if scratch.capacity() > KEPT_SCRATCH_BYTES {
+                *scratch = Vec::new();
+            }
         }
-    }
-    let content = packed.unwrap_or(&plain);
-    let plain_bytes = plain.len() as u64;
-    let narrow = u32::try_from(plain.len())
-        .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
-    for (slot, lane, ticket) in needed {
-        let repository = lanes[lane].repository();
-        let bytes = repository.key().seal(Iv::random(repository.env())?, content);
-        if !repository.key().opens_to(&bytes, content) {
-            return Err(broken(&id, "it does not decrypt to what was encrypted"));
+        let plain_bytes = plain.len() as u64;
+        let narrow = u32::try_from(plain.len())
+            .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
+        let compressed_from = packed.is_some().then_some(narrow);
+        let content = packed.unwrap_or(&plain);
+        for (lane, ticket) in needed {
+            let sealed_bytes = self.seal_for(lane, &id, content)?;
+            let batch = self.batch(lane)?;
+            batch.blobs.push(SealedBlob { id, ticket, sealed_bytes, compressed_from, plain_bytes });
         }
-        sealed[slot].push(SealedBlob {
-            kind,
-            id,
-            ticket,
-            sealed: bytes,
-            compressed_from: packed.is_some().then_some(narrow),
-            plain_bytes,
-        });
+        Ok(id)
     }
-    Ok(id)
+
+    /// Seals a blob for one lane, and proves that it can be opened. Returns its size.
+    fn seal_for(&mut self, lane: usize, id: &BlobId, content: &[u8]) -> Result<usize> {
+        let repository = self.parts.lanes[lane].repository();
+        let iv = Iv::random(repository.env())?;
+        let sealed = self.batch(lane)?.bytes.as_mut_vec();
+        let start = sealed.len();
+        repository.key().seal_into(iv, content, sealed);
+        let sealed = &sealed[start..];
+        if !repository.key().opens_to(sealed, content) {
+            return Err(broken(id, "it does not decrypt to what was encrypted"));
+        }
+        Ok(sealed.len())
+    }
+
+    fn batch(&mut self, lane: usize) -> Result<&mut SealedBatch> {
+        let known = self.batches.iter().position(|(of, _)| *of == lane);
+        let at = known.unwrap_or(self.batches.len());
+        if known.is_none() {
+            let bytes = self.parts.buffers.take()?;
+            self.batches.push((lane, SealedBatch { kind: self.kind, bytes, blobs: Vec::new() }));
+        }
+        Ok(&mut self.batches[at].1)
+    }
 }
 
 /// Memory or processor faults: the only way to get here.

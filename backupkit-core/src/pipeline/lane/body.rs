@@ -6,16 +6,15 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::blocking::blocking;
+use crate::buffers::{Buffer, BufferPool};
 use crate::destination::{Payload, PayloadFile};
 use crate::error::Result;
 use crate::model::PackId;
 use crate::pool::Pool;
 use crate::scratch::{Scratch, ScratchFile};
 
-/// What a pack in a file keeps in memory before it writes.
-const WRITE_BYTES: usize = 1 << 20;
-/// Parts below this are joined before they are written.
-const SMALL_BYTES: usize = 64 << 10;
+/// The size of the buffers that packs are built in. A pack in a file keeps one in memory.
+pub(super) const SEGMENT_BYTES: usize = 1 << 20;
 
 /// Grows at its end.
 ///
@@ -23,6 +22,7 @@ const SMALL_BYTES: usize = 64 << 10;
 /// writes the same bytes to the same place.
 #[derive(Debug)]
 pub(super) struct PackBody {
+    buffers: BufferPool,
     /// For packs that are files.
     scratch: Option<Scratch>,
     /// Holds the first bytes, once there were more than fit into memory.
@@ -30,43 +30,62 @@ pub(super) struct PackBody {
     file_bytes: u64,
     /// Of what is in the file.
     hash: Sha256,
-    /// The bytes behind them.
-    parts: Vec<Bytes>,
-    parts_bytes: usize,
+    /// The bytes behind them, in full buffers.
+    full: Vec<Bytes>,
+    /// And in one with room for more.
+    open: Option<Buffer>,
 }
 
 impl PackBody {
-    /// Without scratch, all stays in memory.
-    pub(super) fn new(scratch: Option<Scratch>) -> Self {
+    /// Without scratch, all stays in memory. The buffers are of [`SEGMENT_BYTES`].
+    pub(super) fn new(buffers: BufferPool, scratch: Option<Scratch>) -> Self {
         Self {
+            buffers,
             scratch,
             file: None,
             file_bytes: 0,
             hash: Sha256::new(),
-            parts: Vec::new(),
-            parts_bytes: 0,
+            full: Vec::new(),
+            open: None,
         }
     }
 
     /// Adds bytes. They may have to be written then.
-    pub(super) fn push(&mut self, bytes: Bytes) {
-        self.parts_bytes += bytes.len();
-        self.parts.push(bytes);
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no memory.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let mut open = match self.open.take() {
+                Some(open) => open,
+                None => self.buffers.take()?,
+            };
+            let room = SEGMENT_BYTES.saturating_sub(open.as_slice().len());
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            open.as_mut_vec().extend_from_slice(now);
+            bytes = later;
+            if open.as_slice().len() < SEGMENT_BYTES {
+                self.open = Some(open);
+            } else {
+                self.full.push(open.freeze());
+            }
+        }
+        Ok(())
     }
 
     /// Writes what should not stay in memory.
     pub(super) async fn write_if_due(&mut self) -> Result<()> {
-        if self.parts_bytes < WRITE_BYTES { Ok(()) } else { self.write().await }
+        if self.full.is_empty() { Ok(()) } else { self.write().await }
     }
 
     /// Adds what another one has.
-    pub(super) async fn append(&mut self, other: Self) -> Result<()> {
-        if let Some(theirs) = other.file {
+    pub(super) async fn append(&mut self, mut other: Self) -> Result<()> {
+        if let Some(theirs) = other.file.take() {
             self.write().await?;
             self.copy(theirs, other.file_bytes).await?;
         }
-        for part in other.parts {
-            self.push(part);
+        for part in other.into_parts() {
+            self.push(&part)?;
         }
         self.write_if_due().await
     }
@@ -76,8 +95,8 @@ impl PackBody {
         if self.file.is_some() {
             self.write().await?;
         }
-        let Some(file) = self.file else {
-            return pool.run(move |_| Ok(hashed(self.parts))).await;
+        let Some(file) = self.file.take() else {
+            return pool.run(move |_| Ok(hashed(self.into_parts()))).await;
         };
         let id = PackId::from_bytes(self.hash.finalize().into());
         let payload = PayloadFile::new(Arc::clone(file.file()), self.file_bytes, "a scratch file");
@@ -88,33 +107,31 @@ impl PackBody {
         let Some(scratch) = self.scratch.clone() else {
             return Ok(());
         };
+        self.full.extend(self.open.take().map(Buffer::freeze));
         let (file, mut hash) = (self.file.clone(), self.hash.clone());
-        let (parts, offset) = (self.parts.clone(), self.file_bytes);
-        let (file, hash) = blocking(move || {
+        let (parts, offset) = (self.full.clone(), self.file_bytes);
+        let (file, hash, end) = blocking(move || {
             let file = file.map_or_else(|| scratch.create().map(Arc::new), Ok)?;
-            let (mut small, mut at) = (Vec::new(), offset);
+            let mut at = offset;
             for part in &parts {
                 hash.update(part);
-                // Thousands of small blobs are no thousands of writes; large ones are not copied.
-                if part.len() < SMALL_BYTES {
-                    small.extend_from_slice(part);
-                    continue;
-                }
-                for bytes in [&*std::mem::take(&mut small), part] {
-                    file.write_at(bytes, at)?;
-                    at += bytes.len() as u64;
-                }
+                file.write_at(part, at)?;
+                at += part.len() as u64;
             }
-            file.write_at(&small, at)?;
-            Ok((file, hash))
+            Ok((file, hash, at))
         })
         .await?;
         self.file = Some(file);
         self.hash = hash;
-        self.file_bytes += self.parts_bytes as u64;
-        self.parts.clear();
-        self.parts_bytes = 0;
+        self.file_bytes = end;
+        self.full.clear();
         Ok(())
+    }
+
+    fn into_parts(self) -> Vec<Bytes> {
+        let mut parts = self.full;
+        parts.extend(self.open.map(Buffer::freeze));
+        parts
     }
 
     /// Copies a file behind ours. What we have is written.
@@ -124,11 +141,11 @@ impl PackBody {
         };
         let (mut hash, start) = (self.hash.clone(), self.file_bytes);
         self.hash = blocking(move || {
-            let mut buffer = vec![0; WRITE_BYTES];
+            let mut buffer = vec![0; SEGMENT_BYTES];
             let mut at = 0;
             while at < len_bytes {
                 let left = usize::try_from(len_bytes - at).unwrap_or(usize::MAX);
-                let length = left.min(WRITE_BYTES);
+                let length = left.min(SEGMENT_BYTES);
                 let bytes = &mut buffer[..length];
                 let read = theirs.read_at(bytes, at);
                 read.map_err(|error| theirs.scratch().failed(error))?;
@@ -165,9 +182,10 @@ mod tests {
     }
 
     async fn body(scratch: Option<&Scratch>, parts: &[Bytes]) -> PackBody {
-        let mut body = PackBody::new(scratch.cloned());
+        let buffers = BufferPool::new(SEGMENT_BYTES, 4);
+        let mut body = PackBody::new(buffers, scratch.cloned());
         for part in parts {
-            body.push(part.clone());
+            body.push(part).unwrap();
             body.write_if_due().await.unwrap();
         }
         body
@@ -189,7 +207,7 @@ mod tests {
                 let (id, payload) = joined.finish(&pool).await.unwrap();
                 assert_eq!(payload.to_bytes().await.unwrap(), all);
                 assert_eq!(id, hashed(vec![all.clone().into()]).0);
-                let in_file = scratch.is_some() && all.len() > WRITE_BYTES;
+                let in_file = scratch.is_some() && all.len() >= SEGMENT_BYTES;
                 assert_eq!(matches!(payload, Payload::File(_)), in_file);
             }
         }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::body::PackBody;
+use super::body::{PackBody, SEGMENT_BYTES};
 use super::{Lane, SealedBlob, Ticket, upload};
+use crate::buffers::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::repo::pack_header::{BlobKind, MAX_BLOBS, PackedBlob};
 use crate::repo::repository::Repository;
@@ -19,6 +19,8 @@ const DEFAULT_PACK_BYTES: u64 = 16 << 20;
 const MAX_MEMORY_BYTES: u64 = 32 << 20;
 /// The largest pack that restic makes.
 const MAX_PACK_BYTES: u64 = 128 << 20;
+/// Buffers that may wait for the next pack. What is above that was of a pack under way.
+const IDLE_SEGMENTS: usize = 32;
 /// A pack that waits for more blobs is closed after this, so that checkpoints take effect.
 pub(super) const MAX_OPEN: Duration = Duration::from_mins(5);
 /// Blobs are spread at random over so many open packs: the sizes of consecutive chunks would tell
@@ -31,6 +33,7 @@ pub(super) struct Packers {
     data: Mutex<Vec<OpenPack>>,
     tree: Mutex<Vec<OpenPack>>,
     target_bytes: u64,
+    buffers: BufferPool,
     /// Where packs are built that are too large for memory.
     scratch: Option<Scratch>,
 }
@@ -63,15 +66,22 @@ impl Packers {
             data: Mutex::default(),
             tree: Mutex::default(),
             target_bytes,
+            buffers: BufferPool::new(SEGMENT_BYTES, IDLE_SEGMENTS),
             scratch: scratch.filter(|_| target_bytes > MAX_MEMORY_BYTES),
         }
     }
 
     /// Adds a blob. The lock is held while a full pack waits for room, so that the lane takes nothing
     /// more meanwhile.
-    pub(super) async fn add(&self, lane: &Arc<Lane>, blob: SealedBlob) -> Result<()> {
-        let mut open = self.of(blob.kind).lock().await;
-        let wanted = match blob.kind {
+    pub(super) async fn add(
+        &self,
+        lane: &Arc<Lane>,
+        kind: BlobKind,
+        blob: &SealedBlob,
+        sealed: &[u8],
+    ) -> Result<()> {
+        let mut open = self.of(kind).lock().await;
+        let wanted = match kind {
             BlobKind::Data => OPEN_DATA_PACKS,
             BlobKind::Tree => 1,
         };
@@ -80,13 +90,13 @@ impl Packers {
         }
         let choice = usize::from(lane.repository.env().random::<1>()?[0]) % wanted;
         let pack = &mut open[choice];
-        if !pack.blobs.is_empty() && !pack.has_room_for(&blob, self.target_bytes) {
+        if !pack.blobs.is_empty() && !pack.has_room_for(sealed, self.target_bytes) {
             let room = upload::room(lane).await?;
             let full = std::mem::replace(pack, self.new_pack(lane));
             upload::start(lane, full.close(), room);
         }
         let pack = &mut open[choice];
-        pack.push(blob)?;
+        pack.push(kind, blob, sealed)?;
         pack.body.write_if_due().await?;
         if pack.bytes >= self.target_bytes {
             let room = upload::room(lane).await?;
@@ -134,7 +144,8 @@ impl Packers {
     }
 
     fn new_pack(&self, lane: &Lane) -> OpenPack {
-        OpenPack::new(PackBody::new(self.scratch.clone()), lane.now())
+        let body = PackBody::new(self.buffers.clone(), self.scratch.clone());
+        OpenPack::new(body, lane.now())
     }
 
     fn of(&self, kind: BlobKind) -> &Mutex<Vec<OpenPack>> {
@@ -158,8 +169,8 @@ impl OpenPack {
     }
 
     /// A blob as large as a pack gets one of its own.
-    fn has_room_for(&self, blob: &SealedBlob, target_bytes: u64) -> bool {
-        self.blobs.len() < MAX_BLOBS && (blob.sealed.len() as u64) < target_bytes
+    fn has_room_for(&self, sealed: &[u8], target_bytes: u64) -> bool {
+        self.blobs.len() < MAX_BLOBS && (sealed.len() as u64) < target_bytes
     }
 
     fn can_take(&self, other: &Self, target_bytes: u64) -> bool {
@@ -167,18 +178,19 @@ impl OpenPack {
             && self.blobs.len() + other.blobs.len() <= MAX_BLOBS
     }
 
-    fn push(&mut self, blob: SealedBlob) -> Result<()> {
+    fn push(&mut self, kind: BlobKind, blob: &SealedBlob, sealed: &[u8]) -> Result<()> {
+        let (offset, sealed_bytes) = (narrow(self.bytes)?, narrow(sealed.len() as u64)?);
+        self.body.push(sealed)?;
         self.blobs.push(PackedBlob {
             id: blob.id,
-            kind: blob.kind,
-            offset: narrow(self.bytes)?,
-            sealed_bytes: narrow(blob.sealed.len() as u64)?,
+            kind,
+            offset,
+            sealed_bytes,
             plain_bytes: blob.compressed_from,
         });
-        self.bytes += blob.sealed.len() as u64;
+        self.bytes += sealed.len() as u64;
         self.plain_bytes += blob.plain_bytes;
         self.tickets.push(blob.ticket);
-        self.body.push(Bytes::from(blob.sealed));
         Ok(())
     }
 

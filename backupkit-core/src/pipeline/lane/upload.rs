@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::packer::ClosedPack;
@@ -62,8 +61,8 @@ async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
         .await?;
     let ClosedPack { mut body, plain_bytes, blobs, tickets } = pack;
     let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
-    body.push(Bytes::from(header));
-    body.push(Bytes::copy_from_slice(&length));
+    body.push(&header)?;
+    body.push(&length)?;
     let (id, payload) = body.finish(&lane.pool).await?;
     let key = pack_key(&id)?;
     lane.call(lane.repository.destination().create(&key, payload)).await?;
