@@ -17,6 +17,7 @@ mod memory_source;
 mod memory_target;
 mod pause;
 mod source_faults;
+mod unfinished;
 
 pub mod conformance;
 pub mod fakes;
