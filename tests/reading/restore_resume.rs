@@ -1,0 +1,504 @@
+//! A restore that was paused, or crashed, goes on: nothing is lost, little is read twice.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use backupkit::adapters::fs::FsTarget;
+use backupkit::model::{EntryKind, EventKind, SnapshotId};
+use backupkit::state::{CheckpointInterval, InMemoryJournal, RunJournal};
+use backupkit::store::InMemoryAdapterStore;
+use backupkit::target::{ConflictPolicy, RestoreOptions, TargetCapabilities};
+use backupkit::testing::{Fault, MemorySource, MemoryTarget, Operation, PausePoint, random_bytes};
+use backupkit::{Env, ErrorKind, RestoreReport, RestoreRequest, RunHandle, RunStatus};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tempfile::TempDir;
+
+use crate::gate::Gate;
+use crate::scene::{Scene, path, random};
+
+const MIB: u64 = 1 << 20;
+const WINDOW: u64 = 16 * MIB;
+/// The last blob of a window may reach beyond it.
+const BLOB: u64 = 8 * MIB;
+
+/// Two files that span windows, and small ones around them.
+fn content() -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for (seed, name) in (1..).zip(["d/large", "m/larger"]) {
+        files.insert(name.to_owned(), random(seed, 20 << 20));
+    }
+    for number in 0..40_usize {
+        for folder in ["a", "f", "z"] {
+            let size = (number * 977) % 9000;
+            let bytes = random(1000 + number as u64, size);
+            files.insert(format!("{folder}/{}/{number}", number % 3), bytes);
+        }
+    }
+    files
+}
+
+async fn backed_up() -> (Scene, SnapshotId) {
+    let scene = Scene::new().await;
+    let source = MemorySource::new();
+    for (name, bytes) in content() {
+        source.set(&path(&name), bytes);
+    }
+    let id = scene.back_up(&source.with_link(&path("z/link"), "1/1")).await;
+    (scene, id)
+}
+
+/// What restores can be looked at in.
+enum Place {
+    Memory(MemoryTarget),
+    Folder(TempDir),
+}
+
+/// One restore, which runs several times.
+struct Resumed {
+    place: Place,
+    gate: Gate,
+    journal: Arc<InMemoryJournal>,
+    store: Arc<InMemoryAdapterStore>,
+    /// What the runs read so far.
+    read_bytes: u64,
+}
+
+/// Where a run is stopped: this call of the backend, or of the target.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    Get(u64),
+    Target(u64),
+}
+
+impl Resumed {
+    fn new(kind: &str) -> Self {
+        let (place, gate) = match kind {
+            "folder" => {
+                let folder = TempDir::new().unwrap();
+                let target = FsTarget::new(folder.path().join("target"), Env::system());
+                (Place::Folder(folder), Gate::new(target))
+            }
+            kind => {
+                let mut target = MemoryTarget::new();
+                if kind == "in order" {
+                    target = target.with_capabilities(TargetCapabilities::new(2));
+                }
+                (Place::Memory(target.clone()), Gate::new(target))
+            }
+        };
+        let (journal, store) = (Arc::default(), Arc::default());
+        Self { place, gate, journal, store, read_bytes: 0 }
+    }
+
+    /// Rows are saved at each window.
+    fn periodic(mut self) -> Self {
+        let time = std::time::Duration::MAX;
+        let interval = CheckpointInterval { time, bytes: 1 };
+        self.journal = Arc::new(InMemoryJournal::with_interval(interval));
+        self
+    }
+
+    fn request(&self, scene: &Scene, id: SnapshotId) -> RestoreRequest {
+        RestoreRequest::new(scene.repository.clone(), id, Arc::new(self.gate.clone()))
+            .with_journal(Arc::<InMemoryJournal>::clone(&self.journal))
+            .with_adapter_store(Arc::<InMemoryAdapterStore>::clone(&self.store))
+    }
+
+    /// Runs, and when it comes by there, does this. Returns the report unless the run was given up.
+    async fn run(
+        &mut self,
+        scene: &Scene,
+        id: SnapshotId,
+        stop: Option<Stop>,
+        then: Then,
+    ) -> Option<backupkit::Result<RestoreReport>> {
+        let point = PausePoint::new();
+        match stop {
+            Some(Stop::Get(k)) => {
+                let get = Fault::pause(&point).on(Operation::Get).with_prefix("data/");
+                scene.faults.add(get.at_call(k));
+            }
+            Some(Stop::Target(k)) => self.gate.stop_at(k, &point),
+            None => {}
+        }
+        let run: RunHandle<RestoreReport> = scene.engine.restore(self.request(scene, id));
+        let control = run.control();
+        let mut waiting = Box::pin(run.wait());
+        let ended = tokio::select! {
+            ended = &mut waiting => Some(ended),
+            () = point.reached() => match then {
+                Then::Drop => None,
+                Then::Pause => {
+                    control.pause();
+                    point.release();
+                    Some(waiting.as_mut().await)
+                }
+                Then::Cancel => {
+                    control.cancel();
+                    point.release();
+                    Some(waiting.as_mut().await)
+                }
+            },
+        };
+        drop(waiting);
+        self.read_bytes += control.progress().read_bytes;
+        scene.faults.clear();
+        point.release();
+        if ended.is_some() {
+            assert!(scene.objects("locks/").is_empty(), "{stop:?}");
+        }
+        ended
+    }
+
+    /// Runs to the end, and looks at everything.
+    async fn finish(&mut self, scene: &Scene, id: SnapshotId, expected: &RestoreReport, why: &str) {
+        let report = self.run(scene, id, None, Then::Drop).await.unwrap().unwrap();
+        self.assert_whole(&report, expected, why);
+    }
+
+    fn assert_whole(&self, report: &RestoreReport, expected: &RestoreReport, why: &str) {
+        assert_eq!(report.status, RunStatus::Succeeded, "{why}: {report:#?}");
+        let counts = |report: &RestoreReport| {
+            (report.created, report.overwritten, report.skipped, report.bytes, report.verified)
+        };
+        assert_eq!(counts(report), counts(expected), "{why}");
+        assert!(self.files() == content(), "{why}: the target has other files");
+    }
+
+    /// All files, unfinished ones too.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        match &self.place {
+            Place::Memory(target) => {
+                assert_eq!(target.unfinished_files(), 0);
+                let nodes = target.nodes().into_iter();
+                let files = nodes.filter(|(_, node)| node.kind == EntryKind::File);
+                let name = |path: String| path.trim_start_matches('/').to_owned();
+                files.map(|(path, node)| (name(path.to_string()), node.bytes.to_vec())).collect()
+            }
+            Place::Folder(folder) => {
+                let mut files = BTreeMap::new();
+                list(&folder.path().join("target"), "", &mut files);
+                files
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    Pause,
+    Cancel,
+    Drop,
+}
+
+fn list(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.map(Result::unwrap) {
+        let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            list(&entry.path(), &format!("{name}/"), files);
+        } else if kind.is_file() {
+            files.insert(name, std::fs::read(entry.path()).unwrap());
+        }
+    }
+}
+
+/// A restore that nothing disturbs, and how often it calls its target and reads packs.
+async fn undisturbed(scene: &Scene, id: SnapshotId, kind: &str) -> (RestoreReport, Resumed, u64) {
+    let gets = scene.faults.calls_of(Operation::Get);
+    let mut whole = Resumed::new(kind);
+    let report = whole.run(scene, id, None, Then::Drop).await.unwrap().unwrap();
+    whole.assert_whole(&report, &report, kind);
+    let gets = scene.faults.calls_of(Operation::Get) - gets;
+    (report, whole, gets)
+}
+
+fn below(seed: u64, limit: u64) -> u64 {
+    let bytes = random_bytes(seed, 8);
+    u64::from_be_bytes(bytes[..].try_into().unwrap()) % limit.max(1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_paused_at_any_moment_goes_on() {
+    let (scene, id) = backed_up().await;
+    for kind in ["memory", "in order", "folder"] {
+        let (expected, whole, gets) = undisturbed(&scene, id, kind).await;
+        for seed in 0..12 {
+            let stop = match seed % 2 {
+                0 => Stop::Get(1 + below(seed, gets.min(10))),
+                _ => Stop::Target(1 + below(seed, whole.gate.calls())),
+            };
+            let why = format!("{kind}, seed {seed}, {stop:?}");
+            let mut resumed = Resumed::new(kind);
+            let report = resumed.run(&scene, id, Some(stop), Then::Pause).await.unwrap().unwrap();
+            if report.status != RunStatus::Paused {
+                // It did not come by this place, or it was too late.
+                resumed.assert_whole(&report, &expected, &why);
+                continue;
+            }
+            assert!(!report.is_complete());
+            assert!(report.created <= expected.created && report.verified.is_none(), "{why}");
+            resumed.finish(&scene, id, &expected, &why).await;
+            let again = resumed.read_bytes.saturating_sub(whole.read_bytes);
+            assert!(again <= WINDOW + 2 * BLOB, "{why}: {again} bytes were read again");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_may_pause_again_and_again() {
+    let (scene, id) = backed_up().await;
+    for kind in ["memory", "folder"] {
+        let (expected, whole, _) = undisturbed(&scene, id, kind).await;
+        let mut resumed = Resumed::new(kind);
+        let mut pauses = 0;
+        loop {
+            let stop = if pauses % 2 == 0 { Stop::Get(2) } else { Stop::Target(30) };
+            let report = resumed.run(&scene, id, Some(stop), Then::Pause).await.unwrap().unwrap();
+            if report.status != RunStatus::Paused {
+                resumed.assert_whole(&report, &expected, kind);
+                break;
+            }
+            pauses += 1;
+            assert!(pauses < 100, "{kind} does not come to an end");
+        }
+        assert!(pauses >= 3, "{kind}: {pauses}");
+        let again = resumed.read_bytes.saturating_sub(whole.read_bytes);
+        assert!(again <= pauses * (WINDOW + 2 * BLOB), "{kind}: {again} bytes were read again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_crashed_at_any_call_goes_on() {
+    let (scene, id) = backed_up().await;
+    for kind in ["memory", "folder"] {
+        let (expected, whole, _) = undisturbed(&scene, id, kind).await;
+        // Each read of a pack, and calls of the target all over the run.
+        let gets = (1..8).map(Stop::Get);
+        let calls = (1..whole.gate.calls()).step_by(19).map(Stop::Target);
+        for stop in gets.chain(calls) {
+            let why = format!("{kind}, {stop:?}");
+            let mut resumed = Resumed::new(kind).periodic();
+            let ended = resumed.run(&scene, id, Some(stop), Then::Drop).await;
+            if let Some(report) = ended {
+                resumed.assert_whole(&report.unwrap(), &expected, &why);
+                continue;
+            }
+            for (key, _) in scene.objects("locks/") {
+                scene.remove(&key);
+            }
+            resumed.finish(&scene, id, &expected, &why).await;
+            let again = resumed.read_bytes.saturating_sub(whole.read_bytes);
+            assert!(again <= 2 * (WINDOW + BLOB) + BLOB, "{why}: {again} bytes were read again");
+        }
+    }
+}
+
+/// Pauses in the middle of the first large file.
+async fn paused_in_a_large_file(scene: &Scene, id: SnapshotId, kind: &str) -> Resumed {
+    let mut resumed = Resumed::new(kind);
+    for get in 2..20 {
+        let stop = Some(Stop::Get(get));
+        let report = resumed.run(scene, id, stop, Then::Pause).await.unwrap().unwrap();
+        assert_eq!(report.status, RunStatus::Paused);
+        let row = resumed.journal.load_checkpoint().await.unwrap().unwrap();
+        if !String::from_utf8_lossy(&row).contains("\"tokens\":[]") {
+            return resumed;
+        }
+        resumed = Resumed::new(kind);
+    }
+    panic!("no pause was in a large file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_goes_on_where_it_was_paused() {
+    let (scene, id) = backed_up().await;
+    for kind in ["memory", "folder"] {
+        let (expected, ..) = undisturbed(&scene, id, kind).await;
+        let mut resumed = paused_in_a_large_file(&scene, id, kind).await;
+        resumed.gate.take_log();
+        resumed.finish(&scene, id, &expected, kind).await;
+        let log = resumed.gate.take_log();
+        let went_on = log.iter().filter(|call| call.starts_with("go on with ")).count();
+        assert_eq!(went_on, 1, "{kind}: {log:?}");
+        // What was done before is not done again.
+        assert!(!log.iter().any(|call| call.starts_with("write /a/")), "{kind}: {log:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_tells_no_tokens_starts_a_large_file_again() {
+    let (scene, id) = backed_up().await;
+    let (expected, _, gets) = undisturbed(&scene, id, "memory").await;
+    for get in 1..gets.min(8) {
+        let mut resumed = Resumed::new("memory");
+        resumed.gate.hide_tokens();
+        let stop = Some(Stop::Get(get));
+        resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
+        assert!(resumed.journal.load_checkpoint().await.unwrap().is_some());
+        resumed.finish(&scene, id, &expected, &format!("{stop:?}")).await;
+        let log = resumed.gate.take_log();
+        assert!(!log.iter().any(|call| call.starts_with("go on")), "{log:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_somebody_changed_is_written_anew() {
+    let (scene, id) = backed_up().await;
+    let (expected, ..) = undisturbed(&scene, id, "folder").await;
+    let mut resumed = paused_in_a_large_file(&scene, id, "folder").await;
+    let Place::Folder(folder) = &resumed.place else { panic!("a folder") };
+    let target = folder.path().join("target");
+    let left: Vec<_> = resumed.files().into_keys().filter(|name| name.ends_with(".tmp")).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let outside = folder.path().join("outside");
+    std::fs::write(&outside, vec![7; 20 << 20]).unwrap();
+    std::fs::remove_file(target.join(&left[0])).unwrap();
+    std::os::unix::fs::symlink(&outside, target.join(&left[0])).unwrap();
+    resumed.gate.take_log();
+    resumed.finish(&scene, id, &expected, "a link in its place").await;
+    let log = resumed.gate.take_log();
+    assert!(!log.iter().any(|call| call.starts_with("go on")), "{log:?}");
+    assert_eq!(std::fs::read(outside).unwrap(), vec![7; 20 << 20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_restore_is_over_and_leaves_only_what_is_whole() {
+    let (scene, id) = backed_up().await;
+    let (expected, ..) = undisturbed(&scene, id, "folder").await;
+    let mut resumed = paused_in_a_large_file(&scene, id, "folder").await;
+    assert!(resumed.files().keys().any(|name| name.ends_with(".tmp")));
+    let stop = Some(Stop::Get(1));
+    let error = resumed.run(&scene, id, stop, Then::Cancel).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let (files, wanted) = (resumed.files(), content());
+    assert!(files.iter().all(|(name, bytes)| wanted.get(name) == Some(bytes)));
+    let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
+    assert_eq!(report.status, RunStatus::Succeeded);
+    assert_eq!(report.created + report.overwritten, expected.created);
+    assert!(resumed.files() == content());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_in_the_comparison_repeats_only_the_comparison() {
+    let (scene, id) = backed_up().await;
+    let (expected, whole, _) = undisturbed(&scene, id, "memory").await;
+    let mut resumed = Resumed::new("memory");
+    let stop = Some(Stop::Target(whole.gate.calls() - 20));
+    let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
+    assert_eq!(report.status, RunStatus::Paused);
+    assert_eq!((report.created, report.bytes), (expected.created, expected.bytes));
+    resumed.gate.take_log();
+    let read_before = resumed.read_bytes;
+    resumed.finish(&scene, id, &expected, "compared again").await;
+    assert_eq!(resumed.read_bytes, read_before);
+    let log = resumed.gate.take_log();
+    let is_change = |call: &&String| call.starts_with("write") || call.starts_with("end phase");
+    assert_eq!(log.iter().filter(is_change).count(), 0, "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_failed_goes_on_once_the_repository_is_back() {
+    let (scene, id) = backed_up().await;
+    let (expected, ..) = undisturbed(&scene, id, "folder").await;
+    for get in 2..6 {
+        let mut resumed = Resumed::new("folder");
+        let gone = Fault::fail(ErrorKind::Unavailable).on(Operation::Get).with_prefix("data/");
+        scene.faults.add(gone.at_call(get).forever());
+        let error = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(!resumed.gate.take_log().contains(&"abort".to_owned()));
+        resumed.finish(&scene, id, &expected, &format!("get {get}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_does_not_fit_starts_from_the_beginning() {
+    let (scene, id) = backed_up().await;
+    let (expected, ..) = undisturbed(&scene, id, "memory").await;
+    let other = scene.back_up(&MemorySource::new().with_file(&path("other"), "1")).await;
+    let paused = paused_in_a_large_file(&scene, id, "memory").await;
+    let good = paused.journal.load_checkpoint().await.unwrap().unwrap();
+    let mut cut = good.to_vec();
+    cut.truncate(good.len() / 2);
+    let odd = String::from_utf8_lossy(&good).replace("\"below\":", "\"below\":1,\"above\":");
+    let rows = [Bytes::new(), Bytes::from(cut), Bytes::from(odd), Bytes::from(vec![b' '; 2 << 20])];
+    for row in rows {
+        // The decisions and the part are there, but nobody knows what is done.
+        let mut resumed = Resumed::new("memory");
+        resumed.journal.save_checkpoint(row).await.unwrap();
+        resumed.finish(&scene, id, &expected, "damaged").await;
+    }
+    // Of another snapshot, and with other options.
+    for (id, conflict, path) in [
+        (other, ConflictPolicy::Overwrite, ""),
+        (id, ConflictPolicy::Newer, ""),
+        (id, ConflictPolicy::Overwrite, "a"),
+    ] {
+        let target = MemoryTarget::new();
+        let path = crate::scene::path(path);
+        let journal = InMemoryJournal::default();
+        journal.save_checkpoint(good.clone()).await.unwrap();
+        let repository = scene.repository.clone();
+        let mut run = scene.engine.restore(
+            RestoreRequest::new(repository, id, Arc::new(target.clone()))
+                .with_options(RestoreOptions { path, conflict })
+                .with_journal(Arc::new(journal)),
+        );
+        let mut events = run.events();
+        let report = run.wait().await.unwrap();
+        assert!(report.is_complete() && report.created > 0, "{report:?}");
+        assert_eq!(report.created, target.nodes().len() as u64);
+        let mut dropped = 0;
+        while let Some(event) = futures::FutureExt::now_or_never(events.next()).flatten() {
+            dropped += u32::from(matches!(event.kind, EventKind::CheckpointDropped { .. }));
+        }
+        assert_eq!(dropped, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_is_another_one_starts_from_the_beginning() {
+    let (scene, id) = backed_up().await;
+    let mut resumed = paused_in_a_large_file(&scene, id, "memory").await;
+    // The decisions are lost: what was made is now "there already".
+    resumed.store = Arc::default();
+    let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
+    assert_eq!(report.status, RunStatus::Succeeded, "{report:?}");
+    assert!(report.overwritten > 0);
+    assert!(resumed.files() == content());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_restore_leaves_nothing_to_go_on_with() {
+    let (scene, id) = backed_up().await;
+    let (expected, mut whole, _) = undisturbed(&scene, id, "memory").await;
+    whole.gate.take_log();
+    let report = whole.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
+    assert_eq!(report.status, RunStatus::Succeeded);
+    assert_eq!(report.bytes, expected.bytes);
+    assert!(whole.files() == content());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_journal_a_pause_leaves_only_what_is_whole() {
+    let (scene, id) = backed_up().await;
+    let folder = TempDir::new().unwrap();
+    let target = FsTarget::new(folder.path(), Env::system());
+    let point = PausePoint::new();
+    let get = Fault::pause(&point).on(Operation::Get).with_prefix("data/");
+    scene.faults.add(get.at_call(5));
+    let run =
+        scene.engine.restore(RestoreRequest::new(scene.repository.clone(), id, Arc::new(target)));
+    point.reached().await;
+    run.pause();
+    point.release();
+    assert_eq!(run.wait().await.unwrap().status, RunStatus::Paused);
+    let mut files = BTreeMap::new();
+    list(folder.path(), "", &mut files);
+    let wanted = content();
+    assert!(files.iter().all(|(name, bytes)| wanted.get(name) == Some(bytes)));
+}
