@@ -256,7 +256,9 @@ async fn a_restore_may_pause_again_and_again() {
         let mut resumed = Resumed::new(kind);
         let mut pauses = 0;
         loop {
-            let stop = if pauses % 2 == 0 { Stop::Get(2) } else { Stop::Target(30) };
+            // Later each time, so that each run comes further.
+            let stop =
+                if pauses % 2 == 0 { Stop::Get(2 + pauses) } else { Stop::Target(9 * pauses) };
             let report = resumed.run(&scene, id, Some(stop), Then::Pause).await.unwrap().unwrap();
             if report.status != RunStatus::Paused {
                 resumed.assert_whole(&report, &expected, kind);
@@ -325,7 +327,7 @@ async fn a_large_file_goes_on_where_it_was_paused() {
         let went_on = log.iter().filter(|call| call.starts_with("go on with ")).count();
         assert_eq!(went_on, 1, "{kind}: {log:?}");
         // What was done before is not done again.
-        assert!(!log.iter().any(|call| call.starts_with("write /a/")), "{kind}: {log:?}");
+        assert!(!log.contains(&"write /a/1/1".to_owned()), "{kind}: {log:?}");
     }
 }
 
@@ -424,7 +426,9 @@ async fn a_checkpoint_that_does_not_fit_starts_from_the_beginning() {
     let good = paused.journal.load_checkpoint().await.unwrap().unwrap();
     let mut cut = good.to_vec();
     cut.truncate(good.len() / 2);
-    let odd = String::from_utf8_lossy(&good).replace("\"below\":", "\"below\":1,\"above\":");
+    let odd =
+        String::from_utf8_lossy(&good).replace("\"gaps\":[", "\"gaps\":[{\"start\":3,\"end\":2},");
+    let odd = odd.replace("},]", "}]");
     let rows = [Bytes::new(), Bytes::from(cut), Bytes::from(odd), Bytes::from(vec![b' '; 2 << 20])];
     for row in rows {
         // The decisions and the part are there, but nobody knows what is done.

@@ -17,7 +17,7 @@ use super::decisions::Decisions;
 use super::folders::Folders;
 use super::metadata::{Receiver, apply};
 use super::place::{is_temporary, temporary_prefix};
-use super::plan::{place_of, plan_steps};
+use super::plan::{place_of, plan_steps, plan_to_clean_up};
 use super::{ENTRIES, FOLDERS, content, verify, write};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -202,7 +202,7 @@ async fn clean_up(core: &Arc<Core>) -> Result<()> {
         return Ok(());
     }
     let top = stream::iter([Ok(EntryPath::root())]);
-    let below = plan_steps(Arc::clone(core)).filter_map(async |step| match step {
+    let below = plan_to_clean_up(Arc::clone(core)).filter_map(async |step| match step {
         Ok(step) => may_hold_temporaries(&step).then(|| Ok(place_of(&step).clone())),
         Err(error) => Some(Err(error)),
     });
