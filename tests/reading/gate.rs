@@ -9,7 +9,7 @@ use backupkit::target::{
     TargetCapabilities, Verdict, VerifyLevel, Written,
 };
 use backupkit::testing::PausePoint;
-use backupkit::{Probe, Result, WriteToken};
+use backupkit::{Error, ErrorKind, Probe, Result, WriteToken};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 /// Counts the calls of its sessions, and lets one of them wait.
@@ -24,6 +24,8 @@ struct State {
     calls: AtomicU64,
     stop: Mutex<Option<(u64, PausePoint)>>,
     hides_tokens: AtomicBool,
+    failing: Mutex<String>,
+    warning: Mutex<String>,
     log: Mutex<Vec<String>>,
 }
 
@@ -41,6 +43,16 @@ impl Gate {
     pub(crate) fn stop_at(&self, k: u64, point: &PausePoint) {
         let at = self.calls() + k;
         *self.state.stop.lock().unwrap() = Some((at, point.clone()));
+    }
+
+    /// From now on this cannot be written.
+    pub(crate) fn fail_at(&self, destination: &str) {
+        destination.clone_into(&mut self.state.failing.lock().unwrap());
+    }
+
+    /// Writing this comes with a warning.
+    pub(crate) fn warn_at(&self, destination: &str) {
+        destination.clone_into(&mut self.state.warning.lock().unwrap());
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -99,6 +111,10 @@ impl RestoreSession for GatedSession {
     ) -> Result<Written> {
         let how = if from.is_some() { "go on with" } else { "write" };
         self.0.call(format!("{how} {}", step.destination)).await;
+        let destination = step.destination.to_string();
+        if *self.0.state.failing.lock().unwrap() == destination {
+            return Err(Error::new(ErrorKind::PermissionDenied, "cannot write it"));
+        }
         let body = if self.0.state.hides_tokens.load(Ordering::Relaxed) {
             let pieces = stream::unfold(body, |mut body| async {
                 body.next().await.map(|piece| (piece, body))
@@ -107,7 +123,11 @@ impl RestoreSession for GatedSession {
         } else {
             body
         };
-        self.1.write(step, body, from).await
+        let mut written = self.1.write(step, body, from).await?;
+        if *self.0.state.warning.lock().unwrap() == destination {
+            written.warnings.push(Error::new(ErrorKind::PermissionDenied, "cannot set the owner"));
+        }
+        Ok(written)
     }
 
     async fn can_resume(&self, step: &Step, from: &WriteToken) -> Result<bool> {

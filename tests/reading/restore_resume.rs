@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use backupkit::adapters::fs::FsTarget;
 use backupkit::model::{EntryKind, EventKind, SnapshotId};
@@ -16,15 +16,22 @@ use futures::StreamExt as _;
 use tempfile::TempDir;
 
 use crate::gate::Gate;
-use crate::scene::{Scene, path, random};
+use crate::scene::{Scene, path, random, sentences};
 
 const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 16 * MIB;
 /// The last blob of a window may reach beyond it.
 const BLOB: u64 = 8 * MIB;
 
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// Two files that span windows, and small ones around them.
-fn content() -> BTreeMap<String, Vec<u8>> {
+fn content() -> &'static Files {
+    static CONTENT: OnceLock<Files> = OnceLock::new();
+    CONTENT.get_or_init(make_content)
+}
+
+fn make_content() -> Files {
     let mut files = BTreeMap::new();
     for (seed, name) in (1..).zip(["d/large", "m/larger"]) {
         files.insert(name.to_owned(), random(seed, 20 << 20));
@@ -43,7 +50,7 @@ async fn backed_up() -> (Scene, SnapshotId) {
     let scene = Scene::new().await;
     let source = MemorySource::new();
     for (name, bytes) in content() {
-        source.set(&path(&name), bytes);
+        source.set(&path(name), bytes.clone());
     }
     let id = scene.back_up(&source.with_link(&path("z/link"), "1/1")).await;
     (scene, id)
@@ -164,11 +171,11 @@ impl Resumed {
             (report.created, report.overwritten, report.skipped, report.bytes, report.verified)
         };
         assert_eq!(counts(report), counts(expected), "{why}");
-        assert!(self.files() == content(), "{why}: the target has other files");
+        assert!(self.files() == *content(), "{why}: the target has other files");
     }
 
     /// All files, unfinished ones too.
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    fn files(&self) -> Files {
         match &self.place {
             Place::Memory(target) => {
                 assert_eq!(target.unfinished_files(), 0);
@@ -193,7 +200,7 @@ enum Then {
     Drop,
 }
 
-fn list(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
+fn list(folder: &Path, prefix: &str, files: &mut Files) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.map(Result::unwrap) {
         let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
@@ -381,7 +388,7 @@ async fn a_cancelled_restore_is_over_and_leaves_only_what_is_whole() {
     let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
     assert_eq!(report.status, RunStatus::Succeeded);
     assert_eq!(report.created + report.overwritten, expected.created);
-    assert!(resumed.files() == content());
+    assert!(resumed.files() == *content());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -473,7 +480,7 @@ async fn a_plan_that_is_another_one_starts_from_the_beginning() {
     let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
     assert_eq!(report.status, RunStatus::Succeeded, "{report:?}");
     assert!(report.overwritten > 0);
-    assert!(resumed.files() == content());
+    assert!(resumed.files() == *content());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -484,7 +491,7 @@ async fn a_finished_restore_leaves_nothing_to_go_on_with() {
     let report = whole.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
     assert_eq!(report.status, RunStatus::Succeeded);
     assert_eq!(report.bytes, expected.bytes);
-    assert!(whole.files() == content());
+    assert!(whole.files() == *content());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -505,4 +512,50 @@ async fn without_a_journal_a_pause_leaves_only_what_is_whole() {
     list(folder.path(), "", &mut files);
     let wanted = content();
     assert!(files.iter().all(|(name, bytes)| wanted.get(name) == Some(bytes)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_tried_again_and_what_follows_it_is_done_again() {
+    let (scene, id) = backed_up().await;
+    for kind in ["memory", "folder"] {
+        let (expected, whole, _) = undisturbed(&scene, id, kind).await;
+        let mut resumed = Resumed::new(kind);
+        resumed.gate.fail_at("/f/1/1");
+        // In the last phase, or in the comparison.
+        let stop = Some(Stop::Target(whole.gate.calls() - 150));
+        let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
+        assert_eq!((report.status, report.failed), (RunStatus::Paused, 1), "{kind}");
+        assert!(sentences(&report.problems)[0].starts_with("not restored: /f/1/1: "));
+        resumed.gate.fail_at("");
+        resumed.gate.take_log();
+        resumed.finish(&scene, id, &expected, kind).await;
+        let log = resumed.gate.take_log();
+        let is_write = |call: &&String| call.starts_with("write ");
+        let writes: Vec<_> = log.iter().filter(is_write).collect();
+        assert!(writes.iter().any(|call| *call == "write /f/1/1"), "{kind}: {writes:?}");
+        assert!(!writes.iter().any(|call| *call == "write /f/1/4"), "{kind}: {writes:?}");
+        // The time of the folder that it stands in, among others.
+        let described = writes.iter().filter(|call| **call == "write /f/1").count();
+        assert_eq!(described, usize::from(kind == "folder"), "{kind}: {writes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warnings_of_an_earlier_run_are_counted() {
+    let (scene, id) = backed_up().await;
+    let mut resumed = Resumed::new("memory");
+    resumed.gate.warn_at("/a/1/1");
+    let mut get = 2;
+    let report = loop {
+        let stop = Some(Stop::Get(get));
+        let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
+        if report.problem_count > 0 {
+            break report;
+        }
+        get += 1;
+    };
+    assert_eq!((report.status, report.problem_count), (RunStatus::Paused, 1));
+    let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
+    assert_eq!((report.status, report.problem_count), (RunStatus::Warnings, 1));
+    assert!(report.is_complete());
 }
