@@ -9,5 +9,6 @@ mod other_programs;
 mod restore;
 mod restore_failures;
 mod restore_resume;
+mod resumed;
 mod scene;
 mod snapshots;

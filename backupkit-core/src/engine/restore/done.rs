@@ -68,7 +68,10 @@ mod tests {
 
     #[test]
     fn odd_numbers_from_outside_are_found() {
-        for (below, gaps) in [(5, vec![4..5]), (9, vec![3..3]), (9, vec![3..5, 4..6])] {
+        let cases: [(usize, &[(usize, usize)]); 3] =
+            [(5, &[(4, 5)]), (9, &[(3, 3)]), (9, &[(3, 5), (4, 6)])];
+        for (below, gaps) in cases {
+            let gaps = gaps.iter().map(|(start, end)| *start..*end).collect();
             assert!(!DoneSteps { below, gaps }.is_sound());
         }
     }

@@ -86,7 +86,7 @@ async fn go(
     let gatherer = Gatherer::new(&session, reader, tools, &outcomes, &earlier, preview);
     if request.dry_run {
         plan_only(tools, gatherer).await?;
-        return Ok(report(tools, &outcomes, &earlier, End::Whole(None), Vec::new()));
+        return Ok(report(tools, &outcomes, &earlier, &End::Whole(None), Vec::new()));
     }
     let kept = keeper.is_kept().then_some(&*earlier);
     let writer = Writer::new(&session, &request.target, tools, &outcomes, kept);
@@ -104,18 +104,18 @@ async fn go(
         End::Paused => Vec::new(),
     };
     cancel.cancel();
-    Ok(report(tools, &work.outcomes, &work.earlier, end, notes))
+    Ok(report(tools, &work.outcomes, &work.earlier, &end, notes))
 }
 
 fn report(
     tools: &Tools,
     outcomes: &Outcomes,
     earlier: &Row,
-    end: End,
+    end: &End,
     notes: Vec<String>,
 ) -> RestoreReport {
     let (status, verified) = match end {
-        End::Whole(verified) => (RunStatus::Warnings, verified),
+        End::Whole(verified) => (RunStatus::Warnings, *verified),
         End::Paused => (RunStatus::Paused, None),
     };
     let mut report = RestoreReport {

@@ -238,7 +238,7 @@ impl Gatherer {
                 continue;
             }
             match self.check_content(&item) {
-                Ok(()) => return Ok(Some(self.from_token(item).await)),
+                Ok(()) => return Ok(Some(self.continued(item).await)),
                 Err(error) => {
                     self.tools.entry_failed(&item.step, &error);
                     self.outcomes.set(number, Outcome::Failed, 0);
@@ -250,7 +250,7 @@ impl Gatherer {
     }
 
     /// Leaves out of a step what an earlier run wrote, if the target still has it.
-    async fn from_token(&mut self, mut item: Item) -> Item {
+    async fn continued(&mut self, mut item: Item) -> Item {
         let Some((bytes, token)) = self.earlier.token(item.number) else {
             return item;
         };

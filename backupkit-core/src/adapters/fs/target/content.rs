@@ -84,15 +84,12 @@ pub(super) async fn write_content(
 }
 
 /// Whether a token names a part of this step that is still there. Blocks.
-pub(super) fn can_resume(core: &Core, step: &Step, from: &WriteToken) -> Result<bool> {
+pub(super) fn can_resume(core: &Core, step: &Step, from: &WriteToken) -> bool {
     let Some(part) = Part::decode(from) else {
-        return Ok(false);
+        return false;
     };
-    match place(core, place_of(step), false).and_then(|place| part.open(core, &place, step)) {
-        Ok(_) => Ok(true),
-        // Whatever is odd: the step starts over, and says what is wrong if that goes wrong too.
-        Err(_) => Ok(false),
-    }
+    // Whatever is odd: the step starts over, and says what is wrong if that goes wrong too.
+    place(core, place_of(step), false).and_then(|place| part.open(core, &place, step)).is_ok()
 }
 
 /// What a writer is made of.

@@ -241,7 +241,7 @@ impl RestoreSession for Session {
 
     async fn can_resume(&self, step: &Step, from: &WriteToken) -> Result<bool> {
         let (core, step, from) = (Arc::clone(&self.0), step.clone(), from.clone());
-        blocking(move || content::can_resume(&core, &step, &from)).await
+        blocking(move || Ok(content::can_resume(&core, &step, &from))).await
     }
 
     async fn sync(&self) -> Result<()> {

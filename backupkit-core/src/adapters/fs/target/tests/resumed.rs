@@ -49,7 +49,7 @@ async fn a_part_that_was_broken_off_waits_and_is_gone_on_with() {
     session.sync().await.unwrap();
     drop(session);
     let left = names(&scene.root());
-    assert!(left.len() == 1 && left[0].ends_with(".tmp"), "{left:?}");
+    assert!(left.len() == 1 && left[0].starts_with(".backupkit-"), "{left:?}");
     let session = scene.session(&snapshot, RestoreOptions::default()).await;
     let step = steps(&session).await.remove(0);
     assert!(session.can_resume(&step, &token).await.unwrap());
