@@ -79,7 +79,8 @@ impl Engine {
 
     /// Starts a restore.
     pub fn restore(&self, request: RestoreRequest) -> RunHandle<RestoreReport> {
-        RunHandle::start(self, false, |run| restore::run(run, request))
+        // A dry run has nothing to go on with.
+        RunHandle::start(self, !request.dry_run, |run| restore::run(run, request))
     }
 
     /// Starts a check of a repository.

@@ -1,7 +1,7 @@
 //! The trait to implement for restoring into a new kind of place.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -96,17 +96,35 @@ pub enum ConflictPolicy {
 ///
 /// # Contract
 /// 1. [`plan`](Self::plan) writes nothing, gives phases in ascending order, and gives the same steps
-///    again on a resume: decisions other than "create" are taken once and kept.
+///    in the same order again on a resume: decisions other than "create" are taken once and kept.
 /// 2. [`write`](Self::write) is idempotent: the same step may be written again after a crash.
 /// 3. Nothing is written outside the root of the target, whatever the snapshot or the target holds.
 /// 4. A file that is not completely written does not stand under its own name.
 /// 5. [`verify`](Self::verify) reads back what is really there.
+/// 6. A write may tell how far it is, by [`BodyReader::report`]: the bytes of the step before that
+///    place are written, and the token finds them again. A target that never tells is valid.
+/// 7. What a token names outlives a write that is dropped, or whose body breaks off as `Cancelled`,
+///    and the session. Only [`abort`](Self::abort), [`finish`](Self::finish) and the end of the step
+///    remove it. Without anybody who [wants tokens](BodyReader::wants_tokens) nothing is left.
+/// 8. A token that is damaged, or whose bytes are gone or changed, makes
+///    [`can_resume`](Self::can_resume) say so; nothing is trusted because a token names it.
+/// 9. After [`sync`](Self::sync) all that was written before it survives a power cut: the steps that
+///    were done, the phases that were ended, and what the tokens told before it name.
 #[async_trait]
 pub trait RestoreSession: fmt::Debug + Send + Sync + 'static {
     /// The steps, in the order of their phases. A dry run ends here.
     fn plan(&self) -> BoxStream<'static, Result<Step>>;
 
-    /// Does one step. `from` continues a step that an earlier session wrote in part.
+    /// Does one step.
+    ///
+    /// `from` continues a step that an earlier write did in part: the body then starts with exactly
+    /// the bytes behind those that were told with the token. [`can_resume`](Self::can_resume) was
+    /// asked before.
+    ///
+    /// A dropped call leaves the step undone, or done.
+    ///
+    /// # Errors
+    /// `Conflict` if what the token names is no longer there.
     async fn write(
         &self,
         step: &Step,
@@ -114,7 +132,21 @@ pub trait RestoreSession: fmt::Debug + Send + Sync + 'static {
         from: Option<WriteToken>,
     ) -> Result<Written>;
 
-    /// Called once all steps of a phase are done, before the next phase begins.
+    /// Whether a write of this step can go on from a token that an earlier one told. If not, the step
+    /// is written from its beginning, without the token. Cancel safe.
+    async fn can_resume(&self, step: &Step, from: &WriteToken) -> Result<bool> {
+        let _ = (step, from);
+        Ok(false)
+    }
+
+    /// Makes durable what was written so far, also while steps are being written. The default is for
+    /// targets in which each thing is durable once the call that made it returns. Cancel safe.
+    async fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once all steps of a phase are done, before the next phase begins. On a resume it is
+    /// called again unless all steps of the phase, and its end, were done and durable before.
     async fn end_phase(&self, phase: Phase) -> Result<()>;
 
     /// Compares what the target has with what the step should have made.
@@ -123,7 +155,9 @@ pub trait RestoreSession: fmt::Debug + Send + Sync + 'static {
     /// Ends the restore after the last phase. What was written is durable on return.
     async fn finish(&self) -> Result<RestoreNotes>;
 
-    /// Ends the restore early: removes what is incomplete, keeps what is whole.
+    /// Ends the restore early and for good: removes what is incomplete, also of earlier sessions, and
+    /// keeps what is whole. A session that is dropped instead may be followed by another one that goes
+    /// on.
     async fn abort(&self) -> Result<()>;
 }
 
@@ -162,7 +196,10 @@ pub enum StepAction {
 }
 
 /// The bytes of a step.
-pub struct BodyReader(BoxStream<'static, Result<BodyPiece>>);
+pub struct BodyReader {
+    pieces: BoxStream<'static, Result<BodyPiece>>,
+    progress: Option<WriteProgress>,
+}
 
 /// Some bytes of a step.
 #[derive(Debug, Clone)]
@@ -176,17 +213,37 @@ pub struct BodyPiece {
 impl BodyReader {
     /// Returns a reader of these pieces.
     pub fn new(pieces: BoxStream<'static, Result<BodyPiece>>) -> Self {
-        Self(pieces)
+        Self { pieces, progress: None }
+    }
+
+    /// Notes in `progress` how far the target says it is.
+    #[must_use]
+    pub fn with_progress(mut self, progress: &WriteProgress) -> Self {
+        self.progress = Some(progress.clone());
+        self
     }
 
     /// Returns a reader without bytes.
     pub fn empty() -> Self {
-        Self(Box::pin(futures::stream::empty()))
+        Self::new(Box::pin(futures::stream::empty()))
     }
 
     /// The next bytes; `None` at the end. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<BodyPiece>> {
-        futures::StreamExt::next(&mut self.0).await
+        futures::StreamExt::next(&mut self.pieces).await
+    }
+
+    /// Whether somebody may come back with a token. If not, a write that ends early must leave nothing.
+    pub fn wants_tokens(&self) -> bool {
+        self.progress.is_some()
+    }
+
+    /// Tells that the first `bytes` of the step are written, counted from the start of the file, and
+    /// that `token` finds them. They need not be durable before [`RestoreSession::sync`].
+    pub fn report(&self, bytes: u64, token: WriteToken) {
+        if let Some(progress) = &self.progress {
+            *progress.last_told() = Some((bytes, token));
+        }
     }
 }
 
@@ -196,10 +253,36 @@ impl fmt::Debug for BodyReader {
     }
 }
 
+/// How far a step is, as the target tells while it writes it. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct WriteProgress(Arc<Mutex<Option<(u64, WriteToken)>>>);
+
+impl WriteProgress {
+    /// Returns one in which nothing was told yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many bytes of the step were written when the target told last, and the token to go on from
+    /// there.
+    pub fn last(&self) -> Option<(u64, WriteToken)> {
+        self.last_told().clone()
+    }
+
+    /// Returns one in which an earlier run was told this.
+    pub(crate) fn told(bytes: u64, token: WriteToken) -> Self {
+        Self(Arc::new(Mutex::new(Some((bytes, token)))))
+    }
+
+    fn last_told(&self) -> MutexGuard<'_, Option<(u64, WriteToken)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What came of a step.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// How many bytes were written.
+    /// How many bytes were written, with those of earlier writes that this one continued.
     pub bytes: u64,
     /// What could not be given back though the entry itself was, such as an owner.
     pub warnings: Vec<Error>,

@@ -19,6 +19,7 @@ mod memory_target;
 mod pause;
 mod scratch;
 mod source_faults;
+mod unfinished;
 
 pub mod conformance;
 pub mod fakes;

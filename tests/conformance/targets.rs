@@ -14,12 +14,12 @@ use backupkit::model::{EntryKind, EntryPath, FileTime};
 use backupkit::store::InMemoryAdapterStore;
 use backupkit::target::{
     BodyPiece, BodyReader, Phase, RestoreContext, RestoreOptions, RestoreTarget as _,
-    TargetCapabilities, Verdict, VerifyLevel,
+    TargetCapabilities, Verdict, VerifyLevel, WriteProgress,
 };
 use backupkit::testing::conformance::{Found, TargetFixture, TargetProbe};
 use backupkit::testing::fakes::{FakeMongoDb, FakeMongoDbTarget};
 use backupkit::testing::{MemoryNode, MemorySnapshot, MemoryTarget};
-use backupkit::{CancelToken, target_conformance};
+use backupkit::{CancelToken, Error, target_conformance};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -99,6 +99,42 @@ fn a_dump_is_restored_in_phases_and_published_at_the_end() {
         dump.retain(|path, _| path.name() != Some(b"manifest.json"));
         assert_eq!(target.published(), dump);
         assert_eq!(target.ended_phases(), phases);
+    });
+}
+
+#[test]
+fn a_part_of_a_collection_is_gone_on_with_in_another_session() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let place = EntryPath::from_slashed(b"dump/shop/orders.bson");
+        let documents = Bytes::from(vec![7; 100]);
+        let snapshot = MemorySnapshot::new().with_file(&place, documents.clone());
+        let cx = RestoreContext {
+            snapshot: snapshot.into_reader(),
+            options: RestoreOptions::default(),
+            store: Arc::new(InMemoryAdapterStore::default()),
+            cancel: CancelToken::new(),
+        };
+        let target = FakeMongoDbTarget::new();
+        let piece = |from: usize, to: usize| {
+            Ok(BodyPiece { offset: from as u64, bytes: documents.slice(from..to) })
+        };
+        let session = target.open(cx.clone()).await.unwrap();
+        let steps: Vec<_> = session.plan().try_collect().await.unwrap();
+        let progress = WriteProgress::new();
+        let broken_off = stream::iter([piece(0, 40), piece(40, 60), Err(Error::cancelled())]);
+        let body = BodyReader::new(broken_off.boxed()).with_progress(&progress);
+        session.write(&steps[0], body, None).await.unwrap_err();
+        drop(session);
+        let (bytes, token) = progress.last().unwrap();
+        assert_eq!(bytes, 60);
+        let session = target.open(cx).await.unwrap();
+        assert!(session.can_resume(&steps[0], &token).await.unwrap());
+        let body = BodyReader::new(stream::iter([piece(60, 100)]).boxed());
+        let written = session.write(&steps[0], body, Some(token)).await.unwrap();
+        assert_eq!(written.bytes, 100);
+        session.finish().await.unwrap();
+        assert_eq!(target.published()[&place], documents);
     });
 }
 

@@ -98,7 +98,7 @@ pub enum RunStatus {
     Warnings,
     /// Some repositories have no snapshot of this run.
     Partial,
-    /// It rests. The next backup of the same origin goes on.
+    /// It rests. The next backup of the same origin, or restore with the same journal, goes on.
     Paused,
 }
 

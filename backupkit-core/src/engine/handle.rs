@@ -93,9 +93,9 @@ impl<T: Send + 'static> RunHandle<T> {
 }
 
 impl RunControl {
-    /// Asks the run to rest: it reads nothing more, stores what it has read, writes a checkpoint and
-    /// ends as paused. The next backup of the same origin goes on from there. Restores and checks
-    /// cannot rest; they stop.
+    /// Asks the run to rest: it reads nothing more, stores or restores what it has read, writes a
+    /// checkpoint and ends as paused. The next backup of the same origin, or restore with the same
+    /// journal, goes on from there. Checks and dry runs cannot rest; they stop.
     pub fn pause(&self) {
         self.control.pause();
     }

@@ -5,7 +5,15 @@
 //! ```
 //! While one window is written the next one is read. A file larger than a window spans several, in
 //! one long write.
+//!
+//! A restore rests between windows. What it needs to go on is one row in its journal: which steps of the
+//! plan are done, and how far a large file is.
 
+mod checkpoint;
+mod done;
+mod fingerprint;
+mod flow;
+mod keeper;
 mod outcome;
 mod readable;
 mod verify;
@@ -17,23 +25,20 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::RunContext;
 use super::reading::under_shared_lock;
+use super::{RunContext, RunStatus};
 use crate::counters::Counters;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::model::{Event, EventKind, Level, SnapshotId};
+use crate::pipeline::control::Control;
 use crate::repo::reader::RepositoryReader;
 use crate::repo::repository::Repository;
+use crate::state::RunJournal;
 use crate::store::{AdapterStore, InMemoryAdapterStore};
-use crate::target::{
-    RestoreContext, RestoreOptions, RestoreSession, RestoreTarget, Step, VerifyLevel,
-};
+use crate::target::{RestoreOptions, RestoreTarget, Step, VerifyLevel};
 use crate::token::CancelToken;
-use outcome::{Outcome, Outcomes};
-use readable::ReadableSnapshot;
-use window::{Gatherer, Next};
-use write::Writer;
+use flow::run_restore;
 
 /// What to restore, and into what.
 #[derive(Debug)]
@@ -47,6 +52,7 @@ pub struct RestoreRequest {
     pub(crate) dry_run: bool,
     pub(crate) preview: Option<mpsc::Sender<Step>>,
     pub(crate) store: Arc<dyn AdapterStore>,
+    pub(crate) journal: Option<Arc<dyn RunJournal>>,
 }
 
 impl RestoreRequest {
@@ -66,6 +72,7 @@ impl RestoreRequest {
             dry_run: false,
             preview: None,
             store: Arc::new(InMemoryAdapterStore::default()),
+            journal: None,
         }
     }
 
@@ -113,12 +120,28 @@ impl RestoreRequest {
         self.store = store;
         self
     }
+
+    /// Gives the run a memory, so that it can go on after a pause, a crash or a failure: a restore of
+    /// the same snapshot into the same target with the same options, journal and adapter store passes
+    /// over what is done and durable, and goes on within large files. Only a cancelled restore is over:
+    /// it removes what is incomplete.
+    ///
+    /// Without a journal, what is whole stays after a pause, and the next restore starts from the
+    /// beginning. A journal belongs to one run.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<dyn RunJournal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
 }
 
-/// What came of a restore. For a dry run, what would come.
-#[derive(Debug, Default)]
+/// What came of a restore, with what earlier runs did that it goes on from. For a dry run, what would
+/// come.
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct RestoreReport {
+    /// How it ended: never `Partial`.
+    pub status: RunStatus,
     /// Entries that were made.
     pub created: u64,
     /// Entries that replaced what was there.
@@ -144,9 +167,10 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
-    /// Whether everything was restored, and nothing differs.
+    /// Whether everything was restored, and nothing differs. Not so while it is paused.
     pub fn is_complete(&self) -> bool {
-        self.refused == 0
+        self.status != RunStatus::Paused
+            && self.refused == 0
             && self.failed == 0
             && self.verified.is_none_or(|counts| counts.differs == 0)
     }
@@ -178,6 +202,7 @@ pub(super) async fn run(run: RunContext, request: RestoreRequest) -> Result<Rest
             events: run.events.clone(),
             counters: Arc::clone(&run.counters),
             cancel: run.control.cancel_token().clone(),
+            control: run.control.clone(),
         };
         run_restore(&tools, &reader, request).await
     };
@@ -190,6 +215,7 @@ pub(crate) struct Tools {
     pub(crate) events: Events,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancel: CancelToken,
+    pub(crate) control: Control,
 }
 
 impl Tools {
@@ -202,122 +228,4 @@ impl Tools {
         let path = step.entry.path.clone();
         self.events.tell(Level::Error, EventKind::EntryNotRestored { path, reason, error });
     }
-}
-
-/// Restores, and compares. Entries that fail are told and counted, and the rest goes on.
-///
-/// # Errors
-/// What ends the whole restore: no space, target or repository out of reach, `Cancelled`. What is
-/// whole stays in the target.
-pub(crate) async fn run_restore(
-    tools: &Tools,
-    reader: &RepositoryReader,
-    request: RestoreRequest,
-) -> Result<RestoreReport> {
-    // A dry run leaves no decisions behind.
-    let store: Arc<dyn AdapterStore> =
-        if request.dry_run { Arc::new(InMemoryAdapterStore::default()) } else { request.store };
-    let snapshot = reader.snapshot(request.snapshot).await?;
-    let path = &request.options.path;
-    if snapshot.find(path).await?.is_none() {
-        let message = format!("{path} is not in snapshot {}", request.snapshot.short());
-        return Err(Error::new(ErrorKind::NotFound, message)
-            .with_code("path-not-found")
-            .with_hint("list what is there with `ls`"));
-    }
-    let outcomes = Arc::new(Outcomes::default());
-    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
-    let session = request
-        .target
-        .open(RestoreContext {
-            snapshot,
-            options: request.options.clone(),
-            store,
-            cancel: tools.cancel.clone(),
-        })
-        .await?;
-    let gatherer = Gatherer::new(session.plan(), reader, tools, &outcomes, request.preview);
-    let mut report = RestoreReport::default();
-    if request.dry_run {
-        plan_only(tools, gatherer).await?;
-    } else {
-        let writer = Writer::new(&session, &request.target, tools, &outcomes);
-        let written = async {
-            write_all(&session, tools, gatherer, writer).await?;
-            refuse_open_steps(&outcomes)?;
-            // Before the end, as the session then forgets its decisions.
-            let Some(level) = request.verify else {
-                return Ok(None);
-            };
-            let concurrency = request.target.capabilities().concurrency;
-            let comparison = verify::Comparison { tools, outcomes: &outcomes, level };
-            comparison.run(&session, concurrency).await.map(Some)
-        };
-        report.verified = match written.await {
-            Ok(counts) => counts,
-            Err(error) => {
-                if let Err(abort) = session.abort().await {
-                    let abort = abort.while_doing("end the restore");
-                    tools.events.note(Level::Warning, abort.report());
-                }
-                return Err(error);
-            }
-        };
-        report.notes = session.finish().await?.warnings;
-        for note in &report.notes {
-            tools.events.note(Level::Warning, note.clone());
-        }
-    }
-    outcomes.fill(&mut report);
-    report.problems = tools.events.problems();
-    report.problem_count = tools.events.problem_count();
-    Ok(report)
-}
-
-/// A step of which nobody knows what became of it must never pass for a success.
-fn refuse_open_steps(outcomes: &Outcomes) -> Result<()> {
-    match outcomes.open_steps() {
-        0 => Ok(()),
-        open => {
-            let message = format!("{open} steps of the restore were lost; this is a defect");
-            Err(Error::new(crate::ErrorKind::Internal, message))
-        }
-    }
-}
-
-/// Takes the whole plan, as if every step of it succeeded.
-async fn plan_only(tools: &Tools, mut gatherer: Gatherer) -> Result<()> {
-    while let Some(next) = gatherer.next().await? {
-        let Next::Window(window) = next else { continue };
-        for item in window.items.iter().filter(|item| item.is_last) {
-            gatherer.outcomes().set(item.number, Outcome::of(&item.step.action), item.step.bytes);
-        }
-    }
-    tools.counters.set_listing_done();
-    Ok(())
-}
-
-async fn write_all(
-    session: &Arc<dyn RestoreSession>,
-    tools: &Tools,
-    mut gatherer: Gatherer,
-    mut writer: Writer,
-) -> Result<()> {
-    let mut ready = None;
-    loop {
-        // The window that was read is written while the next one is read. Both end before anything
-        // is decided, so that no write is torn off in the middle.
-        let (written, next) =
-            futures::future::join(writer.write(ready.take()), gatherer.next_fetched()).await;
-        written?;
-        match next? {
-            Some((Next::Window(window), fetched)) => ready = Some((window, fetched)),
-            Some((Next::PhaseEnd(phase), _)) => {
-                tools.cancel.check()?;
-                session.end_phase(phase).await?;
-            }
-            None => break,
-        }
-    }
-    Ok(())
 }

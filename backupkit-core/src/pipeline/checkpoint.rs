@@ -25,7 +25,7 @@ use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
 use crate::repo::tree::decode_tree;
 
-pub(crate) use periodic::{Checkpoints, encode as encode_row, index_files, save as save_row};
+pub(crate) use periodic::{Checkpoints, Pace, encode as encode_row, index_files, save as save_row};
 pub(crate) use row::{Row, VERSION};
 use row::{SavedDirectory, SavedEntry, SavedPart};
 

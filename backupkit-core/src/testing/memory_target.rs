@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::{self, BoxStream, StreamExt};
 
+use super::unfinished::UnfinishedFiles;
 use super::{healthy, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryKind, EntryPath, FileTime};
@@ -29,6 +30,7 @@ use crate::token::WriteToken;
 pub struct MemoryTarget {
     capabilities: TargetCapabilities,
     nodes: Arc<Mutex<BTreeMap<EntryPath, MemoryNode>>>,
+    unfinished: UnfinishedFiles,
 }
 
 /// What a [`MemoryTarget`] has at a path.
@@ -55,6 +57,7 @@ impl Default for MemoryTarget {
         Self {
             capabilities: TargetCapabilities::new(4).with_random_writes(),
             nodes: Arc::default(),
+            unfinished: UnfinishedFiles::default(),
         }
     }
 }
@@ -75,6 +78,11 @@ impl MemoryTarget {
     /// Everything in the target.
     pub fn nodes(&self) -> BTreeMap<EntryPath, MemoryNode> {
         lock(&self.nodes).clone()
+    }
+
+    /// How many files are written in part and wait for somebody who goes on.
+    pub fn unfinished_files(&self) -> usize {
+        self.unfinished.len()
     }
 
     /// Sets or replaces something.
@@ -268,45 +276,42 @@ impl RestoreSession for Session {
         &self,
         step: &Step,
         mut body: BodyReader,
-        _from: Option<WriteToken>,
+        from: Option<WriteToken>,
     ) -> Result<Written> {
         let place = place(step)?;
         if step.action == StepAction::Skip {
             return Ok(Written::default());
         }
-        let mut bytes = BytesMut::new();
-        let mut written = 0;
+        let size_bytes = step.bytes;
+        let mut file = match from {
+            Some(token) => self.target.unfinished.go_on(place, &token, size_bytes)?,
+            None => self.target.unfinished.begin(place, size_bytes),
+        };
         while let Some(piece) = body.next().await {
             self.cx.cancel.check()?;
-            let piece = piece?;
-            let end = piece.offset.saturating_add(piece.bytes.len() as u64);
-            // The snapshot says how large it is; a body that says otherwise is a defect.
-            if end > step.entry.size_bytes {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("{place} gets more bytes than it has"),
-                ));
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => {
+                    file.broke_off(&error);
+                    return Err(error);
+                }
+            };
+            file.write(&piece)?;
+            if body.wants_tokens() {
+                let (bytes, token) = file.keep();
+                body.report(bytes, token);
             }
-            let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-            if bytes.len() < index(end) {
-                bytes.resize(index(end), 0);
-            }
-            bytes[index(piece.offset)..index(end)].copy_from_slice(&piece.bytes);
-            written += piece.bytes.len() as u64;
         }
-        if written != step.bytes {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("{place} gets {written} bytes of {}", step.bytes),
-            ));
-        }
-        let node = MemoryNode {
-            kind: step.entry.kind.clone(),
-            bytes: bytes.freeze(),
-            mtime: step.entry.metadata.mtime,
-        };
+        let bytes = file.finish()?;
+        let written = bytes.len() as u64;
+        let node =
+            MemoryNode { kind: step.entry.kind.clone(), bytes, mtime: step.entry.metadata.mtime };
         self.target.put(place, node);
         Ok(Written { bytes: written, warnings: Vec::new() })
+    }
+
+    async fn can_resume(&self, step: &Step, from: &WriteToken) -> Result<bool> {
+        Ok(self.target.unfinished.can_go_on(place(step)?, from, step.bytes))
     }
 
     async fn end_phase(&self, _phase: Phase) -> Result<()> {
@@ -340,11 +345,13 @@ impl RestoreSession for Session {
     }
 
     async fn finish(&self) -> Result<RestoreNotes> {
+        self.target.unfinished.clear();
         self.forget_decisions().await?;
         Ok(RestoreNotes::default())
     }
 
     async fn abort(&self) -> Result<()> {
+        self.target.unfinished.clear();
         self.forget_decisions().await
     }
 }

@@ -6,6 +6,7 @@ mod descent;
 mod folders;
 mod judge;
 mod metadata;
+mod part;
 mod place;
 mod plan;
 mod session;
@@ -48,8 +49,13 @@ const FOLDERS: Phase = Phase(3);
 /// would need to follow a link, are refused.
 ///
 /// A file is written under a temporary name beside its place and renamed once its bytes and metadata
-/// are complete. What was written is synchronised as a whole when the restore finishes, not file by
-/// file: a power cut before that can lose or truncate files; a crash of the program cannot.
+/// are complete. What was written is synchronised as a whole when the restore finishes, is paused or
+/// saves a checkpoint, not file by file: a power cut before that can lose or truncate files; a crash of
+/// the program cannot.
+///
+/// The temporary file of a large file stays when the restore is paused, so that it goes on there.
+/// Before that, it must be the same file, of the same size, with one name. A cancelled restore removes
+/// it.
 ///
 /// Owners are given back where this user may; to others than root their absence is no warning. Set-uid
 /// and set-gid bits are dropped, with a warning, where the owner could not be given back. Device files

@@ -3,7 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::RestoreReport;
-use crate::target::StepAction;
+use super::done::DoneSteps;
+use crate::target::{Phase, StepAction};
 
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +48,25 @@ pub(super) struct Outcomes(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     steps: Vec<StepState>,
+    /// The phases in their order, each with the number of its first step.
+    phases: Vec<(Phase, usize)>,
+    /// The last phase that was ended.
+    ended: Option<Phase>,
     counts: [u64; 7],
     bytes: u64,
+    /// Warnings about steps that are done, also of earlier runs.
+    warnings: u64,
 }
 
 impl Outcomes {
     /// Adds the next step, and returns its number. Success of a step that is not counted changes no
     /// count.
-    pub(super) fn add(&self, is_counted: bool) -> usize {
+    pub(super) fn add(&self, phase: Phase, is_counted: bool) -> usize {
         let mut state = self.state();
+        if state.phases.last().is_none_or(|(last, _)| *last != phase) {
+            let start = state.steps.len();
+            state.phases.push((phase, start));
+        }
         state.steps.push(StepState { outcome: Outcome::Open, is_counted });
         state.steps.len() - 1
     }
@@ -79,6 +90,46 @@ impl Outcomes {
         self.state().counts[Outcome::Failed as usize] += 1;
     }
 
+    /// Says that a phase was ended.
+    pub(super) fn set_ended(&self, phase: Phase) {
+        self.state().ended = Some(phase);
+    }
+
+    /// Counts warnings about steps that are done.
+    pub(super) fn add_warnings(&self, count: u64) {
+        self.state().warnings += count;
+    }
+
+    pub(super) fn warnings(&self) -> u64 {
+        self.state().warnings
+    }
+
+    /// The steps that need not be done again, and the last phase of which the end need not either.
+    ///
+    /// As long as a step of a phase is not done, nothing of a later phase is: what is done late, such as
+    /// the time of a directory, must not be disturbed by what is done after it.
+    pub(super) fn done(&self) -> (DoneSteps, Option<Phase>) {
+        let state = self.state();
+        let is_open = |step: &StepState| matches!(step.outcome, Outcome::Open | Outcome::Failed);
+        let all = state.steps.len();
+        let first_open = state.steps.iter().position(is_open).unwrap_or(all);
+        let end_of = |number: usize| {
+            let starts = state.phases.iter().map(|(_, start)| *start);
+            starts.into_iter().find(|start| *start > number).unwrap_or(all)
+        };
+        let mut done = DoneSteps::default();
+        for (number, step) in state.steps.iter().enumerate().take(end_of(first_open)) {
+            if !is_open(step) && !done.add(number) {
+                break;
+            }
+        }
+        let is_ended = |(phase, start): &&(Phase, usize)| {
+            state.ended >= Some(*phase) && (first_open == all || end_of(*start) <= first_open)
+        };
+        let ended = state.phases.iter().filter(is_ended).map(|(phase, _)| *phase).next_back();
+        (done, ended)
+    }
+
     /// What became of a step; nothing if the plan did not have it.
     pub(super) fn get(&self, number: usize) -> Option<Outcome> {
         self.state().steps.get(number).map(|step| step.outcome)
@@ -100,6 +151,7 @@ impl Outcomes {
         state.steps.iter().filter(|step| step.outcome == Outcome::Open).count()
     }
 
+    /// Says in a report what became of the steps.
     pub(super) fn fill(&self, report: &mut RestoreReport) {
         let state = self.state();
         let count = |outcome: Outcome| state.counts[outcome as usize];

@@ -19,12 +19,13 @@ pub(super) struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Compares each step that should have left what the snapshot has.
+    /// Compares each step that should have left what the snapshot has. Nothing if the run is asked to
+    /// rest before it is through.
     pub(super) async fn run(
         &self,
         session: &Arc<dyn RestoreSession>,
         concurrency: usize,
-    ) -> Result<VerifyCounts> {
+    ) -> Result<Option<VerifyCounts>> {
         let mut number = 0;
         let steps = session.plan().filter_map(move |step| {
             let numbered = match step {
@@ -54,7 +55,16 @@ impl Comparison<'_> {
             })
             .buffer_unordered(concurrency.max(1));
         let mut counts = VerifyCounts::default();
-        while let Some(verdict) = verdicts.next().await {
+        loop {
+            // Nothing is written here, so whatever is under way may be torn off.
+            let verdict = tokio::select! {
+                biased;
+                () = self.tools.control.pausing() => return Ok(None),
+                verdict = verdicts.next() => verdict,
+            };
+            let Some(verdict) = verdict else {
+                return Ok(Some(counts));
+            };
             match verdict? {
                 Some((number, Verdict::Same(_))) => {
                     counts.same += u64::from(self.outcomes.is_counted(number));
@@ -64,7 +74,6 @@ impl Comparison<'_> {
                 None => {}
             }
         }
-        Ok(counts)
     }
 
     /// Whether the target should have what the snapshot has. Gives the step the action that it had

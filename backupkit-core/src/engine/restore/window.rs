@@ -8,13 +8,16 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
 use super::Tools;
+use super::checkpoint::Row;
+use super::fingerprint::Fingerprint;
 use super::outcome::{Outcome, Outcomes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EntryKind;
 use crate::repo::fetch::{BlobFetcher, Fetched, is_of_stored_bytes};
 use crate::repo::pack_header::BlobKind;
 use crate::repo::reader::RepositoryReader;
-use crate::target::{Phase, Step, StepAction};
+use crate::target::{Phase, RestoreSession, Step, StepAction};
+use crate::token::WriteToken;
 
 /// Bytes of files in a window. Two windows are in memory: one is written, one is read.
 const WINDOW_BYTES: u64 = 16 << 20;
@@ -38,6 +41,10 @@ pub(super) struct Item {
     pub(super) blobs: Range<usize>,
     /// Where the first of them begins.
     pub(super) offset: u64,
+    /// How many bytes of the first of them an earlier run wrote.
+    pub(super) skip: u64,
+    /// The token that this goes on from.
+    pub(super) from: Option<(u64, WriteToken)>,
     /// Whether the step begins here.
     pub(super) is_first: bool,
     /// Whether the step ends here.
@@ -50,11 +57,17 @@ pub(super) enum Next {
     Window(Window),
     /// All steps of this phase were given.
     PhaseEnd(Phase),
+    /// The run is asked to rest.
+    Pause,
 }
 
-/// Takes steps from the plan and gathers them into windows.
+/// Takes steps from the plan and gathers them into windows. Those that an earlier run did are passed
+/// over.
 pub(super) struct Gatherer {
+    session: Arc<dyn RestoreSession>,
     plan: BoxStream<'static, Result<Step>>,
+    earlier: Arc<Row>,
+    fingerprint: Fingerprint,
     fetcher: BlobFetcher,
     tools: Tools,
     outcomes: Arc<Outcomes>,
@@ -69,15 +82,19 @@ pub(super) struct Gatherer {
 
 impl Gatherer {
     pub(super) fn new(
-        plan: BoxStream<'static, Result<Step>>,
+        session: &Arc<dyn RestoreSession>,
         reader: &RepositoryReader,
         tools: &Tools,
         outcomes: &Arc<Outcomes>,
+        earlier: &Arc<Row>,
         preview: Option<mpsc::Sender<Step>>,
     ) -> Self {
         Self {
             // Asked again after its end, a plan need not answer.
-            plan: plan.fuse().boxed(),
+            plan: session.plan().fuse().boxed(),
+            session: Arc::clone(session),
+            earlier: Arc::clone(earlier),
+            fingerprint: Fingerprint::default(),
             fetcher: reader.fetcher().clone(),
             tools: tools.clone(),
             outcomes: Arc::clone(outcomes),
@@ -93,13 +110,21 @@ impl Gatherer {
         &self.outcomes
     }
 
-    /// The next window with its bytes, or the end of a phase; nothing after the last phase.
+    /// Tells the plan, as far as it was taken, from others.
+    pub(super) fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// The next window with its bytes, or the end of a phase; nothing after the last phase. After a
+    /// pause there is no more.
     pub(super) async fn next_fetched(&mut self) -> Result<Option<(Next, Fetched)>> {
         let cancel = self.tools.cancel.clone();
+        let control = self.tools.control.clone();
         // Nothing is torn off here but reading.
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Error::cancelled()),
+            () = control.pausing() => Ok(Some((Next::Pause, Fetched::default()))),
             next = self.gather_and_fetch() => next,
         }
     }
@@ -115,7 +140,7 @@ impl Gatherer {
                 self.tools.counters.add_read(fetched.read_bytes);
                 fetched
             }
-            Next::PhaseEnd(_) => Fetched::default(),
+            Next::PhaseEnd(_) | Next::Pause => Fetched::default(),
         };
         Ok(Some((next, fetched)))
     }
@@ -188,6 +213,7 @@ impl Gatherer {
                 }
                 Some(Err(error)) => return Err(error),
                 None => {
+                    self.earlier.check_end(&self.fingerprint)?;
                     self.tools.counters.set_listing_done();
                     return Ok(None);
                 }
@@ -201,10 +227,18 @@ impl Gatherer {
                 // Nobody may be looking any more.
                 drop(preview.send(step.clone()).await);
             }
-            let number = self.outcomes.add(is_counted);
+            let number = self.outcomes.add(step.phase, is_counted);
+            self.fingerprint.add(&step);
+            self.earlier.check(&self.fingerprint)?;
             let item = Item::whole(number, step);
+            if !item.is_settled() && self.earlier.done.contains(number) {
+                self.outcomes.set(number, Outcome::of(&item.step.action), item.step.bytes);
+                self.tools.counters.add_finished(1);
+                self.tools.counters.add_finished_bytes(item.step.bytes);
+                continue;
+            }
             match self.check_content(&item) {
-                Ok(()) => return Ok(Some(item)),
+                Ok(()) => return Ok(Some(self.continued(item).await)),
                 Err(error) => {
                     self.tools.entry_failed(&item.step, &error);
                     self.outcomes.set(number, Outcome::Failed, 0);
@@ -213,6 +247,32 @@ impl Gatherer {
                 }
             }
         }
+    }
+
+    /// Leaves out of a step what an earlier run wrote, if the target still has it.
+    async fn continued(&mut self, mut item: Item) -> Item {
+        let Some((bytes, token)) = self.earlier.token(item.number) else {
+            return item;
+        };
+        let can_resume = self.session.can_resume(&item.step, token).await;
+        if !item.needs_bytes() || bytes > item.step.bytes || !can_resume.unwrap_or(false) {
+            return item;
+        }
+        // The blobs before the token are whole ones, but for the last.
+        let mut offset = 0;
+        let mut first = item.blobs.start;
+        for id in item.blob_ids() {
+            let location = self.fetcher.index().get(BlobKind::Data, &id);
+            let end = offset + location.map_or(0, |location| u64::from(location.content_bytes()));
+            if end > bytes {
+                break;
+            }
+            (offset, first) = (end, first + 1);
+        }
+        item.blobs.start = first;
+        (item.offset, item.skip) = (offset, bytes - offset);
+        item.from = Some((bytes, token.clone()));
+        item
     }
 
     /// What the target could not plan. The rest of the plan may still come.
@@ -266,6 +326,7 @@ impl Gatherer {
         let later = Item {
             blobs: cut..item.blobs.end,
             offset: item.offset + bytes,
+            skip: 0,
             is_first: false,
             ..item.clone()
         };
@@ -280,6 +341,8 @@ impl Item {
             step: Arc::new(step),
             blobs: 0..0,
             offset: 0,
+            skip: 0,
+            from: None,
             is_first: true,
             is_last: true,
         };
@@ -295,6 +358,11 @@ impl Item {
 
     fn is_settled(&self) -> bool {
         matches!(self.step.action, StepAction::Skip | StepAction::Refuse(_))
+    }
+
+    /// Whether this is a part of a step, or the rest of one that was begun before.
+    pub(super) fn is_large(&self) -> bool {
+        !(self.is_first && self.is_last) || self.from.is_some()
     }
 
     /// The blobs of this part, in order.

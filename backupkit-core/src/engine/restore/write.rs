@@ -1,5 +1,6 @@
 //! Writing windows: many small steps side by side, one large one at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,13 +8,17 @@ use futures::stream::{self, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::Tools;
+use super::checkpoint::Row;
 use super::outcome::{Outcome, Outcomes};
 use super::window::{Item, Window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, Level};
 use crate::pipeline::task::{self, OwnedTask};
 use crate::repo::fetch::Fetched;
-use crate::target::{BodyPiece, BodyReader, RestoreSession, RestoreTarget, Step, Written};
+use crate::target::{
+    BodyPiece, BodyReader, RestoreSession, RestoreTarget, Step, WriteProgress, Written,
+};
+use crate::token::WriteToken;
 
 /// Pieces of a large file that wait for the target, beside those of the window.
 const WAITING_PIECES: usize = 1;
@@ -25,7 +30,11 @@ pub(super) struct Writer {
     tools: Tools,
     outcomes: Arc<Outcomes>,
     concurrency: usize,
+    /// Whether somebody keeps tokens.
+    wants_tokens: bool,
     large: Option<LargeFile>,
+    /// How far large files are that are not done.
+    unfinished: BTreeMap<usize, WriteProgress>,
 }
 
 /// A step that spans windows.
@@ -34,9 +43,10 @@ struct LargeFile {
     task: OwnedTask<Written>,
 }
 
-/// What a large file is handed. One that breaks off without its end is an error to the target.
+/// What a large file is handed. One that breaks off without its end or a failure may be gone on with.
 enum Part {
     Piece(BodyPiece),
+    Failed(Error),
     End,
 }
 
@@ -46,8 +56,14 @@ impl Writer {
         target: &Arc<dyn RestoreTarget>,
         tools: &Tools,
         outcomes: &Arc<Outcomes>,
+        earlier: Option<&Row>,
     ) -> Self {
+        let tokens = earlier.into_iter().flat_map(Row::tokens);
         Self {
+            unfinished: tokens
+                .map(|(number, bytes, token)| (number, WriteProgress::told(bytes, token)))
+                .collect(),
+            wants_tokens: earlier.is_some(),
             session: Arc::clone(session),
             target: Arc::clone(target),
             tools: tools.clone(),
@@ -67,19 +83,31 @@ impl Writer {
             return Ok(());
         };
         let result = self.write_window(window.items, &fetched).await;
-        if result.is_err()
-            && let Some(LargeFile { parts, task }) = self.large.take()
-        {
-            // The target learns that there is no more, and removes what is incomplete.
-            drop(parts);
-            drop(task.await);
+        if result.is_err() {
+            self.rest().await;
         }
         result
     }
 
+    /// Lets the target end a large file that is not done, and tell how far it is.
+    pub(super) async fn rest(&mut self) {
+        if let Some(LargeFile { parts, task }) = self.large.take() {
+            // The target learns that there is no more for now.
+            drop(parts);
+            drop(task.await);
+        }
+    }
+
+    /// How far large files are that are not done: the numbers of their steps, bytes and tokens.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = (usize, u64, WriteToken)> + '_ {
+        self.unfinished.iter().filter_map(|(number, progress)| {
+            let (bytes, token) = progress.last()?;
+            Some((*number, bytes, token))
+        })
+    }
+
     async fn write_window(&mut self, items: Vec<Item>, fetched: &Fetched) -> Result<()> {
-        let (large, small): (Vec<_>, Vec<_>) =
-            items.into_iter().partition(|item| !(item.is_first && item.is_last));
+        let (large, small): (Vec<_>, Vec<_>) = items.into_iter().partition(Item::is_large);
         let (begins, goes_on): (Vec<_>, Vec<_>) = large.into_iter().partition(|item| item.is_first);
         // In this order there is never more than one large file: it comes first or last in a window.
         for item in &goes_on {
@@ -103,7 +131,7 @@ impl Writer {
             let written = match pieces(&item, fetched).collect::<Result<Vec<_>>>() {
                 Ok(pieces) => {
                     let body = BodyReader::new(stream::iter(pieces.into_iter().map(Ok)).boxed());
-                    self.start(&item, body).await
+                    self.start(&item, body, None).await
                 }
                 // A file with a damaged blob is not begun.
                 Err(damage) => Err(damage),
@@ -127,7 +155,16 @@ impl Writer {
     async fn write_part(&mut self, item: &Item, fetched: &Fetched) -> Result<()> {
         if item.is_first {
             let (parts, received) = mpsc::channel(WAITING_PIECES);
-            let task = self.start(item, body_of(received));
+            let mut body = body_of(received);
+            if self.wants_tokens {
+                let progress = self.unfinished.entry(item.number).or_default();
+                if item.from.is_none() {
+                    *progress = WriteProgress::new();
+                }
+                body = body.with_progress(progress);
+            }
+            let from = item.from.as_ref().map(|(_, token)| token.clone());
+            let task = self.start(item, body, from);
             self.large = Some(LargeFile { parts, task });
         }
         // Nothing: an earlier part failed.
@@ -161,19 +198,20 @@ impl Writer {
         let Some(LargeFile { parts, task }) = self.large.take() else {
             return Ok(());
         };
-        if damage.is_none() {
-            drop(parts.send(Part::End).await);
-        }
+        let last = damage.as_ref().map_or(Part::End, |error| Part::Failed(error.duplicate()));
+        drop(parts.send(last).await);
         drop(parts);
         let written = task.await;
         // What the target says of it tells less than what is damaged.
         let written = damage.map_or(written, Err);
-        self.settle(item, written).await
+        self.settle(item, written).await?;
+        self.unfinished.remove(&item.number);
+        Ok(())
     }
 
-    fn start(&self, item: &Item, body: BodyReader) -> OwnedTask<Written> {
+    fn start(&self, item: &Item, body: BodyReader, from: Option<WriteToken>) -> OwnedTask<Written> {
         let (session, step) = (Arc::clone(&self.session), Arc::clone(&item.step));
-        task::start(async move { session.write(&step, body, None).await })
+        task::start(async move { session.write(&step, body, from).await })
     }
 
     /// Notes what became of a step.
@@ -198,6 +236,7 @@ impl Writer {
     }
 
     fn tell_warnings(&self, step: &Step, written: &Written) {
+        self.outcomes.add_warnings(written.warnings.len() as u64);
         for warning in &written.warnings {
             let (path, reason) = (step.entry.path.clone(), warning.report());
             self.tools.events.tell(Level::Warning, EventKind::EntryIncomplete { path, reason });
@@ -226,10 +265,14 @@ fn pieces<'a>(
     fetched: &'a Fetched,
 ) -> impl Iterator<Item = Result<BodyPiece>> + Send + 'a {
     let mut offset = item.offset;
+    let mut skip = item.skip;
     item.blob_ids().map(move |id| {
         let bytes = fetched.get(&id)?;
-        let piece = BodyPiece { offset, bytes };
-        offset += piece.bytes.len() as u64;
+        let end = offset + bytes.len() as u64;
+        let cut = usize::try_from(std::mem::take(&mut skip)).unwrap_or(usize::MAX);
+        let bytes = bytes.slice(cut.min(bytes.len())..);
+        let piece = BodyPiece { offset: end - bytes.len() as u64, bytes };
+        offset = end;
         Ok(piece)
     })
 }
@@ -239,6 +282,7 @@ fn body_of(parts: mpsc::Receiver<Part>) -> BodyReader {
         let mut parts = parts?;
         match parts.recv().await {
             Some(Part::Piece(piece)) => Some((Ok(piece), Some(parts))),
+            Some(Part::Failed(error)) => Some((Err(error), None)),
             Some(Part::End) => None,
             None => Some((Err(Error::cancelled()), None)),
         }

@@ -15,9 +15,34 @@ use crate::state::{CheckpointInterval, RunJournal};
 pub(crate) struct Checkpoints {
     journal: Arc<dyn RunJournal>,
     started: FileTime,
+    pace: Pace,
+    pending: Option<Pending>,
+}
+
+/// Tells when the next checkpoint is due.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
     last_at: Option<Duration>,
     last_read_bytes: u64,
-    pending: Option<Pending>,
+}
+
+impl Pace {
+    /// Whether one is due, of which the caller then takes care. Time counts from the first call.
+    pub(crate) fn is_due(
+        &mut self,
+        interval: CheckpointInterval,
+        now: Duration,
+        read_bytes: u64,
+    ) -> bool {
+        let last = *self.last_at.get_or_insert(now);
+        let due = now.saturating_sub(last) >= interval.time
+            || read_bytes.saturating_sub(self.last_read_bytes) >= interval.bytes;
+        if due {
+            self.last_at = Some(now);
+            self.last_read_bytes = read_bytes;
+        }
+        due
+    }
 }
 
 /// A row that is not durable yet, and the tickets of each lane that it waits for.
@@ -29,7 +54,7 @@ struct Pending {
 
 impl Checkpoints {
     pub(crate) fn new(journal: Arc<dyn RunJournal>, started: FileTime) -> Self {
-        Self { journal, started, last_at: None, last_read_bytes: 0, pending: None }
+        Self { journal, started, pace: Pace::default(), pending: None }
     }
 
     /// How often to look whether one is due or durable.
@@ -67,15 +92,7 @@ impl Checkpoints {
 
     fn is_due(&mut self, interval: CheckpointInterval, driver: &Driver) -> bool {
         let now = driver.clock().elapsed_since_boot();
-        let read = driver.reading.counters.read_bytes();
-        let last = *self.last_at.get_or_insert(now);
-        let due = now.saturating_sub(last) >= interval.time
-            || read.saturating_sub(self.last_read_bytes) >= interval.bytes;
-        if due {
-            self.last_at = Some(now);
-            self.last_read_bytes = read;
-        }
-        due
+        self.pace.is_due(interval, now, driver.reading.counters.read_bytes())
     }
 }
 

@@ -22,6 +22,7 @@ use crate::target::{
     StepAction, TargetCapabilities, Verdict, VerifyLevel, Written,
 };
 use crate::testing::listing::Listing;
+use crate::testing::unfinished::UnfinishedFiles;
 use crate::testing::{healthy, lock};
 use crate::token::{CancelToken, ListToken, ReadToken, ViewToken, WriteToken};
 
@@ -325,6 +326,7 @@ struct Restored {
     staged: BTreeMap<EntryPath, Bytes>,
     published: BTreeMap<EntryPath, Bytes>,
     ended: Vec<Phase>,
+    unfinished: UnfinishedFiles,
 }
 
 impl FakeMongoDbTarget {
@@ -336,6 +338,10 @@ impl FakeMongoDbTarget {
     /// The files of the dump that were restored and stand under their own names.
     pub fn published(&self) -> BTreeMap<EntryPath, Bytes> {
         lock(&self.0).published.clone()
+    }
+
+    fn unfinished(&self) -> UnfinishedFiles {
+        lock(&self.0).unfinished.clone()
     }
 
     /// The phases that were ended, in order.
@@ -412,24 +418,43 @@ impl RestoreSession for Session {
         &self,
         step: &Step,
         mut body: BodyReader,
-        _from: Option<WriteToken>,
+        from: Option<WriteToken>,
     ) -> Result<Written> {
         if let StepAction::Refuse(why) = &step.action {
             return Err(Error::new(ErrorKind::InvalidInput, why.clone()));
         }
-        let mut bytes = BytesMut::new();
+        let (place, size_bytes) = (&step.destination, step.bytes);
+        let mut documents = match from {
+            Some(token) => self.target.unfinished().go_on(place, &token, size_bytes)?,
+            None => self.target.unfinished().begin(place, size_bytes),
+        };
         while let Some(piece) = body.next().await {
             self.cx.cancel.check()?;
-            let piece = piece?;
-            if piece.offset != bytes.len() as u64 {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => {
+                    documents.broke_off(&error);
+                    return Err(error);
+                }
+            };
+            if piece.offset != documents.bytes_in_order() {
                 return Err(Error::new(ErrorKind::InvalidInput, "bytes out of order"));
             }
-            bytes.extend_from_slice(&piece.bytes);
+            documents.write(&piece)?;
+            if body.wants_tokens() {
+                let (bytes, token) = documents.keep();
+                body.report(bytes, token);
+            }
         }
+        let bytes = documents.finish()?;
         let written = bytes.len() as u64;
-        let place = step.destination.clone();
-        lock(&self.target.0).staged.insert(place, bytes.freeze());
+        lock(&self.target.0).staged.insert(place.clone(), bytes);
         Ok(Written { bytes: written, warnings: Vec::new() })
+    }
+
+    async fn can_resume(&self, step: &Step, from: &WriteToken) -> Result<bool> {
+        let unfinished = self.target.unfinished();
+        Ok(unfinished.can_go_on(&step.destination, from, step.bytes))
     }
 
     async fn end_phase(&self, phase: Phase) -> Result<()> {
@@ -457,13 +482,16 @@ impl RestoreSession for Session {
 
     async fn finish(&self) -> Result<RestoreNotes> {
         let mut restored = lock(&self.target.0);
+        restored.unfinished.clear();
         let staged = std::mem::take(&mut restored.staged);
         restored.published.extend(staged);
         Ok(RestoreNotes::default())
     }
 
     async fn abort(&self) -> Result<()> {
-        lock(&self.target.0).staged.clear();
+        let mut restored = lock(&self.target.0);
+        restored.unfinished.clear();
+        restored.staged.clear();
         Ok(())
     }
 }

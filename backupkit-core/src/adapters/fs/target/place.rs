@@ -85,12 +85,12 @@ impl Place {
     }
 }
 
-/// Something unfinished beside its place. It goes with this value unless it was published.
+/// Something unfinished beside its place. It goes with this value unless it was published or kept.
 #[derive(Debug)]
 pub(super) struct Temporary {
     place: Place,
     name: String,
-    published: bool,
+    stays: bool,
 }
 
 /// What all temporary names of one restore begin with.
@@ -115,8 +115,18 @@ impl Temporary {
         let name = format!("{prefix}{random}.tmp");
         let value =
             make(place.folder.as_fd(), &name).map_err(|error| place.failure("create", error))?;
-        let temporary = Self { place: place.clone(), name, published: false };
+        let temporary = Self { place: place.clone(), name, stays: false };
         Ok((temporary, value))
+    }
+
+    /// Takes over what an earlier session left under a temporary name.
+    pub(super) fn kept(place: &Place, name: String) -> Self {
+        Self { place: place.clone(), name, stays: true }
+    }
+
+    /// Says whether it outlives this value, for somebody who goes on.
+    pub(super) fn keep(&mut self, stays: bool) {
+        self.stays = stays;
     }
 
     pub(super) fn folder(&self) -> BorrowedFd<'_> {
@@ -139,7 +149,7 @@ impl Temporary {
         if replace == Replace::Own {
             match self.rename_to_free_name() {
                 Ok(()) => {
-                    self.published = true;
+                    self.stays = true;
                     return Ok(());
                 }
                 Err(Errno::EXIST) => match self.place.stat()? {
@@ -168,7 +178,7 @@ impl Temporary {
         };
         renamed.map_err(|error| self.place.failure("replace", error))?;
         // Renaming one link of a file to another of its links leaves both; then there is one to remove.
-        self.published = false;
+        self.stays = false;
         Ok(())
     }
 
@@ -195,7 +205,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.stays {
             // A failure leaves a file whose name tells what it is.
             let _ = rustix::fs::unlinkat(&self.place.folder, &self.name[..], AtFlags::empty());
         }

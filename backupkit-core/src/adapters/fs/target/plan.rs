@@ -17,11 +17,22 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryKind, EntryPath};
 use crate::snapshot::SnapshotEntry;
 use crate::target::{Phase, Step, StepAction};
+use crate::token::CancelToken;
 
 /// Streams the steps: one walk through the snapshot for each phase. Memory grows with the depth of the
 /// snapshot and the number of its files that have hard links.
 pub(super) fn plan_steps(core: Arc<Core>) -> BoxStream<'static, Result<Step>> {
-    stream::unfold(Some(Planner::new(core)), async |planner| {
+    let cancel = core.cancel.clone();
+    steps(core, cancel)
+}
+
+/// As [`plan_steps`], but goes on when the restore is cancelled, to clean up after it.
+pub(super) fn plan_to_clean_up(core: Arc<Core>) -> BoxStream<'static, Result<Step>> {
+    steps(core, CancelToken::new())
+}
+
+fn steps(core: Arc<Core>, cancel: CancelToken) -> BoxStream<'static, Result<Step>> {
+    stream::unfold(Some(Planner::new(core, cancel)), async |planner| {
         let mut planner = planner?;
         match planner.next().await {
             Ok(Some(step)) => Some((Ok(step), Some(planner))),
@@ -42,6 +53,7 @@ pub(super) fn place_of(step: &Step) -> &EntryPath {
 
 struct Planner {
     core: Arc<Core>,
+    cancel: CancelToken,
     pass: Option<Pass>,
     /// Some files are hard links of files that come before them.
     has_links: bool,
@@ -63,8 +75,8 @@ struct Pass {
 }
 
 impl Planner {
-    fn new(core: Arc<Core>) -> Self {
-        Self { core, pass: None, has_links: false, is_over: false, ready: VecDeque::new() }
+    fn new(core: Arc<Core>, cancel: CancelToken) -> Self {
+        Self { core, cancel, pass: None, has_links: false, is_over: false, ready: VecDeque::new() }
     }
 
     async fn next(&mut self) -> Result<Option<Step>> {
@@ -75,7 +87,7 @@ impl Planner {
             if self.is_over {
                 return Ok(None);
             }
-            self.core.cancel.check()?;
+            self.cancel.check()?;
             let mut pass = if let Some(pass) = self.pass.take() {
                 pass
             } else {

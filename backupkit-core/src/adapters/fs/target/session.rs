@@ -1,6 +1,6 @@
 //! One restore under way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -17,8 +17,8 @@ use super::decisions::Decisions;
 use super::folders::Folders;
 use super::metadata::{Receiver, apply};
 use super::place::{is_temporary, temporary_prefix};
-use super::plan::{place_of, plan_steps};
-use super::{ENTRIES, FOLDERS, verify, write};
+use super::plan::{place_of, plan_steps, plan_to_clean_up};
+use super::{ENTRIES, FOLDERS, content, verify, write};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, EntryKind, EntryPath, Metadata};
@@ -47,6 +47,9 @@ pub(super) struct Core {
     /// Folders that their owner may not enter. They get their mode once nothing is done below them.
     pub(super) closed: Mutex<Vec<(EntryPath, Metadata)>>,
     pub(super) n_sockets: AtomicU64,
+    /// Temporary files of this session that stay for one that goes on: the paths of their entries, and
+    /// their names.
+    kept: Mutex<BTreeSet<(EntryPath, Vec<u8>)>>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -89,6 +92,7 @@ impl Session {
             links: Mutex::default(),
             closed: Mutex::default(),
             n_sockets: AtomicU64::new(0),
+            kept: Mutex::default(),
             notes: Mutex::default(),
         }))
     }
@@ -118,6 +122,20 @@ impl Core {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn kept(&self) -> MutexGuard<'_, BTreeSet<(EntryPath, Vec<u8>)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes temporary files that this session let stay. Blocks.
+    fn remove_kept(&self) {
+        for (path, name) in std::mem::take(&mut *self.kept()) {
+            // A failure leaves a file whose name tells what it is.
+            if let Ok(folder) = self.folders.existing(&path.parent().unwrap_or_default()) {
+                let _ = rustix::fs::unlinkat(&folder, &name[..], AtFlags::empty());
+            }
+        }
+    }
+
     fn notes(&self) -> MutexGuard<'_, Vec<String>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,6 +151,15 @@ impl Core {
             };
             self.notes().extend(warnings.iter().map(Error::report));
         }
+    }
+
+    /// Makes all that was written durable. Blocks.
+    fn synchronise(&self) -> Result<()> {
+        let Some(root) = self.folders.root()? else {
+            return Ok(());
+        };
+        rustix::fs::syncfs(&root)
+            .map_err(|error| Error::io("synchronise what was restored", error.into()))
     }
 
     /// Removes temporary files that an earlier session of this restore left. Blocks.
@@ -159,8 +186,14 @@ impl Core {
     }
 }
 
-/// Removes what earlier sessions left unfinished, if there were any.
+/// Removes what this session and earlier ones left unfinished.
 async fn clean_up(core: &Arc<Core>) -> Result<()> {
+    let shared = Arc::clone(core);
+    blocking(move || {
+        shared.remove_kept();
+        Ok(())
+    })
+    .await?;
     let is_resumed = {
         let stage = core.stage.lock().await;
         stage.is_resumed || (!stage.is_planned && core.decisions.are_binding().await?)
@@ -169,7 +202,7 @@ async fn clean_up(core: &Arc<Core>) -> Result<()> {
         return Ok(());
     }
     let top = stream::iter([Ok(EntryPath::root())]);
-    let below = plan_steps(Arc::clone(core)).filter_map(async |step| match step {
+    let below = plan_to_clean_up(Arc::clone(core)).filter_map(async |step| match step {
         Ok(step) => may_hold_temporaries(&step).then(|| Ok(place_of(&step).clone())),
         Err(error) => Some(Err(error)),
     });
@@ -197,13 +230,28 @@ impl RestoreSession for Session {
         &self,
         step: &Step,
         body: BodyReader,
-        _from: Option<WriteToken>,
+        from: Option<WriteToken>,
     ) -> Result<Written> {
         if step.action == StepAction::Skip {
             return Ok(Written::default());
         }
         self.0.start().await?;
-        write::write_step(&self.0, step, body).await
+        write::write_step(&self.0, step, body, from).await
+    }
+
+    async fn can_resume(&self, step: &Step, from: &WriteToken) -> Result<bool> {
+        let (core, step, from) = (Arc::clone(&self.0), step.clone(), from.clone());
+        blocking(move || Ok(content::can_resume(&core, &step, &from))).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        let core = Arc::clone(&self.0);
+        blocking(move || {
+            // They are steps that were done. What is in them was done before.
+            core.close_folders();
+            core.synchronise()
+        })
+        .await
     }
 
     async fn end_phase(&self, phase: Phase) -> Result<()> {
@@ -227,11 +275,7 @@ impl RestoreSession for Session {
         let core = Arc::clone(&self.0);
         blocking(move || {
             core.close_folders();
-            let Some(root) = core.folders.root()? else {
-                return Ok(());
-            };
-            rustix::fs::syncfs(&root)
-                .map_err(|error| Error::io("synchronise what was restored", error.into()))
+            core.synchronise()
         })
         .await?;
         self.0.decisions.clear().await?;

@@ -1,6 +1,7 @@
 mod conflicts;
 mod containment;
 mod content;
+mod resumed;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};

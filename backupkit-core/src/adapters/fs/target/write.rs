@@ -20,15 +20,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryKind, EntryPath};
 use crate::snapshot::SnapshotEntry;
 use crate::target::{BodyReader, Phase, Step, StepAction, Written};
+use crate::token::WriteToken;
 
 /// Does a step.
-pub(super) async fn write_step(core: &Arc<Core>, step: &Step, body: BodyReader) -> Result<Written> {
+pub(super) async fn write_step(
+    core: &Arc<Core>,
+    step: &Step,
+    body: BodyReader,
+    from: Option<WriteToken>,
+) -> Result<Written> {
     if let StepAction::Refuse(why) = &step.action {
         let message = format!("cannot restore {}: {why}", step.entry.path);
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
     if step.phase == ENTRIES && step.entry.kind == EntryKind::File {
-        return write_content(core, step, body).await;
+        return write_content(core, step, body, from).await;
     }
     let (core, step) = (Arc::clone(core), step.clone());
     blocking(move || {

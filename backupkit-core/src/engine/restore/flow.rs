@@ -1,0 +1,277 @@
+//! The course of a restore: plan, write, compare, finish, or rest on the way.
+
+use std::sync::Arc;
+
+use super::checkpoint::{Row, is_plan_changed};
+use super::keeper::Keeper;
+use super::outcome::{Outcome, Outcomes};
+use super::readable::ReadableSnapshot;
+use super::verify::Comparison;
+use super::window::{Gatherer, Next};
+use super::write::Writer;
+use super::{RestoreReport, RestoreRequest, Tools, VerifyCounts};
+use crate::engine::RunStatus;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Level;
+use crate::repo::reader::RepositoryReader;
+use crate::store::{AdapterStore, InMemoryAdapterStore};
+use crate::target::{RestoreContext, RestoreSession};
+
+/// Restores, and compares. Entries that fail are told and counted, and the rest goes on.
+///
+/// # Errors
+/// What ends the whole restore: no space, target or repository out of reach, `Cancelled`. What is
+/// whole stays in the target.
+pub(super) async fn run_restore(
+    tools: &Tools,
+    reader: &RepositoryReader,
+    request: RestoreRequest,
+) -> Result<RestoreReport> {
+    let mut keeper = Keeper::new(&request, tools);
+    let mut earlier = keeper.load().await;
+    loop {
+        match go(tools, reader, &request, &mut keeper, earlier).await {
+            // Each step can be done again, so nothing is lost but time.
+            Err(error) if is_plan_changed(&error) => keeper.tell_dropped(&error),
+            result => return result,
+        }
+        earlier = Row::default();
+    }
+}
+
+/// How far a restore came.
+enum End {
+    /// All is written, and compared if that was asked for.
+    Whole(Option<VerifyCounts>),
+    Paused,
+}
+
+async fn go(
+    tools: &Tools,
+    reader: &RepositoryReader,
+    request: &RestoreRequest,
+    keeper: &mut Keeper,
+    earlier: Row,
+) -> Result<RestoreReport> {
+    let snapshot = reader.snapshot(request.snapshot).await?;
+    let path = &request.options.path;
+    if snapshot.find(path).await?.is_none() {
+        let message = format!("{path} is not in snapshot {}", request.snapshot.short());
+        return Err(Error::new(ErrorKind::NotFound, message)
+            .with_code("path-not-found")
+            .with_hint("list what is there with `ls`"));
+    }
+    // A dry run leaves no decisions behind.
+    let store: Arc<dyn AdapterStore> = if request.dry_run {
+        Arc::new(InMemoryAdapterStore::default())
+    } else {
+        Arc::clone(&request.store)
+    };
+    let outcomes = Arc::new(Outcomes::default());
+    outcomes.add_warnings(earlier.warnings);
+    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
+    // Also ends what is still under way in the target when the run rests.
+    let cancel = tools.cancel.child();
+    let session = request
+        .target
+        .open(RestoreContext {
+            snapshot,
+            options: request.options.clone(),
+            store,
+            cancel: cancel.clone(),
+        })
+        .await?;
+    let earlier = Arc::new(earlier);
+    let preview = request.preview.clone();
+    let gatherer = Gatherer::new(&session, reader, tools, &outcomes, &earlier, preview);
+    if request.dry_run {
+        plan_only(tools, gatherer).await?;
+        return Ok(report(tools, &outcomes, &earlier, &End::Whole(None), Vec::new()));
+    }
+    let kept = keeper.is_kept().then_some(&*earlier);
+    let writer = Writer::new(&session, &request.target, tools, &outcomes, kept);
+    let mut work = Work { request, tools, keeper, session, outcomes, earlier, gatherer, writer };
+    let end = match work.run().await {
+        Ok(end) => end,
+        Err(error) => {
+            work.end_early(&error).await;
+            cancel.cancel();
+            return Err(error);
+        }
+    };
+    let notes = match &end {
+        End::Whole(_) => work.finish().await?,
+        End::Paused => Vec::new(),
+    };
+    cancel.cancel();
+    Ok(report(tools, &work.outcomes, &work.earlier, &end, notes))
+}
+
+fn report(
+    tools: &Tools,
+    outcomes: &Outcomes,
+    earlier: &Row,
+    end: &End,
+    notes: Vec<String>,
+) -> RestoreReport {
+    let (status, verified) = match end {
+        End::Whole(verified) => (RunStatus::Warnings, *verified),
+        End::Paused => (RunStatus::Paused, None),
+    };
+    let mut report = RestoreReport {
+        status,
+        created: 0,
+        overwritten: 0,
+        renamed: 0,
+        skipped: 0,
+        refused: 0,
+        failed: 0,
+        bytes: 0,
+        verified,
+        notes,
+        problems: tools.events.problems(),
+        problem_count: tools.events.problem_count().saturating_add(earlier.warnings),
+    };
+    outcomes.fill(&mut report);
+    if report.is_complete() && report.problem_count == 0 {
+        report.status = RunStatus::Succeeded;
+    }
+    report
+}
+
+/// Takes the whole plan, as if every step of it succeeded.
+async fn plan_only(tools: &Tools, mut gatherer: Gatherer) -> Result<()> {
+    while let Some(next) = gatherer.next().await? {
+        tools.cancel.check()?;
+        let Next::Window(window) = next else { continue };
+        for item in window.items.iter().filter(|item| item.is_last) {
+            gatherer.outcomes().set(item.number, Outcome::of(&item.step.action), item.step.bytes);
+        }
+    }
+    tools.counters.set_listing_done();
+    Ok(())
+}
+
+/// A restore that writes.
+struct Work<'a> {
+    request: &'a RestoreRequest,
+    tools: &'a Tools,
+    keeper: &'a mut Keeper,
+    session: Arc<dyn RestoreSession>,
+    outcomes: Arc<Outcomes>,
+    /// What an earlier run did.
+    earlier: Arc<Row>,
+    gatherer: Gatherer,
+    writer: Writer,
+}
+
+impl Work<'_> {
+    async fn run(&mut self) -> Result<End> {
+        if self.write_all().await? {
+            self.writer.rest().await;
+            self.save().await?;
+            return Ok(End::Paused);
+        }
+        self.refuse_open_steps()?;
+        // Before the end, as the session then forgets its decisions.
+        let Some(level) = self.request.verify else {
+            return Ok(End::Whole(None));
+        };
+        // A comparison takes long.
+        if self.keeper.is_periodic() {
+            self.save().await?;
+        }
+        let concurrency = self.request.target.capabilities().concurrency;
+        let comparison = Comparison { tools: self.tools, outcomes: &self.outcomes, level };
+        let Some(counts) = comparison.run(&self.session, concurrency).await? else {
+            self.save().await?;
+            return Ok(End::Paused);
+        };
+        Ok(End::Whole(Some(counts)))
+    }
+
+    /// Returns whether it was asked to rest before all was written.
+    async fn write_all(&mut self) -> Result<bool> {
+        let mut ready = None;
+        loop {
+            // The window that was read is written while the next one is read. Both end before anything
+            // is decided, so that no write is torn off in the middle.
+            let written = self.writer.write(ready.take());
+            let (written, next) =
+                futures::future::join(written, self.gatherer.next_fetched()).await;
+            written?;
+            let next = next?;
+            if next.is_some() && self.tools.control.is_pausing() {
+                return Ok(true);
+            }
+            match next {
+                Some((Next::Window(window), fetched)) => ready = Some((window, fetched)),
+                Some((Next::PhaseEnd(phase), _)) => {
+                    self.tools.cancel.check()?;
+                    if !self.earlier.has_ended(phase) {
+                        self.session.end_phase(phase).await?;
+                    }
+                    self.outcomes.set_ended(phase);
+                }
+                Some((Next::Pause, _)) => return Ok(true),
+                None => return Ok(false),
+            }
+            if self.keeper.is_due() {
+                self.save().await?;
+            }
+        }
+    }
+
+    /// Saves what is done. Nothing is under way but a large file.
+    async fn save(&mut self) -> Result<()> {
+        let (restore, plan) = (self.keeper.restore(), self.gatherer.fingerprint());
+        let row = Row::collect(restore, &self.outcomes, plan, self.writer.tokens());
+        self.keeper.save(&self.session, &row).await
+    }
+
+    /// A step of which nobody knows what became of it must never pass for a success.
+    fn refuse_open_steps(&self) -> Result<()> {
+        match self.outcomes.open_steps() {
+            0 => Ok(()),
+            open => {
+                let message = format!("{open} steps of the restore were lost; this is a defect");
+                Err(Error::new(ErrorKind::Internal, message))
+            }
+        }
+    }
+
+    async fn finish(&mut self) -> Result<Vec<String>> {
+        let notes = self.session.finish().await?.warnings;
+        for note in &notes {
+            self.tools.events.note(Level::Warning, note.clone());
+        }
+        self.forget().await;
+        Ok(notes)
+    }
+
+    /// After a failure: the restore rests if it can go on later, else it is over.
+    async fn end_early(&mut self, error: &Error) {
+        self.writer.rest().await;
+        if is_plan_changed(error) {
+            return;
+        }
+        let ended = if self.keeper.is_kept() && !error.is(ErrorKind::Cancelled) {
+            self.save().await.map_err(|error| error.while_doing("save how far the restore is"))
+        } else {
+            let aborted = self.session.abort().await;
+            self.forget().await;
+            aborted.map_err(|error| error.while_doing("end the restore"))
+        };
+        if let Err(error) = ended {
+            self.tools.events.note(Level::Warning, error.report());
+        }
+    }
+
+    /// What is over is not gone on with, also if this fails: the plan is another one then.
+    async fn forget(&mut self) {
+        if let Err(error) = self.keeper.forget().await {
+            let error = error.while_doing("remove the checkpoint of the restore");
+            self.tools.events.note(Level::Warning, error.report());
+        }
+    }
+}
