@@ -35,6 +35,9 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>>;
 }
 
+/// The most bytes that are asked of a body at a time, and the most in one piece of a stream.
+pub(crate) const RANGE_BYTES: u64 = 8 << 20;
+
 /// What a source can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,12 +46,22 @@ pub struct SourceCapabilities {
     pub concurrency: usize,
     /// Whether all entries of a view are of one point in time.
     pub point_in_time: bool,
+    /// How many bytes of a byte-addressable body it likes to be asked for at a time. The engine asks
+    /// for no more than 8 MiB, which is the default. Less memory is held where this is smaller.
+    pub range_bytes: u64,
 }
 
 impl SourceCapabilities {
     /// Returns capabilities with this concurrency and nothing special.
     pub fn new(concurrency: usize) -> Self {
-        Self { concurrency, point_in_time: false }
+        Self { concurrency, point_in_time: false, range_bytes: RANGE_BYTES }
+    }
+
+    /// Says how many bytes of a body it likes to be asked for at a time.
+    #[must_use]
+    pub fn with_range_bytes(mut self, bytes: u64) -> Self {
+        self.range_bytes = bytes;
+        self
     }
 
     /// Says that all entries of a view are of one point in time.

@@ -11,9 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::repo::chunker::MAX_CHUNK_BYTES;
-
-/// How much is read of a byte-addressable entry at once.
-pub(crate) const RANGE_BYTES: u64 = 8 << 20;
+use crate::source::RANGE_BYTES;
 
 /// The smallest budget that can work: a range and the unfinished chunk of one reader.
 pub(crate) const MIN_BUDGET_BYTES: u64 = RANGE_BYTES + MAX_CHUNK_BYTES as u64;

@@ -24,6 +24,8 @@ pub(crate) use small::{BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES, read_batch, room
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) view: Arc<dyn SourceView>,
+    /// How much is read of a byte-addressable entry at a time.
+    pub(crate) range_bytes: u64,
     pub(crate) budget: Budget,
     pub(crate) store: Store,
     pub(crate) groups: Vec<ChunkGroup>,

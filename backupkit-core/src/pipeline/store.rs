@@ -5,6 +5,7 @@ mod under_way;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 pub(crate) use self::under_way::Answer;
 use self::under_way::UnderWay;
@@ -38,12 +39,17 @@ struct Parts {
     pool: Pool,
     /// For sealed blobs on their way into packs.
     buffers: BufferPool,
+    /// Bounds how many puts hold such blobs. The others still hold the plain ones, which the budget
+    /// counts.
+    sealing: Arc<Semaphore>,
 }
 
 impl Store {
     pub(crate) fn new(lanes: Arc<[Arc<Lane>]>, pool: Pool) -> Self {
-        let buffers = BufferPool::new(SEALED_BYTES, pool.threads() + 1);
-        Self { parts: Parts { lanes, pool, buffers }, under_way: UnderWay::default() }
+        let at_once = pool.threads() + 1;
+        let buffers = BufferPool::new(SEALED_BYTES, at_once * lanes.len());
+        let sealing = Arc::new(Semaphore::new(at_once));
+        Self { parts: Parts { lanes, pool, buffers, sealing }, under_way: UnderWay::default() }
     }
 
     pub(crate) fn lanes(&self) -> &[Arc<Lane>] {
@@ -104,6 +110,8 @@ async fn put(
     targets: Arc<[usize]>,
 ) -> Result<Vec<BlobId>> {
     let lanes = Arc::clone(&parts.lanes);
+    let turn = Arc::clone(&parts.sealing).acquire_owned().await;
+    let _turn = turn.map_err(|_| Error::new(ErrorKind::Internal, "the store was closed"))?;
     let (ids, batches) = parts
         .pool
         .clone()

@@ -44,9 +44,10 @@ use crate::token::{CancelToken, ListToken, ViewToken};
 /// Bodies at the same time. Small files are bound by the latency of opening them.
 const CONCURRENCY: usize = 8;
 
-/// The size of buffers for large files, and how many may lie idle.
-const BUFFER_BYTES: usize = 8 << 20;
-const IDLE_BUFFERS: usize = 4;
+/// How much of a large file is read at a time. More would gain nothing and hold more memory.
+const RANGE_BYTES: usize = 4 << 20;
+/// Buffers for such ranges that may lie idle.
+const IDLE_BUFFERS: usize = 8;
 
 /// The first byte of a list token.
 const TOKEN_VERSION: u8 = 1;
@@ -133,7 +134,7 @@ impl FsSource {
                 },
                 excluded: Excluded::new(&self.excluded, &self.working_directory),
                 notes: Notes::default(),
-                buffers: BufferPool::new(BUFFER_BYTES, IDLE_BUFFERS),
+                buffers: BufferPool::new(RANGE_BYTES, IDLE_BUFFERS),
                 cancel,
             }),
         })
@@ -170,7 +171,7 @@ impl fmt::Debug for FsSource {
 #[async_trait]
 impl Source for FsSource {
     fn capabilities(&self) -> SourceCapabilities {
-        SourceCapabilities::new(CONCURRENCY)
+        SourceCapabilities::new(CONCURRENCY).with_range_bytes(RANGE_BYTES as u64)
     }
 
     fn origin(&self) -> Origin {

@@ -24,7 +24,7 @@ use crate::pipeline::read::Reading;
 use crate::pipeline::store::Store;
 use crate::repo::chunker::ChunkerTables;
 use crate::scratch;
-use crate::source::{OpenContext, Outcome, SourceView};
+use crate::source::{OpenContext, Outcome, RANGE_BYTES, SourceView};
 use crate::state::{RunJournal, SealedOutput};
 
 /// How long a run that failed still tries to make use of what it stored.
@@ -187,6 +187,7 @@ async fn back_up(
         };
         let reading = Arc::new(Reading {
             view,
+            range_bytes: request.source.capabilities().range_bytes.clamp(1, RANGE_BYTES),
             budget: budget.clone(),
             store: store.clone(),
             groups: groups.clone(),

@@ -16,7 +16,7 @@ use crate::repo::pack_header::encode_header;
 
 /// Packs of a lane that may be under way at the same time, besides the open ones. A few more would
 /// hide more latency, each for the memory of a pack.
-pub(super) const MAX_UPLOADS: usize = 2;
+pub(super) const MAX_UPLOADS: usize = 1;
 
 /// An index is written when so many blobs wait for it, as restic does.
 const INDEX_BLOBS: usize = 50_000;

@@ -8,7 +8,7 @@ use futures::stream::FuturesOrdered;
 
 use super::large::{Failure, PartEnd};
 use super::{Reading, SharedProgress};
-use crate::pipeline::budget::{Permit, RANGE_BYTES};
+use crate::pipeline::budget::Permit;
 use crate::pipeline::sequence::{Mark, Sequence};
 use crate::pipeline::task::{self, OwnedTask};
 use crate::source::RangedBody;
@@ -36,7 +36,7 @@ pub(super) async fn read(
     let mut ahead: FuturesOrdered<OwnedTask<Arrived>> = FuturesOrdered::new();
     loop {
         while ahead.len() < READ_AHEAD && asked < length && !reading.control.is_pausing() {
-            let end = length.min(asked + RANGE_BYTES);
+            let end = length.min(asked + reading.range_bytes);
             // Waits only while holding nothing; what is read ahead must be free at once.
             let permit = if ahead.is_empty() {
                 reading.budget.take(end - asked).await.map_err(Failure::Run)?

@@ -6,10 +6,10 @@ use futures::StreamExt as _;
 use super::large::{Failure, PartEnd};
 use super::{Reading, SharedProgress};
 use crate::error::{Error, ErrorKind};
-use crate::pipeline::budget::{Permit, RANGE_BYTES};
+use crate::pipeline::budget::Permit;
 use crate::pipeline::progress::Resume;
 use crate::pipeline::sequence::{Mark, Sequence};
-use crate::source::{Piece, StreamBody};
+use crate::source::{Piece, RANGE_BYTES, StreamBody};
 use crate::token::ReadToken;
 
 /// Pieces are gathered to about this size before they are chunked.
