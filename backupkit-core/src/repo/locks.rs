@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use super::layout::FileKind;
 use super::lock_file::{Lock, RECHECK_DELAY};
-use super::repository::{Repository, exists, sha256};
+use super::repository::{Repository, exists, read_capped, sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance::{HeldLock, Instance};
 use crate::model::{FileTime, LockId};
 
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
 pub(crate) const FREEZE_AFTER: Duration = Duration::from_mins(20);
+
+/// How long to wait before a lock that is not whole is looked at again; then it counts. restic looks as
+/// often.
+const UNFINISHED_WAITS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// Who takes a lock.
 #[derive(Debug, Clone, Default)]
@@ -306,27 +311,59 @@ async fn refuse_conflict(
 }
 
 /// All locks; `None` for one that is there but cannot be read. Vanished and empty ones are left out.
+///
+/// One that is not whole may be on its way to a store that is slow or shows unfinished files, so it is
+/// looked at again before it counts.
 async fn load_all(repository: &Repository) -> Result<Vec<(LockId, Option<Lock>)>> {
     let mut locks = Vec::new();
-    for id in repository.list(FileKind::Lock).await? {
-        let key = FileKind::Lock.key(&id)?;
-        let size = match repository.destination().stat(&key).await {
-            Ok(meta) => meta.size_bytes,
-            Err(error) if error.is(ErrorKind::NotFound) => continue,
-            Err(error) => return Err(error),
-        };
-        if size == 0 {
-            continue;
+    let mut ids = repository.list(FileKind::Lock).await?;
+    let mut waits = UNFINISHED_WAITS.into_iter();
+    loop {
+        let mut unfinished = Vec::new();
+        for id in ids {
+            match load_one(repository, &id).await? {
+                Found::Nothing => {}
+                Found::Lock(lock) => locks.push((LockId::from_bytes(id), Some(lock))),
+                Found::Unreadable => locks.push((LockId::from_bytes(id), None)),
+                Found::Unfinished => unfinished.push(id),
+            }
         }
-        let lock = match repository.load(FileKind::Lock, &id).await {
-            Ok(json) => Lock::decode(&json).ok(),
-            Err(error) if error.is(ErrorKind::NotFound) => continue,
-            Err(error) if error.is(ErrorKind::Corrupt) => None,
-            Err(error) => return Err(error),
-        };
-        locks.push((LockId::from_bytes(id), lock));
+        ids = unfinished;
+        match waits.next() {
+            Some(wait) if !ids.is_empty() => repository.env().clock().sleep(wait).await,
+            _ => break,
+        }
     }
+    locks.extend(ids.into_iter().map(|id| (LockId::from_bytes(id), None)));
     Ok(locks)
+}
+
+/// What there is under the name of a lock.
+enum Found {
+    Nothing,
+    Lock(Lock),
+    /// Whole, and no lock that this key opens. Waiting changes nothing.
+    Unreadable,
+    /// Other bytes than its name says.
+    Unfinished,
+}
+
+async fn load_one(repository: &Repository, id: &[u8; 32]) -> Result<Found> {
+    let key = FileKind::Lock.key(id)?;
+    let limit = FileKind::Lock.max_bytes();
+    let sealed = match read_capped(&**repository.destination(), &key, limit).await {
+        Ok(sealed) if sealed.is_empty() => return Ok(Found::Nothing),
+        Ok(sealed) => sealed,
+        Err(error) if error.is(ErrorKind::NotFound) => return Ok(Found::Nothing),
+        Err(error) if error.is(ErrorKind::Corrupt) => return Ok(Found::Unfinished),
+        Err(error) => return Err(error),
+    };
+    if sha256(&sealed) != *id {
+        return Ok(Found::Unfinished);
+    }
+    let opened = repository.open_sealed(FileKind::Lock, id, &sealed);
+    let lock = opened.and_then(|json| Lock::decode(&json));
+    Ok(lock.map_or(Found::Unreadable, Found::Lock))
 }
 
 fn describe_holder(lock: &Lock) -> String {

@@ -430,7 +430,12 @@ async fn list_ids(destination: &dyn Destination, kind: FileKind) -> Result<Vec<[
         .await
 }
 
-async fn read_capped(destination: &dyn Destination, key: &ObjectKey, cap: u64) -> Result<Bytes> {
+/// Reads a file that has no business to be larger than `cap` bytes.
+pub(super) async fn read_capped(
+    destination: &dyn Destination,
+    key: &ObjectKey,
+    cap: u64,
+) -> Result<Bytes> {
     let size = destination.stat(key).await?.size_bytes;
     if size > cap {
         return Err(Error::corrupt(key, format!("{size} bytes are more than such a file has")));
