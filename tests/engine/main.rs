@@ -5,12 +5,14 @@
 mod crash;
 mod entries;
 mod fakes;
+mod hangs;
 mod lane_pauses;
 mod lanes;
 mod pause;
 mod scene;
 mod scripted;
 mod stops;
+mod unfinished_locks;
 mod waiting;
 
 #[path = "../support/lib.rs"]

@@ -172,7 +172,8 @@ pub(super) async fn run(run: RunContext, request: RestoreRequest) -> Result<Rest
             reader.clone()
         } else {
             let cache_folder = parts.settings.cache_folder.as_deref();
-            RepositoryReader::open(&repository, &parts.pool, cache_folder).await?
+            let opening = RepositoryReader::open(&repository, &parts.pool, cache_folder);
+            run.control.cancel_token().unless_cancelled(opening).await?
         };
         let tools = Tools {
             events: run.events.clone(),
@@ -217,9 +218,9 @@ pub(crate) async fn run_restore(
     // A dry run leaves no decisions behind.
     let store: Arc<dyn AdapterStore> =
         if request.dry_run { Arc::new(InMemoryAdapterStore::default()) } else { request.store };
-    let snapshot = reader.snapshot(request.snapshot).await?;
+    let snapshot = tools.cancel.unless_cancelled(reader.snapshot(request.snapshot)).await?;
     let path = &request.options.path;
-    if snapshot.find(path).await?.is_none() {
+    if tools.cancel.unless_cancelled(snapshot.find(path)).await?.is_none() {
         let message = format!("{path} is not in snapshot {}", request.snapshot.short());
         return Err(Error::new(ErrorKind::NotFound, message)
             .with_code("path-not-found")

@@ -6,12 +6,17 @@ use std::time::Duration;
 use super::layout::FileKind;
 use super::lock_file::{Lock, RECHECK_DELAY};
 use super::repository::{Repository, exists, read_capped, sha256};
+use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance::{HeldLock, Instance};
 use crate::model::{FileTime, LockId};
+use crate::token::CancelToken;
 
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
 pub(crate) const FREEZE_AFTER: Duration = Duration::from_mins(20);
+
+/// How long giving up a lock may take.
+const RELEASE_TIME: Duration = Duration::from_secs(10);
 
 /// How long to wait before a lock that is not whole is looked at again; then it counts. restic looks as
 /// often.
@@ -73,9 +78,11 @@ impl RepositoryLock {
         owner: &LockOwner,
         instance: &Instance,
         exclusive: bool,
+        cancel: &CancelToken,
     ) -> Result<(Self, Takeover)> {
-        let dead_locks = refuse_conflict(repository, instance, exclusive, None).await?;
-        let lock = Self::create(repository, owner, instance, exclusive).await?;
+        let look = refuse_conflict(repository, instance, exclusive, None);
+        let dead_locks = cancel.unless_cancelled(look).await?;
+        let lock = Self::create(repository, owner, instance, exclusive, cancel).await?;
         Ok((lock, Takeover { dead_locks }))
     }
 
@@ -88,9 +95,10 @@ impl RepositoryLock {
         repository: &Repository,
         owner: &LockOwner,
         instance: &Instance,
+        cancel: &CancelToken,
     ) -> Result<Self> {
-        refuse_conflict(repository, instance, false, None).await?;
-        Self::create(repository, owner, instance, false).await
+        cancel.unless_cancelled(refuse_conflict(repository, instance, false, None)).await?;
+        Self::create(repository, owner, instance, false, cancel).await
     }
 
     async fn create(
@@ -98,8 +106,9 @@ impl RepositoryLock {
         owner: &LockOwner,
         instance: &Instance,
         exclusive: bool,
+        cancel: &CancelToken,
     ) -> Result<Self> {
-        let (id, held) = create(repository, owner, instance, exclusive).await?;
+        let (sealed, id, held) = seal(repository, owner, instance, exclusive)?;
         let lock = Self(Arc::new(Inner {
             repository: repository.clone(),
             owner: owner.clone(),
@@ -111,11 +120,16 @@ impl RepositoryLock {
                 held: Some(held),
             }),
         }));
-        repository.env().clock().sleep(RECHECK_DELAY).await;
-        if let Err(conflict) = refuse_conflict(repository, instance, exclusive, Some(id)).await {
-            // If this fails too, the next run of this process finds a dead lock.
+        let take = async {
+            repository.create_sealed(FileKind::Lock, sealed.into()).await?;
+            repository.env().clock().sleep(RECHECK_DELAY).await;
+            refuse_conflict(repository, instance, exclusive, Some(id)).await
+        };
+        if let Err(error) = cancel.unless_cancelled(take).await {
+            // It may be there, whatever went wrong. If this fails too, the next run of this process
+            // finds a dead lock.
             drop(lock.release().await);
-            return Err(conflict);
+            return Err(error);
         }
         Ok(lock)
     }
@@ -137,8 +151,9 @@ impl RepositoryLock {
     pub(crate) async fn refresh(&self) -> Result<()> {
         self.check_alive().await?;
         let inner = &self.0;
-        let (id, held) =
-            create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
+        let (sealed, id, held) =
+            seal(&inner.repository, &inner.owner, &inner.instance, inner.exclusive)?;
+        inner.repository.create_sealed(FileKind::Lock, sealed.into()).await?;
         let new = State {
             id,
             refreshed_at: inner.repository.env().clock().elapsed_since_boot(),
@@ -185,10 +200,14 @@ impl RepositoryLock {
         self.state().held = None;
     }
 
-    /// Gives the lock up.
+    /// Gives the lock up. One that stays is removed by the next run of this process, or after it.
+    ///
+    /// # Errors
+    /// `Timeout` if the destination does not answer within 10 s; else its error.
     pub(crate) async fn release(&self) -> Result<()> {
-        let id = self.state().id;
-        self.0.repository.delete(FileKind::Lock, id.as_bytes()).await
+        let (id, repository) = (self.state().id, &self.0.repository);
+        let delete = repository.delete(FileKind::Lock, id.as_bytes());
+        within(repository.env().clock(), RELEASE_TIME, delete).await
     }
 
     /// The id of the lock file as of now.
@@ -253,12 +272,13 @@ impl Repository {
     }
 }
 
-async fn create(
+/// Makes the bytes of a lock. It counts as held before it is there.
+fn seal(
     repository: &Repository,
     owner: &LockOwner,
     instance: &Instance,
     exclusive: bool,
-) -> Result<(LockId, HeldLock)> {
+) -> Result<(Vec<u8>, LockId, HeldLock)> {
     let env = repository.env();
     let lock = Lock {
         time: FileTime::from_timestamp(env.now(), env.time_zone()),
@@ -271,11 +291,10 @@ async fn create(
         gid: owner.gid,
     };
     let sealed = repository.seal_file(&lock.encode())?;
-    // Held before it is there: other runs of this process must not take it for dead.
+    // Other runs of this process must not take it for dead.
     let id = LockId::from_bytes(sha256(&sealed));
     let held = instance.hold(id);
-    repository.create_sealed(FileKind::Lock, sealed.into()).await?;
-    Ok((id, held))
+    Ok((sealed, id, held))
 }
 
 /// Returns the locks of dead runs of ours, which conflict with nothing.

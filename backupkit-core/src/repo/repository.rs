@@ -174,6 +174,18 @@ impl Repository {
         &self.0.destination
     }
 
+    /// The same repository, asked through another destination that leads to it.
+    pub(crate) fn through(&self, destination: Arc<dyn Destination>) -> Self {
+        let Inner { env, key, key_id, config, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            destination,
+            env: env.clone(),
+            key: Arc::clone(key),
+            key_id: *key_id,
+            config: config.clone(),
+        }))
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
     }
