@@ -214,7 +214,9 @@ async fn a_change_token_moves_on_only_once_a_snapshot_stands() {
         let request = BackupRequest::new(Arc::new(drive.clone()), both);
         let request = request.with_adapter_store(Arc::clone(&store) as Arc<dyn AdapterStore>);
         let end = scene.engine.backup(request).wait().await;
-        rigs.iter().for_each(|rig| rig.plan.clear());
+        for rig in &rigs {
+            rig.plan.clear();
+        }
         (end.map(|report| report.status), store.get("change-token").await.unwrap().is_some())
     };
     let (end, has_moved) = back_up(&[&rigs[0], &rigs[1]]).await;

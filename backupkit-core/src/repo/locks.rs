@@ -80,8 +80,8 @@ impl RepositoryLock {
         exclusive: bool,
         cancel: &CancelToken,
     ) -> Result<(Self, Takeover)> {
-        let look = refuse_conflict(repository, instance, exclusive, None);
-        let dead_locks = cancel.unless_cancelled(look).await?;
+        let looking = refuse_conflict(repository, instance, exclusive, None);
+        let dead_locks = cancel.unless_cancelled(looking).await?;
         let lock = Self::create(repository, owner, instance, exclusive, cancel).await?;
         Ok((lock, Takeover { dead_locks }))
     }
