@@ -174,7 +174,7 @@ async fn a_target_that_is_full_or_lost_ends_the_restore() {
         target.is_lost = true;
         let error = restore(&scene, id, &target).await.unwrap_err();
         assert_eq!(error.kind(), kind);
-        assert_eq!(error.to_string(), "restore /b: cannot write it");
+        assert_eq!(error.to_string(), "restore /b into memory:: cannot write it");
         assert_eq!(target.told(), ["abort"]);
     }
 }
