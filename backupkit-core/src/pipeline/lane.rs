@@ -88,6 +88,8 @@ struct State {
     in_flight: HashSet<(BlobKind, BlobId)>,
     outstanding: BTreeSet<Ticket>,
     next_ticket: Ticket,
+    /// Packs of which nobody knows whether they arrived.
+    uncertain: Vec<(PackId, packer::ClosedPack)>,
     unindexed: Vec<IndexedPack>,
     unindexed_blobs: usize,
     unindexed_since: Duration,
@@ -124,6 +126,7 @@ impl Lane {
                 in_flight: HashSet::new(),
                 outstanding: BTreeSet::new(),
                 next_ticket: 0,
+                uncertain: Vec::new(),
                 unindexed: Vec::new(),
                 unindexed_blobs: 0,
                 unindexed_since: now,
@@ -272,7 +275,11 @@ impl Lane {
             }
             // It does not answer.
             Some(failure) if failure.is(ErrorKind::Timeout) => return Ok(()),
-            Some(_) => {}
+            // The uploads beside the one that failed were broken off.
+            Some(_) => {
+                self.finish_uploads().await;
+                upload::find_arrived(self).await?;
+            }
         }
         upload::save_index_now(self).await
     }
