@@ -5,6 +5,7 @@ mod limit;
 mod memory;
 mod payload;
 mod retry;
+mod watched;
 
 use std::fmt;
 use std::ops::Range;
@@ -21,6 +22,7 @@ pub use limit::{LimitDestination, Limits};
 pub use memory::MemoryDestination;
 pub use payload::{Payload, PayloadFile};
 pub use retry::{RetryDestination, RetryPolicy};
+pub(crate) use watched::WatchedDestination;
 
 /// A place that keeps the files of a repository.
 ///

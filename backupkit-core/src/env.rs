@@ -1,6 +1,7 @@
 //! The one door through which time, time zone and randomness enter.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,4 +136,22 @@ impl Entropy for SystemEntropy {
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 fn system_time_zone() -> TimeZone {
     TimeZone::system()
+}
+/// Waits for an answer, but not for longer than `limit`.
+///
+/// # Errors
+/// `Timeout` if none came; else those of `call`.
+pub(crate) async fn within<T>(
+    clock: &Arc<dyn Clock>,
+    limit: Duration,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        answer = call => answer,
+        () = clock.sleep(limit) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!("no answer within {} s", limit.as_secs()),
+        )),
+    }
 }

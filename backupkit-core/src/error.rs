@@ -111,7 +111,13 @@ impl Error {
     /// Maps an I/O error, with `doing` as what was being done, such as "read /srv/a".
     pub fn io(doing: impl fmt::Display, error: std::io::Error) -> Self {
         let kind = ErrorKind::from_io(&error);
-        Self::new(kind, format!("cannot {doing}: {}", io_reason(&error))).with_source(error)
+        let hint = io_hint(error.kind());
+        let mapped = Self::new(kind, format!("cannot {doing}: {}", io_reason(&error)));
+        let mapped = mapped.with_source(error);
+        match hint {
+            Some(hint) => mapped.with_hint(hint),
+            None => mapped,
+        }
     }
 
     /// Replaces the retry advice.
@@ -284,10 +290,11 @@ impl ErrorKind {
             Io::NotFound | Io::NotADirectory => Self::NotFound,
             Io::AlreadyExists => Self::AlreadyExists,
             Io::PermissionDenied | Io::ReadOnlyFilesystem => Self::PermissionDenied,
-            Io::StorageFull | Io::FileTooLarge => Self::StorageFull,
+            Io::StorageFull => Self::StorageFull,
             Io::QuotaExceeded => Self::QuotaExceeded,
             Io::TimedOut => Self::Timeout,
-            Io::Unsupported => Self::Unsupported,
+            // Of this one file: others still fit.
+            Io::Unsupported | Io::FileTooLarge => Self::Unsupported,
             Io::InvalidInput | Io::InvalidFilename => Self::InvalidInput,
             _ => Self::Unavailable,
         }
@@ -297,6 +304,17 @@ impl ErrorKind {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What a person can do about an I/O error, where that is known.
+fn io_hint(kind: std::io::ErrorKind) -> Option<&'static str> {
+    use std::io::ErrorKind as Io;
+    match kind {
+        Io::StorageFull => Some("make space on that disk, then run it again"),
+        Io::QuotaExceeded => Some("raise the quota or make space, then run it again"),
+        Io::FileTooLarge => Some("no file there may be so large; choose another file system"),
+        _ => None,
     }
 }
 
@@ -328,5 +346,17 @@ mod tests {
         let error = Error::io("open x", std::io::Error::from_raw_os_error(2));
         assert_eq!(error.to_string(), "cannot open x: no such file or directory");
         assert!(error.is(ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_for_its_place_is_no_full_disk() {
+        let io = |errno: rustix::io::Errno| Error::io("write x", errno.into());
+        let too_large = io(rustix::io::Errno::FBIG);
+        assert!(too_large.is(ErrorKind::Unsupported), "{too_large:?}");
+        assert!(too_large.report().contains("choose another file system"));
+        let full = io(rustix::io::Errno::NOSPC);
+        assert!(full.is(ErrorKind::StorageFull), "{full:?}");
+        assert!(full.report().contains("make space"));
+        assert!(io(rustix::io::Errno::DQUOT).is(ErrorKind::QuotaExceeded));
     }
 }

@@ -1,6 +1,7 @@
 //! An embeddable backup engine: sources are copied into encrypted, deduplicated repositories in the
 //! restic format, and put back, verified.
 
+mod activity;
 mod blocking;
 mod buffers;
 mod counters;

@@ -96,6 +96,8 @@ pub struct OpenContext {
 /// 3. A body gives the bytes of one version of its entry, or `SourceChanged`.
 /// 4. After a [`ReadToken`] come exactly the bytes that followed it, or `SourceChanged`.
 /// 5. A stream that failed stays failed; the engine asks for a new one.
+/// 6. What the view keeps for the next one, such as a change token, moves on only in
+///    [`close`](Self::close) with [`Outcome::Completed`].
 #[async_trait]
 pub trait SourceView: fmt::Debug + Send + Sync + 'static {
     /// Names this view for [`OpenContext::resume`].
@@ -131,7 +133,9 @@ pub trait SourceView: fmt::Debug + Send + Sync + 'static {
         Box::pin(stream::empty())
     }
 
-    /// Ends the view and returns what is worth telling about it.
+    /// Ends the view and returns what is worth telling about it. Called last, once it is known what
+    /// came of the run: after the snapshots are there, or after the checkpoint. What it returns goes
+    /// into the report of the run and not into the snapshots. A run that crashes never calls it.
     async fn close(&self, outcome: Outcome) -> Result<SourceNotes> {
         let _ = outcome;
         Ok(SourceNotes::default())
@@ -249,11 +253,13 @@ pub struct Piece {
 /// How a view was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything was read.
+    /// Everything was read, and what was read is stored for good in at least one repository: the next
+    /// view may go on from here.
     Completed,
     /// The run rests and will come back with the view's token.
     Paused,
-    /// The run ended before everything was read.
+    /// The run ended otherwise: not everything was read, or no repository has it. The next view must
+    /// not count on anything of this one.
     Abandoned,
 }
 

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::future::Future;
 use std::sync::Arc;
 
 macro_rules! opaque_token {
@@ -85,6 +86,21 @@ impl CancelToken {
     /// Waits until somebody asks to stop. Cancel safe.
     pub async fn cancelled(&self) {
         self.0.cancelled().await;
+    }
+
+    /// Does `work` unless somebody asks to stop: then it is dropped where it waits.
+    ///
+    /// # Errors
+    /// `Cancelled` if somebody asked to stop; else those of `work`.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = crate::Result<T>>,
+    ) -> crate::Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancelled() => Err(crate::Error::cancelled()),
+            result = work => result,
+        }
     }
 
     /// Returns a `Cancelled` error if somebody asked to stop.

@@ -303,7 +303,7 @@ async fn trees_of_bomb_size_in_an_index_are_found() {
         [(u32::MAX - 100, None), (1 << 30, None), (SEALED_BYTES + 7, Some(u32::MAX))]
     {
         let forge = Forge::new().await;
-        let root = tree(&[]);
+        let root = tree(&[file(b"f", b"x")]);
         let mut trees = forge.pack(&[(BlobKind::Tree, root.clone())]);
         trees.blobs[0].sealed_bytes = sealed_bytes;
         trees.blobs[0].plain_bytes = plain_bytes;

@@ -302,7 +302,8 @@ async fn the_smallest_memory_is_enough_and_kept_to() {
                 scene.back_up(&source, &repositories).await;
                 let context = format!("streams {streams}, cuts {two_cuts}, threads {threads}");
                 let most = source.most_bytes_alive();
-                // A chunk that straddles two ranges may hold a part of both for a moment.
+                // The unfinished chunk of the one reader that fits has room for its own bytes, and
+                // may keep the two ranges alive that it lies in: one range more.
                 assert!(most <= budget + 8 * MIB, "{context}: {most} bytes at once");
                 first.assert_tidy(&context).await;
             }

@@ -7,7 +7,7 @@ use backupkit::source::Source;
 use backupkit::store::{AdapterStore, InMemoryAdapterStore};
 use backupkit::testing::fakes::{FakeDrive, FakeMongoDb, FakeS3};
 use backupkit::testing::{Fault, Operation, PausePoint};
-use backupkit::{BackupRequest, RunStatus};
+use backupkit::{BackupRequest, ErrorKind, RunStatus};
 
 use crate::scene::{Rig, Scene, assert_whole, back_up, checkpoints, latest_tree, random, start};
 use crate::support;
@@ -198,6 +198,32 @@ async fn the_store_of_an_adapter_is_its_own_and_lasts_from_run_to_run() {
     assert_eq!(run.wait().await.unwrap().status, RunStatus::Succeeded);
     assert!(store.get("change-token").await.unwrap().is_some());
     assert_eq!(store.scan("folder/", None, 10).await.unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_token_moves_on_only_once_a_snapshot_stands() {
+    let (scene, drive) = (Scene::new().await, drive());
+    let rigs = [scene.rig().await, scene.rig().await];
+    let store = Arc::new(InMemoryAdapterStore::default());
+    let back_up = async |failing: &[&Rig]| {
+        for rig in failing {
+            let publish = Fault::fail(ErrorKind::StorageFull).on(Operation::Create);
+            rig.plan.add(publish.with_prefix("snapshots/").forever());
+        }
+        let both = [rigs[0].repository.clone(), rigs[1].repository.clone()];
+        let request = BackupRequest::new(Arc::new(drive.clone()), both);
+        let request = request.with_adapter_store(Arc::clone(&store) as Arc<dyn AdapterStore>);
+        let end = scene.engine.backup(request).wait().await;
+        for rig in &rigs {
+            rig.plan.clear();
+        }
+        (end.map(|report| report.status), store.get("change-token").await.unwrap().is_some())
+    };
+    let (end, has_moved) = back_up(&[&rigs[0], &rigs[1]]).await;
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(!has_moved, "no snapshot stands");
+    let (end, has_moved) = back_up(&[&rigs[0]]).await;
+    assert_eq!((end.unwrap(), has_moved), (RunStatus::Partial, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

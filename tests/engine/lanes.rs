@@ -10,6 +10,7 @@ use backupkit::{BackupReport, Clock, Env, ErrorKind, RunStatus};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::hangs::BEFORE_READING;
 use crate::scene::{PASSWORD, Rig, Scene, assert_whole, latest_tree, path, random, trees};
 use crate::support::restic::Restic;
 
@@ -256,6 +257,15 @@ async fn one_repository_that_hangs_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_repository_that_hangs_before_anything_is_read_is_set_aside() {
+    let pair = Pair::new(true, 1 << 20).await;
+    for (number, (operation, folder)) in BEFORE_READING.into_iter().enumerate() {
+        let hang = Fault::hang().on(operation).with_prefix(folder).forever();
+        pair.assert_partial(hang, number % 2, Some("repository-stalled")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_any_repository_left_is_an_error() {
     let (scene, source) = (Scene::new().await, source());
     for (first, second) in [("data/", "data/"), ("index/", "snapshots/"), ("locks/", "data/")] {
@@ -289,22 +299,23 @@ async fn a_repository_that_had_nothing_to_do_for_long_is_not_set_aside() {
     let upload = Fault::pause(&storing).on(Operation::Create);
     rigs[1].plan.add(upload.with_prefix("data/"));
     let run = scene.start(&source, &both);
-    // Each lock is looked at a second time.
-    for sleepers in [1, 2] {
+    // Each lock is looked at a second time. Meanwhile it is looked whether the repository answers,
+    // and the lock of the first one waits for its renewal.
+    for sleepers in [2, 3] {
         clock.sleeping(sleepers).await;
         clock.advance(Duration::from_millis(200));
     }
     reading.reached().await;
     let mut seen = looks.subscribe();
-    seen.wait_for(|looks| *looks == 1).await.unwrap();
+    seen.wait_for(|looks| *looks == 3).await.unwrap();
     clock.advance(Duration::from_secs(200));
-    seen.wait_for(|looks| *looks == 2).await.unwrap();
+    seen.wait_for(|looks| *looks == 4).await.unwrap();
     clock.advance(Duration::from_secs(2));
     reading.release();
     storing.reached().await;
     // The next look finds a call that lasts for a moment only.
     clock.advance(Duration::from_secs(2));
-    seen.wait_for(|looks| *looks == 3).await.unwrap();
+    seen.wait_for(|looks| *looks == 5).await.unwrap();
     storing.release();
     let report = run.wait().await.unwrap();
     assert_eq!(report.status, RunStatus::Succeeded, "{report:#?}");

@@ -5,6 +5,7 @@
 mod crash;
 mod entries;
 mod fakes;
+mod hangs;
 mod lane_pauses;
 mod lanes;
 mod large_packs;
@@ -13,6 +14,7 @@ mod scene;
 mod scratch;
 mod scripted;
 mod stops;
+mod unfinished_locks;
 mod waiting;
 
 #[path = "../support/lib.rs"]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use backupkit::model::{EntryPath, SnapshotId};
+use backupkit::repo::CheckOptions;
 use backupkit::target::{
     BodyReader, Phase, RestoreContext, RestoreNotes, RestoreSession, RestoreTarget, Step,
     TargetCapabilities, Verdict, VerifyLevel, Written,
@@ -173,7 +174,7 @@ async fn a_target_that_is_full_or_lost_ends_the_restore() {
         target.is_lost = true;
         let error = restore(&scene, id, &target).await.unwrap_err();
         assert_eq!(error.kind(), kind);
-        assert_eq!(error.to_string(), "restore /b: cannot write it");
+        assert_eq!(error.to_string(), "restore /b into memory:: cannot write it");
         assert_eq!(target.told(), ["abort"]);
     }
 }
@@ -261,6 +262,25 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("not restored: read directory /"), "{told:?}");
     assert_eq!(target.told().last().unwrap(), "finish");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_directory_needs_nothing_stored() {
+    let scene = Scene::new().await;
+    let source = MemorySource::new().with_directory(&path("d/empty"));
+    scene.back_up(&source).await;
+    // All that there is of the first backup; of the second one only the empty directory is in it.
+    let pack = scene.shortest_pack();
+    source.set(&path("d/file"), "content");
+    let id = scene.back_up(&source).await;
+    scene.remove(&pack);
+    let target = OddTarget::default();
+    let report = restore(&scene, id, &target).await.unwrap();
+    assert!(report.is_complete(), "{report:#?}");
+    let nodes = target.inner.nodes();
+    assert!(nodes.contains_key(&path("d/empty")) && nodes.contains_key(&path("d/file")));
+    // Other programs look for it in the repository.
+    assert!(!scene.check(CheckOptions::default()).await.is_clean());
 }
 
 #[tokio::test(flavor = "multi_thread")]

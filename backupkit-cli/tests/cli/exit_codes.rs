@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::scene::{Outcome, Scene};
+use crate::scene::{FOREIGN_LOCK, FOREIGN_LOCK_ID, Outcome, Scene};
 
 /// A user who may do nothing special.
 const NOBODY: u32 = 65534;
@@ -150,8 +150,7 @@ fn no_repository_is_10_and_asks_for_no_password() {
 fn a_lock_of_somebody_else_is_11_until_it_is_removed() {
     let scene = Scene::backed_up();
     // What cannot be read may be exclusive.
-    let lock = format!("repo/locks/{}", "ab".repeat(32));
-    scene.write(&lock, "x".repeat(100));
+    scene.write(&format!("repo/locks/{FOREIGN_LOCK_ID}"), FOREIGN_LOCK);
     let outcome = scene.run(["backup", "src", "--to", "repo"]).expect(11);
     assert!(outcome.stderr().contains("locked"), "{}", outcome.stderr());
     assert!(outcome.stderr().contains("repo unlock"), "{}", outcome.stderr());

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod exit_codes;
+mod full_disk;
 mod help;
 mod interrupt;
 mod output;
@@ -12,4 +13,5 @@ mod passwords;
 mod restore;
 mod scene;
 mod several;
+mod small_disk;
 mod terminal;

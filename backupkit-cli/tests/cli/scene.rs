@@ -9,6 +9,12 @@ use tempfile::TempDir;
 
 pub(crate) const PASSWORD: &str = "correct horse";
 
+/// A lock file that is whole, and that no key of ours opens. One that is not whole is waited for.
+pub(crate) const FOREIGN_LOCK: &str = "a lock that our key does not open";
+/// Its name: its hash.
+pub(crate) const FOREIGN_LOCK_ID: &str =
+    "fb62e365efaa4d21f6f3cf687d37b2f5eae2d78b1f53f34b7a0c141eb0cfd690";
+
 /// The program: the one that is shipped if the test run names it, else the one of this build.
 pub(crate) fn program() -> OsString {
     std::env::var_os("BACKUPKIT_TEST_PROGRAM")

@@ -1,6 +1,6 @@
 //! Backups into several repositories.
 
-use crate::scene::{Outcome, Scene};
+use crate::scene::{FOREIGN_LOCK, FOREIGN_LOCK_ID, Outcome, Scene};
 
 #[test]
 fn one_backup_fills_several_repositories() {
@@ -40,7 +40,7 @@ fn one_that_fails_makes_it_4_and_the_others_finish() {
 fn a_locked_one_makes_it_4() {
     let scene = Scene::backed_up();
     scene.run(["repo", "init", "-r", "locked"]).expect(0);
-    scene.write(&format!("locked/locks/{}", "cd".repeat(32)), "x".repeat(100));
+    scene.write(&format!("locked/locks/{FOREIGN_LOCK_ID}"), FOREIGN_LOCK);
     let outcome = scene.run(["backup", "src", "--to", "locked", "--to", "repo"]).expect(4);
     assert!(outcome.stderr().contains("locked"), "{}", outcome.stderr());
 }

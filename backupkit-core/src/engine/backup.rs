@@ -1,5 +1,6 @@
 //! A backup from request to report.
 
+mod gather;
 mod prepare;
 mod run;
 

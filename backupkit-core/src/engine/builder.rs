@@ -79,8 +79,8 @@ impl EngineBuilder {
     }
 
     /// Sets how many bytes of a source may be in memory. Default 48 MiB, at least 16 MiB. Each
-    /// repository needs the room of a few packs besides, and a chunk that straddles two ranges may go
-    /// beyond by its own size for a moment.
+    /// repository needs the room of a few packs besides, and each of at most two large entries that
+    /// are read at the same time may hold 8 MiB more, where a chunk lies in two ranges.
     #[must_use]
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
         self.settings.memory_bytes = bytes;

@@ -23,8 +23,8 @@ pub(super) async fn under_shared_lock<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let owner = run.engine.lock_owner();
-    let acquired =
-        RepositoryLock::acquire_for_reading(repository, &owner, run.engine.instance()).await;
+    let (instance, cancel) = (run.engine.instance(), run.control.cancel_token());
+    let acquired = RepositoryLock::acquire_for_reading(repository, &owner, instance, cancel).await;
     let lock = match acquired {
         Ok(lock) => lock,
         Err(error) if refuses_writes(&error) => {

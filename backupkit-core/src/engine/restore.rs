@@ -196,7 +196,8 @@ pub(super) async fn run(run: RunContext, request: RestoreRequest) -> Result<Rest
             reader.clone()
         } else {
             let cache_folder = parts.settings.cache_folder.as_deref();
-            RepositoryReader::open(&repository, &parts.pool, cache_folder).await?
+            let opening = RepositoryReader::open(&repository, &parts.pool, cache_folder);
+            run.control.cancel_token().unless_cancelled(opening).await?
         };
         let tools = Tools {
             events: run.events.clone(),

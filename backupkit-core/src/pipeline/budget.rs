@@ -4,6 +4,11 @@
 //! buffer. It cannot deadlock: what an unfinished chunk holds is reserved when its reader starts
 //! ([`Budget::reserve_chunk`]), so a range that has been chunked can always be given back, and the
 //! reservations leave room for at least one range.
+//!
+//! What it does not count: an unfinished chunk keeps the buffers alive that it lies in. Those are two
+//! ranges at most, of which its reservation covers one. So each large entry that is read may hold one
+//! range ([`RANGE_BYTES`]) beyond the budget. Letting the chunk hold the permits of its ranges instead
+//! would deadlock at the smallest budget: the reader waits for a range while its chunk holds another.
 
 use std::sync::Arc;
 

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
+use crate::activity::Activity;
 use crate::buffers::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, IndexId, PackId};
@@ -89,6 +90,7 @@ pub(crate) struct Lane {
     live: AtomicBool,
     /// Ends the calls that wait for the repository.
     gone: CancellationToken,
+    activity: Activity,
 }
 
 #[derive(Debug)]
@@ -98,15 +100,14 @@ struct State {
     in_flight: HashSet<(BlobKind, BlobId)>,
     outstanding: BTreeSet<Ticket>,
     next_ticket: Ticket,
+    /// Packs of which nobody knows whether they arrived.
+    uncertain: Vec<(PackId, StoredPack)>,
     unindexed: Vec<IndexedPack>,
     unindexed_blobs: usize,
     unindexed_since: Duration,
     index_files: Vec<IndexId>,
     counters: LaneCounters,
     failure: Option<Error>,
-    /// When the last call came back, or the first of those under way began.
-    progressed_at: Duration,
-    calls: usize,
 }
 
 /// What a new lane needs.
@@ -132,7 +133,8 @@ struct StoredPack {
 
 impl Lane {
     pub(crate) fn new(parts: LaneParts) -> Arc<Self> {
-        let now = parts.repository.env().clock().elapsed_since_boot();
+        let clock = parts.repository.env().clock();
+        let (now, activity) = (clock.elapsed_since_boot(), Activity::new(clock));
         Arc::new(Self {
             number: parts.number,
             packers: Packers::new(&parts.repository, parts.scratch),
@@ -146,19 +148,19 @@ impl Lane {
                 in_flight: HashSet::new(),
                 outstanding: BTreeSet::new(),
                 next_ticket: 0,
+                uncertain: Vec::new(),
                 unindexed: Vec::new(),
                 unindexed_blobs: 0,
                 unindexed_since: now,
                 index_files: Vec::new(),
                 counters: LaneCounters::default(),
                 failure: None,
-                progressed_at: now,
-                calls: 0,
             }),
             uploading: Arc::new(Semaphore::new(upload::MAX_UPLOADS)),
             uploads: Mutex::new(JoinSet::new()),
             live: AtomicBool::new(true),
             gone: CancellationToken::new(),
+            activity,
         })
     }
 
@@ -202,7 +204,7 @@ impl Lane {
     /// Makes a call to the repository. It ends when the lane is set aside, and while it lasts the
     /// lane is expected to get on.
     pub(crate) async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let _call = CallUnderWay::begin(self);
+        let _call = self.activity.begin();
         tokio::select! {
             biased;
             () = self.gone.cancelled() => {
@@ -302,7 +304,11 @@ impl Lane {
             }
             // It does not answer.
             Some(failure) if failure.is(ErrorKind::Timeout) => return Ok(()),
-            Some(_) => {}
+            // The uploads beside the one that failed were broken off.
+            Some(_) => {
+                self.finish_uploads().await;
+                upload::find_arrived(self).await?;
+            }
         }
         upload::save_index_now(self).await
     }
@@ -315,8 +321,7 @@ impl Lane {
 
     /// Whether the lane has work and has stored nothing for `limit`.
     pub(crate) fn is_stuck(&self, limit: Duration) -> bool {
-        let state = self.state();
-        state.calls > 0 && self.now().saturating_sub(state.progressed_at) >= limit
+        self.activity.is_stuck(limit)
     }
 
     pub(crate) fn counters(&self) -> LaneCounters {
@@ -402,31 +407,6 @@ impl Lane {
 
     fn uploads(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Counts a call for as long as it lasts.
-struct CallUnderWay<'a>(&'a Lane);
-
-impl<'a> CallUnderWay<'a> {
-    fn begin(lane: &'a Lane) -> Self {
-        let now = lane.now();
-        let mut state = lane.state();
-        if state.calls == 0 {
-            state.progressed_at = now;
-        }
-        state.calls += 1;
-        drop(state);
-        Self(lane)
-    }
-}
-
-impl Drop for CallUnderWay<'_> {
-    fn drop(&mut self) {
-        let now = self.0.now();
-        let mut state = self.0.state();
-        state.calls -= 1;
-        state.progressed_at = now;
     }
 }
 

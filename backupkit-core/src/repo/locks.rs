@@ -5,13 +5,23 @@ use std::time::Duration;
 
 use super::layout::FileKind;
 use super::lock_file::{Lock, RECHECK_DELAY};
-use super::repository::{Repository, exists, sha256};
+use super::repository::{Repository, exists, read_capped, sha256};
+use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance::{HeldLock, Instance};
 use crate::model::{FileTime, LockId};
+use crate::token::CancelToken;
 
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
 pub(crate) const FREEZE_AFTER: Duration = Duration::from_mins(20);
+
+/// How long giving up a lock may take.
+const RELEASE_TIME: Duration = Duration::from_secs(10);
+
+/// How long to wait before a lock that is not whole is looked at again; then it counts. restic looks as
+/// often.
+const UNFINISHED_WAITS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// Who takes a lock.
 #[derive(Debug, Clone, Default)]
@@ -68,9 +78,11 @@ impl RepositoryLock {
         owner: &LockOwner,
         instance: &Instance,
         exclusive: bool,
+        cancel: &CancelToken,
     ) -> Result<(Self, Takeover)> {
-        let dead_locks = refuse_conflict(repository, instance, exclusive, None).await?;
-        let lock = Self::create(repository, owner, instance, exclusive).await?;
+        let looking = refuse_conflict(repository, instance, exclusive, None);
+        let dead_locks = cancel.unless_cancelled(looking).await?;
+        let lock = Self::create(repository, owner, instance, exclusive, cancel).await?;
         Ok((lock, Takeover { dead_locks }))
     }
 
@@ -83,9 +95,10 @@ impl RepositoryLock {
         repository: &Repository,
         owner: &LockOwner,
         instance: &Instance,
+        cancel: &CancelToken,
     ) -> Result<Self> {
-        refuse_conflict(repository, instance, false, None).await?;
-        Self::create(repository, owner, instance, false).await
+        cancel.unless_cancelled(refuse_conflict(repository, instance, false, None)).await?;
+        Self::create(repository, owner, instance, false, cancel).await
     }
 
     async fn create(
@@ -93,8 +106,9 @@ impl RepositoryLock {
         owner: &LockOwner,
         instance: &Instance,
         exclusive: bool,
+        cancel: &CancelToken,
     ) -> Result<Self> {
-        let (id, held) = create(repository, owner, instance, exclusive).await?;
+        let (sealed, id, held) = seal(repository, owner, instance, exclusive)?;
         let lock = Self(Arc::new(Inner {
             repository: repository.clone(),
             owner: owner.clone(),
@@ -106,11 +120,16 @@ impl RepositoryLock {
                 held: Some(held),
             }),
         }));
-        repository.env().clock().sleep(RECHECK_DELAY).await;
-        if let Err(conflict) = refuse_conflict(repository, instance, exclusive, Some(id)).await {
-            // If this fails too, the next run of this process finds a dead lock.
+        let take = async {
+            repository.create_sealed(FileKind::Lock, sealed.into()).await?;
+            repository.env().clock().sleep(RECHECK_DELAY).await;
+            refuse_conflict(repository, instance, exclusive, Some(id)).await
+        };
+        if let Err(error) = cancel.unless_cancelled(take).await {
+            // It may be there, whatever went wrong. If this fails too, the next run of this process
+            // finds a dead lock.
             drop(lock.release().await);
-            return Err(conflict);
+            return Err(error);
         }
         Ok(lock)
     }
@@ -132,8 +151,9 @@ impl RepositoryLock {
     pub(crate) async fn refresh(&self) -> Result<()> {
         self.check_alive().await?;
         let inner = &self.0;
-        let (id, held) =
-            create(&inner.repository, &inner.owner, &inner.instance, inner.exclusive).await?;
+        let (sealed, id, held) =
+            seal(&inner.repository, &inner.owner, &inner.instance, inner.exclusive)?;
+        inner.repository.create_sealed(FileKind::Lock, sealed.into()).await?;
         let new = State {
             id,
             refreshed_at: inner.repository.env().clock().elapsed_since_boot(),
@@ -180,10 +200,14 @@ impl RepositoryLock {
         self.state().held = None;
     }
 
-    /// Gives the lock up.
+    /// Gives the lock up. One that stays is removed by the next run of this process, or after it.
+    ///
+    /// # Errors
+    /// `Timeout` if the destination does not answer within 10 s; else its error.
     pub(crate) async fn release(&self) -> Result<()> {
-        let id = self.state().id;
-        self.0.repository.delete(FileKind::Lock, id.as_bytes()).await
+        let (id, repository) = (self.state().id, &self.0.repository);
+        let delete = repository.delete(FileKind::Lock, id.as_bytes());
+        within(repository.env().clock(), RELEASE_TIME, delete).await
     }
 
     /// The id of the lock file as of now.
@@ -248,12 +272,13 @@ impl Repository {
     }
 }
 
-async fn create(
+/// Makes the bytes of a lock. It counts as held before it is there.
+fn seal(
     repository: &Repository,
     owner: &LockOwner,
     instance: &Instance,
     exclusive: bool,
-) -> Result<(LockId, HeldLock)> {
+) -> Result<(Vec<u8>, LockId, HeldLock)> {
     let env = repository.env();
     let lock = Lock {
         time: FileTime::from_timestamp(env.now(), env.time_zone()),
@@ -266,11 +291,10 @@ async fn create(
         gid: owner.gid,
     };
     let sealed = repository.seal_file(&lock.encode())?;
-    // Held before it is there: other runs of this process must not take it for dead.
+    // Other runs of this process must not take it for dead.
     let id = LockId::from_bytes(sha256(&sealed));
     let held = instance.hold(id);
-    repository.create_sealed(FileKind::Lock, sealed.into()).await?;
-    Ok((id, held))
+    Ok((sealed, id, held))
 }
 
 /// Returns the locks of dead runs of ours, which conflict with nothing.
@@ -306,27 +330,59 @@ async fn refuse_conflict(
 }
 
 /// All locks; `None` for one that is there but cannot be read. Vanished and empty ones are left out.
+///
+/// One that is not whole may be on its way to a store that is slow or shows unfinished files, so it is
+/// looked at again before it counts.
 async fn load_all(repository: &Repository) -> Result<Vec<(LockId, Option<Lock>)>> {
     let mut locks = Vec::new();
-    for id in repository.list(FileKind::Lock).await? {
-        let key = FileKind::Lock.key(&id)?;
-        let size = match repository.destination().stat(&key).await {
-            Ok(meta) => meta.size_bytes,
-            Err(error) if error.is(ErrorKind::NotFound) => continue,
-            Err(error) => return Err(error),
-        };
-        if size == 0 {
-            continue;
+    let mut ids = repository.list(FileKind::Lock).await?;
+    let mut waits = UNFINISHED_WAITS.into_iter();
+    loop {
+        let mut unfinished = Vec::new();
+        for id in ids {
+            match load_one(repository, &id).await? {
+                Found::Nothing => {}
+                Found::Lock(lock) => locks.push((LockId::from_bytes(id), Some(lock))),
+                Found::Unreadable => locks.push((LockId::from_bytes(id), None)),
+                Found::Unfinished => unfinished.push(id),
+            }
         }
-        let lock = match repository.load(FileKind::Lock, &id).await {
-            Ok(json) => Lock::decode(&json).ok(),
-            Err(error) if error.is(ErrorKind::NotFound) => continue,
-            Err(error) if error.is(ErrorKind::Corrupt) => None,
-            Err(error) => return Err(error),
-        };
-        locks.push((LockId::from_bytes(id), lock));
+        ids = unfinished;
+        match waits.next() {
+            Some(wait) if !ids.is_empty() => repository.env().clock().sleep(wait).await,
+            _ => break,
+        }
     }
+    locks.extend(ids.into_iter().map(|id| (LockId::from_bytes(id), None)));
     Ok(locks)
+}
+
+/// What there is under the name of a lock.
+enum Found {
+    Nothing,
+    Lock(Lock),
+    /// Whole, and no lock that this key opens. Waiting changes nothing.
+    Unreadable,
+    /// Other bytes than its name says.
+    Unfinished,
+}
+
+async fn load_one(repository: &Repository, id: &[u8; 32]) -> Result<Found> {
+    let key = FileKind::Lock.key(id)?;
+    let limit = FileKind::Lock.max_bytes();
+    let sealed = match read_capped(&**repository.destination(), &key, limit).await {
+        Ok(sealed) if sealed.is_empty() => return Ok(Found::Nothing),
+        Ok(sealed) => sealed,
+        Err(error) if error.is(ErrorKind::NotFound) => return Ok(Found::Nothing),
+        Err(error) if error.is(ErrorKind::Corrupt) => return Ok(Found::Unfinished),
+        Err(error) => return Err(error),
+    };
+    if sha256(&sealed) != *id {
+        return Ok(Found::Unfinished);
+    }
+    let opened = repository.open_sealed(FileKind::Lock, id, &sealed);
+    let lock = opened.and_then(|json| Lock::decode(&json));
+    Ok(lock.map_or(Found::Unreadable, Found::Lock))
 }
 
 fn describe_holder(lock: &Lock) -> String {

@@ -175,6 +175,18 @@ impl Repository {
         &self.0.destination
     }
 
+    /// The same repository, asked through another destination that leads to it.
+    pub(crate) fn through(&self, destination: Arc<dyn Destination>) -> Self {
+        let Inner { env, key, key_id, config, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            destination,
+            env: env.clone(),
+            key: Arc::clone(key),
+            key_id: *key_id,
+            config: config.clone(),
+        }))
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
     }
@@ -431,7 +443,12 @@ async fn list_ids(destination: &dyn Destination, kind: FileKind) -> Result<Vec<[
         .await
 }
 
-async fn read_capped(destination: &dyn Destination, key: &ObjectKey, cap: u64) -> Result<Bytes> {
+/// Reads a file that has no business to be larger than `cap` bytes.
+pub(super) async fn read_capped(
+    destination: &dyn Destination,
+    key: &ObjectKey,
+    cap: u64,
+) -> Result<Bytes> {
     let size = destination.stat(key).await?.size_bytes;
     if size > cap {
         return Err(Error::corrupt(key, format!("{size} bytes are more than such a file has")));

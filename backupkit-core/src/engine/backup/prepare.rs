@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::engine::{RunContext, recover};
+use super::BackupRequest;
+use crate::engine::{RunContext, commit, recover};
 use crate::error::{ErrorKind, Result};
 use crate::model::{EventKind, Level, LockId, SnapshotId};
-use crate::pipeline::guard::{Guard, Liveness};
+use crate::pipeline::guard::Guard;
 use crate::pipeline::lane::{Lane, LaneParts};
 use crate::pipeline::task::{self, OwnedTask};
 use crate::repo::REFRESH_INTERVAL;
@@ -13,7 +14,8 @@ use crate::repo::locks::RepositoryLock;
 use crate::repo::reader::RepositoryReader;
 use crate::repo::repository::Repository;
 use crate::repo::snapshot_file::Snapshot;
-use crate::state::RunJournal;
+use crate::state::SealedOutput;
+use crate::token::CancelToken;
 
 /// A repository that is ready to take part.
 pub(super) struct Prepared {
@@ -34,28 +36,55 @@ impl Drop for Prepared {
     }
 }
 
-/// Locks a repository and loads what the lane needs. On an error the lock is given up.
+/// What an earlier attempt of the run left of an output.
+pub(super) enum Earlier {
+    Nothing(Box<Prepared>),
+    Published(SnapshotId),
+}
+
+/// Locks a repository, loads what the lane needs, and finishes what an earlier attempt of the run
+/// began to commit in it. On an error, and once it is published, the lock is given up.
+///
+/// # Errors
+/// `Cancelled` wherever it waits; those of the repository.
 pub(super) async fn prepare(
     run: &RunContext,
     number: usize,
     repository: &Repository,
-    journal: &Arc<dyn RunJournal>,
-    liveness: &Arc<dyn Liveness>,
-) -> Result<Prepared> {
+    request: &BackupRequest,
+    committed: &[SealedOutput],
+    cancel: &CancelToken,
+) -> Result<Earlier> {
     repository.config().check_writable()?;
-    let owner = run.engine.lock_owner();
+    let (owner, instance) = (run.engine.lock_owner(), run.engine.instance());
     let (lock, takeover) =
-        RepositoryLock::acquire(repository, &owner, run.engine.instance(), false).await?;
-    let loaded =
-        load(run, number, repository, journal, liveness, &lock, &takeover.dead_locks).await;
-    match loaded {
-        Ok(Loaded { lane, snapshots, reader }) => {
+        RepositoryLock::acquire(repository, &owner, instance, false, cancel).await?;
+    let work = async {
+        let loaded = load(run, number, repository, request, &lock, &takeover.dead_locks).await?;
+        let begun = committed.iter().find(|output| output.repository_id == repository.id());
+        let published = match begun {
+            Some(output) => commit::finish(&loaded.lane, output).await?,
+            None => None,
+        };
+        Ok((loaded, published))
+    };
+    let release = async || {
+        // What came before counts; a lock that stays is removed by the next run.
+        drop(lock.release().await);
+        lock.abandon();
+    };
+    match cancel.unless_cancelled(work).await {
+        Ok((_, Some(snapshot))) => {
+            release().await;
+            Ok(Earlier::Published(snapshot))
+        }
+        Ok((Loaded { lane, snapshots, reader }, None)) => {
             let refresher = task::start(refresh(Arc::clone(&lane), lock.clone()));
-            Ok(Prepared { lane, snapshots, reader, lock, _refresher: refresher })
+            let ready = Prepared { lane, snapshots, reader, lock, _refresher: refresher };
+            Ok(Earlier::Nothing(Box::new(ready)))
         }
         Err(error) => {
-            // The first error counts; a lock that stays is removed by age.
-            drop(lock.release().await);
+            release().await;
             Err(error)
         }
     }
@@ -72,12 +101,12 @@ async fn load(
     run: &RunContext,
     number: usize,
     repository: &Repository,
-    journal: &Arc<dyn RunJournal>,
-    liveness: &Arc<dyn Liveness>,
+    request: &BackupRequest,
     lock: &RepositoryLock,
     dead_locks: &[LockId],
 ) -> Result<Loaded> {
     let parts = run.engine.parts();
+    let BackupRequest { journal, liveness, .. } = request;
     // Snapshots before the index: what a snapshot names is then in the index.
     let (snapshots, damage) = repository.readable_snapshots().await?;
     for error in damage {

@@ -1,15 +1,16 @@
 //! The course of a backup.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::prepare::{Prepared, prepare};
+use super::gather::gather;
+use super::prepare::Prepared;
 use super::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
 use crate::engine::commit::{self, Commit};
 use crate::engine::{RunContext, origin, resume};
+use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, FileTime, Level, SnapshotId};
 use crate::pipeline::attend::attended;
@@ -25,13 +26,10 @@ use crate::pipeline::store::Store;
 use crate::repo::chunker::ChunkerTables;
 use crate::scratch;
 use crate::source::{OpenContext, Outcome, RANGE_BYTES, SourceView};
-use crate::state::{RunJournal, SealedOutput};
+use crate::state::RunJournal;
 
 /// How long a run that failed still tries to make use of what it stored.
 const SALVAGE_TIME: Duration = Duration::from_secs(30);
-/// How long giving up a lock may take. One that stays is removed by the next run of this process, or
-/// after it.
-const RELEASE_TIME: Duration = Duration::from_secs(10);
 
 /// Runs a backup. Locks are given up however it ends, except by a crash.
 pub(in crate::engine) async fn run(
@@ -42,39 +40,15 @@ pub(in crate::engine) async fn run(
     refuse_nonsense(&request)?;
     let mut outputs: Vec<OutputReport> =
         request.repositories.iter().map(OutputReport::of).collect();
-    let committed = request.journal.commit().await?;
-    let mut prepared = Vec::new();
-    // One after the other: a lock that is refused must not leave others behind.
-    for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
-        let number = prepared.len();
-        let ready = prepare(&run, number, repository, &request.journal, &request.liveness).await;
-        match finish_earlier(ready, &committed).await {
-            Ok(Earlier::Nothing(ready)) => prepared.push(*ready),
-            Ok(Earlier::Published(snapshot)) => output.snapshot = Some(snapshot),
-            Err(error) => {
-                run.events.tell(
-                    Level::Error,
-                    EventKind::RepositorySetAside {
-                        repository: repository.location(),
-                        reason: error.report(),
-                    },
-                );
-                output.error = Some(error);
-            }
-        }
-    }
-    if prepared.is_empty() && outputs.iter().any(|output| output.snapshot.is_some()) {
+    let prepared = gather(&run, &request, &mut outputs).await?;
+    if prepared.is_empty() {
         let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
         return Ok(report(&run, outputs, &[], &Ended::default(), seconds));
-    }
-    if prepared.is_empty() {
-        let first = outputs.into_iter().find_map(|output| output.error);
-        return Err(first.unwrap_or_else(|| Error::new(ErrorKind::Internal, "nothing to do")));
     }
     let result = back_up(&run, &request, &prepared).await;
     let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
     // A release that fails costs others a wait, not this run its result.
-    let releases = prepared.iter().map(|ready| within(&run, RELEASE_TIME, ready.lock.release()));
+    let releases = prepared.iter().map(|ready| ready.lock.release());
     let gone = join_all(releases).await;
     for error in gone.into_iter().filter_map(Result::err) {
         run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
@@ -82,48 +56,6 @@ pub(in crate::engine) async fn run(
     let ended = result?;
     let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
     Ok(report(&run, outputs, &lanes, &ended, seconds))
-}
-
-/// What an earlier attempt of the run left of an output.
-enum Earlier {
-    Nothing(Box<Prepared>),
-    Published(SnapshotId),
-}
-
-/// Finishes what an earlier attempt began to commit in this repository.
-async fn finish_earlier(ready: Result<Prepared>, committed: &[SealedOutput]) -> Result<Earlier> {
-    let ready = ready?;
-    let id = ready.lane.repository().id();
-    let Some(output) = committed.iter().find(|output| output.repository_id == id) else {
-        return Ok(Earlier::Nothing(Box::new(ready)));
-    };
-    match commit::finish(&ready.lane, output).await {
-        Ok(Some(snapshot)) => {
-            ready.lock.release().await?;
-            Ok(Earlier::Published(snapshot))
-        }
-        Ok(None) => Ok(Earlier::Nothing(Box::new(ready))),
-        Err(error) => {
-            drop(ready.lock.release().await);
-            Err(error)
-        }
-    }
-}
-
-/// The last acts of a run, in places that may hang.
-async fn within(
-    run: &RunContext,
-    limit: Duration,
-    act: impl Future<Output = Result<()>>,
-) -> Result<()> {
-    tokio::select! {
-        biased;
-        done = act => done,
-        () = run.engine.env().clock().sleep(limit) => Err(Error::new(
-            ErrorKind::Timeout,
-            format!("no answer within {} s", limit.as_secs()),
-        )),
-    }
 }
 
 /// What came of the part between locking and unlocking.
@@ -236,7 +168,6 @@ async fn back_up(
     let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
     let ended = match end {
         Ok(DriverEnd::Complete(root)) => {
-            close(&view, Outcome::Completed, run).await;
             let plan = Commit {
                 root,
                 origin,
@@ -247,18 +178,15 @@ async fn back_up(
                 tally: driver.tally,
             };
             let committing = commit::commit(run, &lanes, &request.journal, &plan);
-            attended(&store, clock, stall_after, committing)
-                .await
-                .map(|snapshots| (false, snapshots))
+            let created = attended(&store, clock, stall_after, committing).await;
+            // Only now: a source that is told that all is stored goes on from there.
+            close(&view, outcome_of(&created, Outcome::Completed), run).await;
+            created.map(|snapshots| (false, snapshots))
         }
         Ok(DriverEnd::Paused) => {
             let pausing = pause(run, &mut driver, &store, &origin, now, &*request.journal);
             let saved = attended(&store, clock, stall_after, pausing).await;
-            let outcome = match &saved {
-                Ok(_) => Outcome::Paused,
-                Err(_) => Outcome::Abandoned,
-            };
-            close(&view, outcome, run).await;
+            close(&view, outcome_of(&saved, Outcome::Paused), run).await;
             saved
         }
         Err(error) => {
@@ -268,7 +196,7 @@ async fn back_up(
     };
     // What failed lanes have stored stays of use: the next run finds it in the index.
     let failed = lanes.iter().filter(|lane| ended.is_err() || !lane.is_live());
-    join_all(failed.map(|lane| within(run, SALVAGE_TIME, lane.salvage()))).await;
+    join_all(failed.map(|lane| within(clock, SALVAGE_TIME, lane.salvage()))).await;
     let (paused, snapshots) = ended?;
     for lane in &lanes {
         // Only once something newer is durable in that repository.
@@ -312,8 +240,11 @@ async fn find_row(
     if request.skip_checkpoint {
         return Ok(None);
     }
-    match resume::find(lanes, snapshots, &request.source.origin(), &*request.journal).await {
+    let (origin, cancel) = (request.source.origin(), run.control.cancel_token());
+    let finding = resume::find(lanes, snapshots, &origin, &*request.journal);
+    match cancel.unless_cancelled(finding).await {
         Ok(row) => Ok(row),
+        Err(error) if error.is(ErrorKind::Cancelled) => Err(error),
         // Whatever keeps it from being read, the backup can do without.
         Err(error) => {
             drop_row(run, &mut None, &error);
@@ -345,6 +276,11 @@ fn chunk_groups(lanes: &[Arc<Lane>]) -> Vec<ChunkGroup> {
             lanes: lanes.into(),
         })
         .collect()
+}
+
+/// What a view is told: `outcome` only if it came to that.
+fn outcome_of<T>(result: &Result<T>, outcome: Outcome) -> Outcome {
+    if result.is_ok() { outcome } else { Outcome::Abandoned }
 }
 
 /// Closes a view and tells what it has to say. An error here changes nothing that is stored.

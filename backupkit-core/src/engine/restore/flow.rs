@@ -53,9 +53,9 @@ async fn go(
     keeper: &mut Keeper,
     earlier: Row,
 ) -> Result<RestoreReport> {
-    let snapshot = reader.snapshot(request.snapshot).await?;
+    let snapshot = tools.cancel.unless_cancelled(reader.snapshot(request.snapshot)).await?;
     let path = &request.options.path;
-    if snapshot.find(path).await?.is_none() {
+    if tools.cancel.unless_cancelled(snapshot.find(path)).await?.is_none() {
         let message = format!("{path} is not in snapshot {}", request.snapshot.short());
         return Err(Error::new(ErrorKind::NotFound, message)
             .with_code("path-not-found")

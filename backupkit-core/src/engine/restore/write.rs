@@ -223,7 +223,8 @@ impl Writer {
                 self.outcomes.set(item.number, Outcome::of(&step.action), written.bytes);
             }
             Err(error) if self.ends_restore(&error).await => {
-                return Err(error.while_doing(format!("restore {}", step.entry.path)));
+                let (path, target) = (&step.entry.path, self.target.location());
+                return Err(error.while_doing(format!("restore {path} into {target}")));
             }
             Err(error) => {
                 self.tools.entry_failed(step, &error);

@@ -8,11 +8,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::packer::ClosedPack;
 use super::{Lane, StoredPack};
 use crate::error::{Error, Result};
-use crate::model::IndexId;
+use crate::model::{IndexId, PackId};
 use crate::repo::crypto::Iv;
 use crate::repo::index_file::{self, IndexedPack};
 use crate::repo::layout::{FileKind, pack_key};
 use crate::repo::pack_header::encode_header;
+use crate::repo::repository::exists;
 
 /// Packs of a lane that may be under way at the same time, besides the open ones. A few more would
 /// hide more latency, each for the memory of a pack.
@@ -65,16 +66,50 @@ async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
     body.push(&length)?;
     let (id, payload) = body.finish(&lane.pool).await?;
     let key = pack_key(&id)?;
+    let upload = Upload { lane, pack: Some((id, StoredPack { plain_bytes, blobs, tickets })) };
     lane.call(lane.repository.destination().create(&key, payload)).await?;
     // Durable: noted at once, so that a resume finds it before any index names it.
     lane.journal.record_packs(lane.repository.id(), &[id]).await?;
-    lane.pack_is_durable(id, StoredPack { plain_bytes, blobs, tickets });
+    upload.has_arrived();
     let due = {
         let state = lane.state();
         state.unindexed_blobs >= INDEX_BLOBS
             || lane.now().saturating_sub(state.unindexed_since) >= INDEX_AGE
     };
     if due { save_index(lane).await } else { Ok(()) }
+}
+
+/// A pack on its way. One that was dropped there may have arrived all the same.
+struct Upload<'a> {
+    lane: &'a Lane,
+    pack: Option<(PackId, StoredPack)>,
+}
+
+impl Upload<'_> {
+    fn has_arrived(mut self) {
+        if let Some((id, pack)) = self.pack.take() {
+            self.lane.pack_is_durable(id, pack);
+        }
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        if let Some(pack) = self.pack.take() {
+            self.lane.state().uncertain.push(pack);
+        }
+    }
+}
+
+/// Looks whether packs arrived whose upload was dropped or failed.
+pub(super) async fn find_arrived(lane: &Lane) -> Result<()> {
+    let uncertain = std::mem::take(&mut lane.state().uncertain);
+    for (id, pack) in uncertain {
+        if exists(&**lane.repository.destination(), &pack_key(&id)?).await? {
+            lane.pack_is_durable(id, pack);
+        }
+    }
+    Ok(())
 }
 
 /// Writes an index of all packs that have none. Nothing to do if there are none.

@@ -1,0 +1,81 @@
+//! Notes the calls to a destination, so that somebody can see whether it answers.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+
+use super::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use crate::activity::Activity;
+use crate::error::Result;
+use crate::probe::Probe;
+
+/// A [`Destination`] whose calls are noted.
+#[derive(Debug, Clone)]
+pub(crate) struct WatchedDestination {
+    inner: Arc<dyn Destination>,
+    activity: Activity,
+}
+
+impl WatchedDestination {
+    /// Wraps a destination.
+    pub(crate) fn new(inner: Arc<dyn Destination>, activity: &Activity) -> Self {
+        Self { inner, activity: activity.clone() }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Destination for WatchedDestination {
+    fn capabilities(&self) -> DestinationCapabilities {
+        self.inner.capabilities()
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    async fn check(&self) -> Result<Probe> {
+        let _call = self.activity.begin();
+        self.inner.check().await
+    }
+
+    async fn create(&self, key: &ObjectKey, payload: Payload) -> Result<()> {
+        let _call = self.activity.begin();
+        self.inner.create(key, payload).await
+    }
+
+    async fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {
+        let _call = self.activity.begin();
+        self.inner.get(key, range).await
+    }
+
+    async fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta> {
+        let _call = self.activity.begin();
+        self.inner.stat(key).await
+    }
+
+    fn list(&self, prefix: &ObjectKey) -> BoxStream<'static, Result<ObjectMeta>> {
+        // Each object is a sign of life; what its reader does meanwhile is no call.
+        let state = (self.inner.list(prefix), self.activity.clone());
+        stream::unfold(state, |(mut objects, activity)| async move {
+            let call = activity.begin();
+            let next = objects.next().await;
+            drop(call);
+            next.map(|object| (object, (objects, activity)))
+        })
+        .boxed()
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let _call = self.activity.begin();
+        self.inner.delete(key).await
+    }
+
+    async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {
+        let _call = self.activity.begin();
+        self.inner.swap(key, expected, bytes).await
+    }
+}

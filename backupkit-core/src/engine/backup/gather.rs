@@ -1,0 +1,116 @@
+//! The repositories that take part in a backup, and why others do not.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::prepare::{Earlier, Prepared, prepare};
+use super::{BackupRequest, OutputReport};
+use crate::activity::Activity;
+use crate::destination::WatchedDestination;
+use crate::engine::RunContext;
+use crate::env::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EventKind, Level};
+use crate::repo::repository::Repository;
+use crate::state::SealedOutput;
+
+/// How often it is looked whether a repository answers.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Prepares the repositories of a request, one after the other, and notes in `outputs` what became of
+/// the others. One that does not answer while others wait is left out after the time that the engine
+/// allows.
+///
+/// # Errors
+/// `Cancelled`, with all locks given up; the first error if none is left and none has a snapshot.
+pub(super) async fn gather(
+    run: &RunContext,
+    request: &BackupRequest,
+    outputs: &mut [OutputReport],
+) -> Result<Vec<Prepared>> {
+    let cancel = run.control.cancel_token();
+    let committed = cancel.unless_cancelled(request.journal.commit()).await?;
+    let mut prepared: Vec<Prepared> = Vec::new();
+    for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
+        match prepare_watched(run, prepared.len(), repository, request, &committed).await {
+            Ok(Earlier::Nothing(ready)) => prepared.push(*ready),
+            Ok(Earlier::Published(snapshot)) => output.snapshot = Some(snapshot),
+            Err(error) => output.error = Some(error),
+        }
+        if cancel.is_cancelled() {
+            for ready in &prepared {
+                // One that stays is removed by the next run.
+                drop(ready.lock.release().await);
+            }
+            return Err(Error::cancelled());
+        }
+    }
+    let is_over = prepared.is_empty() && outputs.iter().all(|output| output.snapshot.is_none());
+    let mut failures =
+        outputs.iter_mut().filter_map(|output| Some((&output.repository, output.error.as_ref()?)));
+    // The first failure of a run that is over is its error, and told as such.
+    let first = if is_over { failures.next().map(|(_, error)| error.duplicate()) } else { None };
+    for (repository, error) in failures {
+        let (repository, reason) = (repository.clone(), error.report());
+        run.events.tell(Level::Error, EventKind::RepositorySetAside { repository, reason });
+    }
+    match first {
+        Some(error) => Err(error),
+        None if is_over => Err(Error::new(ErrorKind::Internal, "nothing to do")),
+        None => Ok(prepared),
+    }
+}
+
+/// Prepares a repository, and gives up on one that others wait for and that does not answer.
+async fn prepare_watched(
+    run: &RunContext,
+    number: usize,
+    repository: &Repository,
+    request: &BackupRequest,
+    committed: &[SealedOutput],
+) -> Result<Earlier> {
+    let cancel = run.control.cancel_token();
+    if request.repositories.len() == 1 {
+        return prepare(run, number, repository, request, committed, cancel).await;
+    }
+    let clock = run.engine.env().clock();
+    let (activity, cancel) = (Activity::new(clock), cancel.child());
+    let destination = WatchedDestination::new(Arc::clone(repository.destination()), &activity);
+    let watched = repository.through(Arc::new(destination));
+    let is_stalled = AtomicBool::new(false);
+    let preparing = prepare(run, number, &watched, request, committed, &cancel);
+    let watching = async {
+        watch(clock, &activity, run.engine.parts().settings.stall_after).await;
+        is_stalled.store(true, Ordering::Relaxed);
+        cancel.cancel();
+        std::future::pending::<Infallible>().await
+    };
+    let result = tokio::select! {
+        biased;
+        result = preparing => result,
+        never = watching => match never {},
+    };
+    match result {
+        Err(error) if error.is(ErrorKind::Cancelled) && is_stalled.load(Ordering::Relaxed) => {
+            Err(stalled(repository))
+        }
+        result => result,
+    }
+}
+
+/// Returns once no call has come back for `limit`.
+async fn watch(clock: &Arc<dyn Clock>, activity: &Activity, limit: Duration) {
+    while !activity.is_stuck(limit) {
+        clock.sleep(INTERVAL.min(limit)).await;
+    }
+}
+
+fn stalled(repository: &Repository) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        format!("{} did not answer for minutes while others waited", repository.location()),
+    )
+    .with_code("repository-stalled")
+}
