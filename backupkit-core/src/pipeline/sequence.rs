@@ -183,8 +183,8 @@ impl<'a> Sequence<'a> {
         chunk: Chunk,
         held: (Option<Permit>, Option<Arc<Permit>>),
     ) -> Result<()> {
-        // A few more than there are threads, so that none waits for the order.
-        while self.storing.len() >= 2 * self.reading.store.pool().threads() + 2 {
+        // One more than there are threads, so that none waits for the order. Each holds its range.
+        while self.storing.len() > self.reading.store.pool().threads() {
             match self.storing.next().await {
                 Some(stored) => self.note(stored?),
                 None => break,

@@ -18,8 +18,8 @@ use crate::repo::chunker::MAX_CHUNK_BYTES;
 use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
-/// Scratch memory above this is given back after use: chunks fit, only large trees do not.
-const KEPT_SCRATCH_BYTES: usize = 16 << 20;
+/// Scratch memory above this is given back after use: most chunks fit.
+const KEPT_SCRATCH_BYTES: usize = 4 << 20;
 
 /// Room for the largest chunk, sealed, and for a batch of small ones. Only large trees need more.
 const SEALED_BYTES: usize = MAX_CHUNK_BYTES + (64 << 10);
@@ -46,7 +46,7 @@ struct Parts {
 
 impl Store {
     pub(crate) fn new(lanes: Arc<[Arc<Lane>]>, pool: Pool) -> Self {
-        let at_once = pool.threads() + 1;
+        let at_once = pool.threads().max(2);
         let buffers = BufferPool::new(SEALED_BYTES, at_once * lanes.len());
         let sealing = Arc::new(Semaphore::new(at_once));
         Self { parts: Parts { lanes, pool, buffers, sealing }, under_way: UnderWay::default() }
@@ -149,6 +149,18 @@ impl Chunk {
         self.0.is_empty()
     }
 
+    /// The bytes, if they are in one stretch of memory; otherwise `scratch` holds them.
+    fn in_one_part(mut self, scratch: &mut Vec<u8>) -> Option<Bytes> {
+        if self.0.len() == 1 {
+            return self.0.pop();
+        }
+        scratch.clear();
+        for part in &self.0 {
+            scratch.extend_from_slice(part);
+        }
+        None
+    }
+
     /// One stretch of memory; copies only what arrived in several parts.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         if self.0.len() == 1 {
@@ -177,8 +189,13 @@ struct Sealer<'a> {
 
 impl Sealer<'_> {
     fn seal(&mut self, worker: &mut Worker, blob: Chunk) -> Result<BlobId> {
-        let plain = blob.into_bytes();
-        let id = BlobId::of(&plain);
+        let Worker { compressor, decompressor, scratch } = worker;
+        if scratch.capacity() > KEPT_SCRATCH_BYTES {
+            *scratch = Vec::new();
+        }
+        let whole = blob.in_one_part(scratch);
+        let plain = whole.as_deref().unwrap_or(scratch);
+        let (id, plain_bytes) = (BlobId::of(plain), plain.len());
         let lanes = &self.parts.lanes;
         let needed: Vec<(usize, Ticket)> = self
             .targets
@@ -191,26 +208,23 @@ impl Sealer<'_> {
         if needed.is_empty() {
             return Ok(id);
         }
-        let Worker { compressor, decompressor, scratch } = worker;
         let packed = match self.kind {
-            BlobKind::Data => compressor.compress(&plain)?,
+            BlobKind::Data => compressor.compress(plain)?,
             // restic repacks plain trees on every prune.
-            BlobKind::Tree => Some(compressor.compress_always(&plain)?),
+            BlobKind::Tree => Some(compressor.compress_always(plain)?),
         };
         if let Some(packed) = packed {
-            decompressor.decompress_into(packed, plain.len(), plain.len(), scratch)?;
+            // The plain bytes are not needed any more, so they may be overwritten.
+            decompressor.decompress_into(packed, plain_bytes, plain_bytes, scratch)?;
             if BlobId::of(scratch) != id {
                 return Err(broken(&id, "it does not decompress to what was compressed"));
             }
-            if scratch.capacity() > KEPT_SCRATCH_BYTES {
-                *scratch = Vec::new();
-            }
         }
-        let plain_bytes = plain.len() as u64;
-        let narrow = u32::try_from(plain.len())
+        let narrow = u32::try_from(plain_bytes)
             .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
         let compressed_from = packed.is_some().then_some(narrow);
-        let content = packed.unwrap_or(&plain);
+        let content = packed.or(whole.as_deref()).unwrap_or(scratch);
+        let plain_bytes = plain_bytes as u64;
         for (lane, ticket) in needed {
             let sealed_bytes = self.seal_for(lane, &id, content)?;
             let batch = self.batch(lane)?;

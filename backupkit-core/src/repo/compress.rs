@@ -12,8 +12,8 @@ pub const MIN_LEVEL: i32 = -7;
 /// The highest level, the smallest.
 pub const MAX_LEVEL: i32 = 22;
 
-/// Scratch memory above this is given back after use: chunks fit, only large trees do not.
-const KEPT_SCRATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Scratch memory above this is given back after use: most chunks fit.
+const KEPT_SCRATCH_BYTES: usize = 4 << 20;
 /// What is tried first where a frame does not say its size.
 const FIRST_GUESS_BYTES: usize = 64 * 1024;
 /// zstd's smallest block says at most 128 KiB in 4 bytes.

@@ -110,7 +110,7 @@ impl Destination for FsDestination {
         let (root, env, key) = (Arc::clone(&self.root), self.env.clone(), key.clone());
         let abandoned = Abandoned::default();
         let seen_by_work = abandoned.watch();
-        blocking(move || create_object(&root, &env, &key, &payload, &seen_by_work)).await
+        blocking(move || create_object(&root, &env, &key, payload, &seen_by_work)).await
     }
 
     async fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {

@@ -45,7 +45,7 @@ use crate::token::{CancelToken, ListToken, ViewToken};
 const CONCURRENCY: usize = 8;
 
 /// How much of a large file is read at a time. More would gain nothing and hold more memory.
-const RANGE_BYTES: usize = 4 << 20;
+const RANGE_BYTES: usize = 2 << 20;
 /// Buffers for such ranges that may lie idle.
 const IDLE_BUFFERS: usize = 8;
 

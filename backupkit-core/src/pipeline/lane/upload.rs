@@ -17,7 +17,7 @@ use crate::repo::repository::exists;
 
 /// Packs of a lane that may be under way at the same time, besides the open ones. A few more would
 /// hide more latency, each for the memory of a pack.
-pub(super) const MAX_UPLOADS: usize = 1;
+pub(super) const MAX_UPLOADS: usize = 2;
 
 /// An index is written when so many blobs wait for it, as restic does.
 const INDEX_BLOBS: usize = 50_000;

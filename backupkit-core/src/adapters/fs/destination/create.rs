@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::TEMPORARY_MARK;
 use super::read::{is_missing, open_object};
-use crate::destination::{ObjectKey, Payload};
+use crate::destination::{ObjectKey, Payload, PayloadFile};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -48,23 +48,22 @@ pub(super) fn create_object(
     root: &Path,
     env: &Env,
     key: &ObjectKey,
-    payload: &Payload,
+    payload: Payload,
     abandoned: &AtomicBool,
 ) -> Result<()> {
     let path = root.join(key.as_str());
     let folder = path.parent().unwrap_or(root);
     if occupied(&path)? {
-        return settle(&path, folder, key, payload);
+        return settle(&path, folder, key, &payload);
     }
     let temporary = Temporary::create(&path, folder, env)?;
-    let written = write_payload(&temporary.file, payload)
-        .and_then(|()| temporary.file.sync_all())
-        .and_then(|()| {
-            Ok(rustix::fs::fadvise(&temporary.file, 0, None, rustix::fs::Advice::DontNeed)?)
-        })
-        .map_err(|error| Error::io(format!("write {}", path.display()), error));
-    written?;
-    if payload.len_bytes() >= UNCACHED_BYTES {
+    let failed = |error| Error::io(format!("write {}", path.display()), error);
+    let len_bytes = payload.len_bytes();
+    write_payload(&temporary.file, &payload).map_err(failed)?;
+    // While the disk works, the memory of a pack is of better use elsewhere.
+    drop(payload);
+    temporary.file.sync_all().map_err(failed)?;
+    if len_bytes >= UNCACHED_BYTES {
         // A failure costs memory of the system only.
         let _ = rustix::fs::fadvise(&temporary.file, 0, None, Advice::DontNeed);
     }
@@ -77,7 +76,9 @@ pub(super) fn create_object(
             synchronise_folder(folder)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            settle(&path, folder, key, payload)
+            let written = temporary.file.try_clone().map_err(failed)?;
+            let payload = PayloadFile::new(written, len_bytes, temporary.path.to_string_lossy());
+            settle(&path, folder, key, &payload.into())
         }
         Err(error) => Err(Error::io(format!("create {}", path.display()), error)),
     }
@@ -98,7 +99,7 @@ impl Temporary {
         let name = PathBuf::from(name);
         let open = || {
             let mut options = OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600).open(&name)
+            options.read(true).write(true).create_new(true).mode(0o600).open(&name)
         };
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
