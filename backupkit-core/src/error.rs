@@ -210,7 +210,8 @@ impl Error {
     }
 
     /// Returns an equal error for a second owner. The source stays with the first.
-    pub(crate) fn duplicate(&self) -> Self {
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
         Self(Box::new(Inner {
             kind: self.0.kind,
             retry: self.0.retry,

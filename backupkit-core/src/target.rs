@@ -145,6 +145,14 @@ pub trait RestoreSession: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Does several steps whose bytes are all at hand, where that is cheaper than one after the
+    /// other: one result for each, in order, as [`write`](Self::write) would give it. `None`, without
+    /// having done anything: this target has no cheaper way.
+    async fn write_many(&self, steps: &[WholeStep]) -> Option<Vec<Result<Written>>> {
+        let _ = steps;
+        None
+    }
+
     /// Called once all steps of a phase are done, before the next phase begins. On a resume it is
     /// called again unless all steps of the phase, and its end, were done and durable before.
     async fn end_phase(&self, phase: Phase) -> Result<()>;
@@ -178,6 +186,15 @@ pub struct Step {
     pub action: StepAction,
     /// How many bytes of the snapshot the step needs: the entry's size, or 0.
     pub bytes: u64,
+}
+
+/// A step with all its bytes.
+#[derive(Debug, Clone)]
+pub struct WholeStep {
+    /// The step.
+    pub step: Arc<Step>,
+    /// Its bytes, in order.
+    pub pieces: Vec<BodyPiece>,
 }
 
 /// What a step does.

@@ -41,7 +41,17 @@ pub(super) async fn under_shared_lock<T>(
         Err(error) => return Err(error),
     };
     let refreshing = task::start(refresh(lock.clone(), run.events.clone()));
-    let result = work.await;
+    let mut work = Box::pin(work);
+    // The second look at the locks need not hold up the work.
+    let early = tokio::select! {
+        biased;
+        result = &mut work => Some(result),
+        confirmed = lock.confirm() => confirmed.err().map(Err),
+    };
+    let result = match early {
+        Some(result) => result,
+        None => work.await,
+    };
     drop(refreshing);
     if let Err(error) = lock.release().await {
         // The work is done; a lock that stays is removed by age.

@@ -43,8 +43,14 @@ impl Guard {
         &self.lock
     }
 
+    /// Returns an error if nothing may be written at all: called before what nobody sees yet.
+    pub(crate) async fn check_lock(&self) -> Result<()> {
+        self.lock.confirm().await
+    }
+
     /// Returns an error if nothing more may be written.
     pub(crate) async fn check(&self) -> Result<()> {
+        self.lock.confirm().await?;
         if !self.liveness.is_alive().await {
             return Err(Error::new(ErrorKind::Conflict, "another worker took this run over")
                 .with_code("lease-lost"));

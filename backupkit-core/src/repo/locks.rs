@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
 use super::layout::FileKind;
 use super::lock_file::{Lock, RECHECK_DELAY};
 use super::repository::{Repository, exists, read_capped, sha256};
@@ -49,6 +51,8 @@ struct Inner {
     owner: LockOwner,
     instance: Instance,
     exclusive: bool,
+    /// Whether it was looked a second time.
+    confirmed: OnceCell<()>,
     state: Mutex<State>,
 }
 
@@ -56,6 +60,8 @@ struct Inner {
 struct State {
     id: LockId,
     refreshed_at: Duration,
+    /// When whoever took a lock in the same moment sees this one.
+    seen_from: Duration,
     /// `None` once the run that took the lock is over.
     held: Option<HeldLock>,
 }
@@ -69,7 +75,8 @@ pub(crate) struct Takeover {
 }
 
 impl RepositoryLock {
-    /// Takes a lock, shared or exclusive. Locks of our own dead runs do not count.
+    /// Takes a lock, shared or exclusive. Locks of our own dead runs do not count. A shared one is to
+    /// be confirmed before the first write.
     ///
     /// # Errors
     /// `Locked` if somebody else holds one that conflicts.
@@ -83,6 +90,10 @@ impl RepositoryLock {
         let looking = refuse_conflict(repository, instance, exclusive, None);
         let dead_locks = cancel.unless_cancelled(looking).await?;
         let lock = Self::create(repository, owner, instance, exclusive, cancel).await?;
+        if exclusive && let Err(error) = cancel.unless_cancelled(lock.confirm()).await {
+            drop(lock.release().await);
+            return Err(error);
+        }
         Ok((lock, Takeover { dead_locks }))
     }
 
@@ -114,16 +125,18 @@ impl RepositoryLock {
             owner: owner.clone(),
             instance: instance.clone(),
             exclusive,
+            confirmed: OnceCell::new(),
             state: Mutex::new(State {
                 id,
                 refreshed_at: repository.env().clock().elapsed_since_boot(),
+                seen_from: Duration::ZERO,
                 held: Some(held),
             }),
         }));
         let take = async {
             repository.create_sealed(FileKind::Lock, sealed.into()).await?;
-            repository.env().clock().sleep(RECHECK_DELAY).await;
-            refuse_conflict(repository, instance, exclusive, Some(id)).await
+            lock.state().seen_from = repository.env().clock().elapsed_since_boot() + RECHECK_DELAY;
+            Ok(())
         };
         if let Err(error) = cancel.unless_cancelled(take).await {
             // It may be there, whatever went wrong. If this fails too, the next run of this process
@@ -134,8 +147,33 @@ impl RepositoryLock {
         Ok(lock)
     }
 
+    /// Looks, once, whether somebody took a lock that conflicts in the same moment: neither saw the
+    /// other's then. Waits until each sees the other's. Reading may begin before; writing may not.
+    ///
+    /// # Errors
+    /// `Locked` if somebody did.
+    pub(crate) async fn confirm(&self) -> Result<()> {
+        let Inner { repository, instance, exclusive, confirmed, .. } = &*self.0;
+        let look = || async {
+            let (id, seen_from) = {
+                let state = self.state();
+                (state.id, state.seen_from)
+            };
+            let clock = repository.env().clock();
+            let wait = seen_from.saturating_sub(clock.elapsed_since_boot());
+            if !wait.is_zero() {
+                clock.sleep(wait).await;
+            }
+            refuse_conflict(repository, instance, *exclusive, Some(id)).await.map(drop)
+        };
+        confirmed.get_or_try_init(look).await.copied()
+    }
+
     /// Removes locks of dead runs, once what those left is taken care of.
     pub(crate) async fn remove_dead(&self, dead_locks: &[LockId]) -> Result<()> {
+        if !dead_locks.is_empty() {
+            self.confirm().await?;
+        }
         for id in dead_locks {
             let repository = &self.0.repository;
             repository.delete(FileKind::Lock, id.as_bytes()).await?;
@@ -154,11 +192,9 @@ impl RepositoryLock {
         let (sealed, id, held) =
             seal(&inner.repository, &inner.owner, &inner.instance, inner.exclusive)?;
         inner.repository.create_sealed(FileKind::Lock, sealed.into()).await?;
-        let new = State {
-            id,
-            refreshed_at: inner.repository.env().clock().elapsed_since_boot(),
-            held: Some(held),
-        };
+        let now = inner.repository.env().clock().elapsed_since_boot();
+        let seen_from = now + RECHECK_DELAY;
+        let new = State { id, refreshed_at: now, seen_from, held: Some(held) };
         let old = std::mem::replace(&mut *self.state(), new);
         inner.repository.delete(FileKind::Lock, old.id.as_bytes()).await
     }

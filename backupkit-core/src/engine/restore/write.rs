@@ -16,12 +16,17 @@ use crate::model::{EventKind, Level};
 use crate::pipeline::task::{self, OwnedTask};
 use crate::repo::fetch::Fetched;
 use crate::target::{
-    BodyPiece, BodyReader, RestoreSession, RestoreTarget, Step, WriteProgress, Written,
+    BodyPiece, BodyReader, RestoreSession, RestoreTarget, Step, WholeStep, WriteProgress, Written,
 };
 use crate::token::WriteToken;
 
 /// Pieces of a large file that wait for the target, beside those of the window.
 const WAITING_PIECES: usize = 1;
+
+/// Small steps that are handed to the target in one go.
+const BATCH_STEPS: usize = 64;
+/// How many such batches at the same time. More would only wait for each other in one folder.
+const BATCHES_AT_ONCE: usize = 2;
 
 /// Writes steps into the target.
 pub(super) struct Writer {
@@ -121,28 +126,82 @@ impl Writer {
     }
 
     async fn write_small(&self, items: Vec<Item>, fetched: &Fetched) -> Result<()> {
+        let mut batches: Vec<Vec<(Item, WholeStep)>> = Vec::new();
+        for item in items {
+            match pieces(&item, fetched).collect::<Result<Vec<_>>>() {
+                Ok(pieces) => {
+                    if batches.last().is_none_or(|batch| batch.len() >= BATCH_STEPS) {
+                        batches.push(Vec::new());
+                    }
+                    let step = WholeStep { step: Arc::clone(&item.step), pieces };
+                    if let Some(batch) = batches.last_mut() {
+                        batch.push((item, step));
+                    }
+                }
+                // A file with a damaged blob is not begun.
+                Err(damage) => self.settle(&item, Err(damage)).await?,
+            }
+        }
         let is_stopped = AtomicBool::new(false);
         let is_stopped = &is_stopped;
-        let writes = items.into_iter().map(|item| async move {
+        let batches = batches.into_iter().map(|batch| async move {
             if is_stopped.load(Ordering::Relaxed) {
                 return Ok(());
             }
             self.tools.cancel.check()?;
-            let written = match pieces(&item, fetched).collect::<Result<Vec<_>>>() {
-                Ok(pieces) => {
-                    let body = BodyReader::new(stream::iter(pieces.into_iter().map(Ok)).boxed());
-                    self.start(&item, body, None).await
+            let result = self.write_batch(batch).await;
+            if result.is_err() {
+                // No write is torn off: those that were begun end by themselves.
+                is_stopped.store(true, Ordering::Relaxed);
+            }
+            result
+        });
+        let mut batches = stream::iter(batches).buffer_unordered(self.batches_at_once());
+        let mut failure = None;
+        while let Some(result) = batches.next().await {
+            if let Err(error) = result {
+                failure.get_or_insert(error);
+            }
+        }
+        drop(batches);
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn batches_at_once(&self) -> usize {
+        BATCHES_AT_ONCE.min(self.concurrency)
+    }
+
+    /// Writes whole steps: all in one go if the target can, else side by side.
+    async fn write_batch(&self, batch: Vec<(Item, WholeStep)>) -> Result<()> {
+        let session = Arc::clone(&self.session);
+        let steps: Vec<WholeStep> = batch.iter().map(|(_, step)| step.clone()).collect();
+        let written = task::start(async move { Ok(session.write_many(&steps).await) }).await?;
+        let mut failure = None;
+        if let Some(written) = written {
+            let lost = || Err(Error::new(ErrorKind::Internal, "the target gave no answer"));
+            let written = written.into_iter().chain(std::iter::repeat_with(lost));
+            for ((item, _), written) in batch.iter().zip(written) {
+                if let Err(error) = self.settle(item, written).await {
+                    failure.get_or_insert(error);
                 }
-                // A file with a damaged blob is not begun.
-                Err(damage) => Err(damage),
-            };
+            }
+            return failure.map_or(Ok(()), Err);
+        }
+        let is_stopped = AtomicBool::new(false);
+        let is_stopped = &is_stopped;
+        let writes = batch.into_iter().map(|(item, step)| async move {
+            if is_stopped.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            self.tools.cancel.check()?;
+            let body = BodyReader::new(stream::iter(step.pieces.into_iter().map(Ok)).boxed());
+            let written = self.start(&item, body, None).await;
             self.settle(&item, written).await
         });
-        let mut writes = stream::iter(writes).buffer_unordered(self.concurrency);
-        let mut failure = None;
+        let at_once = self.concurrency / self.batches_at_once();
+        let mut writes = stream::iter(writes).buffer_unordered(at_once.max(1));
         while let Some(result) = writes.next().await {
             if let Err(error) = result {
-                // No write is torn off: those that were begun end by themselves.
                 is_stopped.store(true, Ordering::Relaxed);
                 failure.get_or_insert(error);
             }

@@ -66,6 +66,7 @@ async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
     body.push(&length)?;
     let (id, payload) = body.finish(&lane.pool).await?;
     let key = pack_key(&id)?;
+    lane.call(lane.guard.check_lock()).await?;
     let upload = Upload { lane, pack: Some((id, StoredPack { plain_bytes, blobs, tickets })) };
     lane.call(lane.repository.destination().create(&key, payload)).await?;
     // Durable: noted at once, so that a resume finds it before any index names it.

@@ -136,7 +136,7 @@ fn open_folder<'n>(base: &[u8], names: impl Iterator<Item = &'n [u8]>) -> Result
 
 fn failure(path: &EntryPath, error: Errno) -> Error {
     match error {
-        Errno::LOOP | Errno::NXIO => Error::new(
+        Errno::LOOP | Errno::NOTDIR | Errno::NXIO => Error::new(
             ErrorKind::SourceChanged,
             format!("cannot read {path}: it is no longer a file"),
         ),

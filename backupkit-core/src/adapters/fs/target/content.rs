@@ -16,7 +16,7 @@ use super::plan::place_of;
 use super::session::Core;
 use super::write::{place, replace_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::target::{BodyPiece, BodyReader, Step, Written};
+use crate::target::{BodyPiece, BodyReader, Step, WholeStep, Written};
 use crate::token::WriteToken;
 
 /// Bytes collected before a change of thread to write them; smaller files are made with one.
@@ -81,6 +81,15 @@ pub(super) async fn write_content(
         writer.finish(&step)
     })
     .await
+}
+
+/// Writes a file whose bytes are at hand. Blocks.
+pub(super) fn write_whole(core: &Arc<Core>, whole: &WholeStep) -> Result<Written> {
+    let step = Arc::clone(&whole.step);
+    let opening = Opening { core: Arc::clone(core), step, from: None, is_kept: false };
+    let mut writer = Writer::new(&opening)?;
+    writer.write_or_leave(&whole.pieces)?;
+    writer.finish(&whole.step)
 }
 
 /// Whether a token names a part of this step that is still there. Blocks.

@@ -25,7 +25,7 @@ use crate::model::{BlobId, EntryKind, EntryPath, Metadata};
 use crate::snapshot::SnapshotReader;
 use crate::target::{
     BodyReader, Phase, RestoreContext, RestoreNotes, RestoreOptions, RestoreSession, Step,
-    StepAction, Verdict, VerifyLevel, Written,
+    StepAction, Verdict, VerifyLevel, WholeStep, Written,
 };
 use crate::token::{CancelToken, WriteToken};
 
@@ -252,6 +252,18 @@ impl RestoreSession for Session {
             core.synchronise()
         })
         .await
+    }
+
+    async fn write_many(&self, steps: &[WholeStep]) -> Option<Vec<Result<Written>>> {
+        let each = |error: &Error| steps.iter().map(|_| Err(error.duplicate())).collect();
+        if let Err(error) = self.0.start().await {
+            return Some(each(&error));
+        }
+        let (core, whole) = (Arc::clone(&self.0), steps.to_vec());
+        match blocking(move || Ok(write::write_whole_steps(&core, &whole))).await {
+            Ok(written) => Some(written),
+            Err(error) => Some(each(&error)),
+        }
     }
 
     async fn end_phase(&self, phase: Phase) -> Result<()> {

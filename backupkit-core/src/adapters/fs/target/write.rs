@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::super::blocking::blocking;
 use super::super::stat::{Identity, file_type};
-use super::content::{create_file, write_content};
+use super::content::{create_file, write_content, write_whole};
 use super::judge::looks_like;
 use super::metadata::{Receiver, apply};
 use super::place::{Place, Replace, Temporary};
@@ -19,7 +19,7 @@ use super::{ENTRIES, FOLDERS, HARD_LINKS};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryKind, EntryPath};
 use crate::snapshot::SnapshotEntry;
-use crate::target::{BodyReader, Phase, Step, StepAction, Written};
+use crate::target::{BodyReader, Phase, Step, StepAction, WholeStep, Written};
 use crate::token::WriteToken;
 
 /// Does a step.
@@ -29,31 +29,48 @@ pub(super) async fn write_step(
     body: BodyReader,
     from: Option<WriteToken>,
 ) -> Result<Written> {
-    if let StepAction::Refuse(why) = &step.action {
-        let message = format!("cannot restore {}: {why}", step.entry.path);
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    if step.phase == ENTRIES && step.entry.kind == EntryKind::File {
+    if has_content(step) {
         return write_content(core, step, body, from).await;
     }
     let (core, step) = (Arc::clone(core), step.clone());
-    blocking(move || {
-        let entry = &step.entry;
-        let warnings = match (step.phase, &entry.kind) {
-            (ENTRIES, EntryKind::Directory) => make_folder(&core, &step)?,
-            (ENTRIES, _) => make_leaf(&core, &step)?,
-            (HARD_LINKS, _) => link(&core, &step)?,
-            (FOLDERS, EntryKind::Directory) => describe_folder(&core, &step)?,
-            (Phase(other), _) => {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("cannot do a step of phase {other}: there is no such phase"),
-                ));
-            }
-        };
-        Ok(Written { bytes: 0, warnings })
-    })
-    .await
+    blocking(move || do_step(&core, &step)).await
+}
+
+/// Does steps whose bytes are at hand, one after the other. Stops between two if the restore is
+/// cancelled. Blocks.
+pub(super) fn write_whole_steps(core: &Arc<Core>, steps: &[WholeStep]) -> Vec<Result<Written>> {
+    let write = |whole: &WholeStep| {
+        core.cancel.check()?;
+        if has_content(&whole.step) { write_whole(core, whole) } else { do_step(core, &whole.step) }
+    };
+    steps.iter().map(write).collect()
+}
+
+fn has_content(step: &Step) -> bool {
+    let is_refused = matches!(step.action, StepAction::Skip | StepAction::Refuse(_));
+    step.phase == ENTRIES && step.entry.kind == EntryKind::File && !is_refused
+}
+
+fn do_step(core: &Core, step: &Step) -> Result<Written> {
+    let entry = &step.entry;
+    let warnings = match (&step.action, step.phase, &entry.kind) {
+        (StepAction::Skip, ..) => Vec::new(),
+        (StepAction::Refuse(why), ..) => {
+            let message = format!("cannot restore {}: {why}", entry.path);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        (_, ENTRIES, EntryKind::Directory) => make_folder(core, step)?,
+        (_, ENTRIES, _) => make_leaf(core, step)?,
+        (_, HARD_LINKS, _) => link(core, step)?,
+        (_, FOLDERS, EntryKind::Directory) => describe_folder(core, step)?,
+        (_, Phase(other), _) => {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("cannot do a step of phase {other}: there is no such phase"),
+            ));
+        }
+    };
+    Ok(Written { bytes: 0, warnings })
 }
 
 /// Opens a folder of the target for reading and changing its metadata. Blocks.
