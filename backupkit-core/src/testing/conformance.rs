@@ -129,7 +129,9 @@ mod tests {
             concat!(
                 include_str!("conformance/target.rs"),
                 include_str!("conformance/target/conflict.rs"),
-                include_str!("conformance/target/interrupted.rs")
+                include_str!("conformance/target/interrupted.rs"),
+                include_str!("conformance/target/many.rs"),
+                include_str!("conformance/target/resumed.rs")
             ),
         ] {
             assert_eq!(forgotten_cases(suite), Vec::<&str>::new());

@@ -79,9 +79,10 @@ impl Round<'_> {
             let command = program.restore(&place.repository, &place.target, &place.cache);
             let usage = measure(command, &place.log)?;
             self.note("restore", program, usage, None);
-            cache::remove(&place.target)?;
         }
+        // Only now: a file system is slow for some seconds after so many files were removed.
         for place in &places {
+            cache::remove(&place.target)?;
             cache::remove(&place.repository)?;
         }
         self.back_up_twice(ours, &fresh)

@@ -14,6 +14,10 @@ pub use resumed::{
     a_token_of_something_else_is_refused, abort_removes_what_tokens_name,
 };
 
+mod many;
+
+pub use many::steps_done_in_one_go_are_as_those_done_one_by_one;
+
 mod conflict;
 
 pub use conflict::{
@@ -56,6 +60,7 @@ macro_rules! target_conformance {
             planning_twice_gives_the_same_steps
             a_resumed_restore_keeps_its_decisions
             files_of_all_sizes_are_restored
+            steps_done_in_one_go_are_as_those_done_one_by_one
             links_and_empty_directories_are_restored
             bytes_in_any_order_make_the_same_file
             the_content_of_a_directory_goes_to_the_root
