@@ -4,6 +4,7 @@
 //! and takes it back at the end. At gigabytes a second that costs as much as hashing.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,7 +26,9 @@ struct Inner {
 
 /// A buffer of a pool, empty at first. It returns there when the last [`Bytes`] made of it is dropped.
 pub struct Buffer {
+    /// May hold more behind what counts: bytes of before, which need no zeros before they are written.
     bytes: Vec<u8>,
+    len: usize,
     home: Arc<Inner>,
 }
 
@@ -47,12 +50,12 @@ impl BufferPool {
     pub fn take(&self) -> Result<Buffer> {
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut bytes = idle.unwrap_or_default();
-        bytes.clear();
-        bytes.try_reserve_exact(self.0.buffer_bytes).map_err(|error| {
+        let missing = self.0.buffer_bytes.saturating_sub(bytes.len());
+        bytes.try_reserve_exact(missing).map_err(|error| {
             let message = format!("no memory for a buffer of {} bytes", self.0.buffer_bytes);
             Error::new(ErrorKind::Unavailable, message).with_source(error)
         })?;
-        Ok(Buffer { bytes, home: Arc::clone(&self.0) })
+        Ok(Buffer { bytes, len: 0, home: Arc::clone(&self.0) })
     }
 }
 
@@ -63,14 +66,33 @@ impl fmt::Debug for BufferPool {
 }
 
 impl Buffer {
-    /// What it holds, to be filled. One that grows beyond the size of its pool does not return there.
-    pub fn as_mut_vec(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    /// What it holds, to be added to. One that grows beyond the size of its pool does not return there.
+    pub fn as_mut_vec(&mut self) -> BufferVec<'_> {
+        self.bytes.truncate(self.len);
+        BufferVec(self)
+    }
+
+    /// Replaces what it holds: `fill` writes into `length` bytes of any content, and returns how many
+    /// of them count.
+    ///
+    /// # Errors
+    /// Those of `fill`; it is empty then.
+    pub fn fill<E>(
+        &mut self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.len = 0;
+        if self.bytes.len() < length {
+            self.bytes.resize(length, 0);
+        }
+        self.len = fill(&mut self.bytes[..length])?.min(length);
+        Ok(())
     }
 
     /// What it holds.
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len]
     }
 
     /// Shares what it holds, from now on unchanged.
@@ -81,13 +103,37 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.as_slice()
+    }
+}
+
+/// A [`Buffer`] as a vector, for as long as it is changed.
+#[derive(Debug)]
+pub struct BufferVec<'a>(&'a mut Buffer);
+
+impl Deref for BufferVec<'_> {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0.bytes
+    }
+}
+
+impl DerefMut for BufferVec<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0.bytes
+    }
+}
+
+impl Drop for BufferVec<'_> {
+    fn drop(&mut self) {
+        self.0.len = self.0.bytes.len();
     }
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("len_bytes", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Buffer").field("len_bytes", &self.len).finish_non_exhaustive()
     }
 }
 
@@ -127,6 +173,25 @@ mod tests {
         drop(part);
         assert_eq!(fill(&pool, 3).as_ptr(), address);
         assert_eq!(&second[..], [2; 100]);
+    }
+
+    #[test]
+    fn a_buffer_that_is_filled_again_holds_nothing_of_before() {
+        let pool = BufferPool::new(4096, 1);
+        drop(fill(&pool, 1));
+        let mut buffer = pool.take().unwrap();
+        assert!(buffer.as_slice().is_empty());
+        let short = buffer.fill(50, |bytes| {
+            assert_eq!(bytes.len(), 50);
+            bytes[..3].fill(9);
+            Ok::<_, ()>(3)
+        });
+        short.unwrap();
+        assert_eq!(buffer.as_slice(), [9; 3]);
+        buffer.as_mut_vec().push(8);
+        assert_eq!(buffer.as_slice(), [9, 9, 9, 8]);
+        assert!(buffer.fill(200, |_| Err(())).is_err());
+        assert!(buffer.freeze().is_empty());
     }
 
     #[test]

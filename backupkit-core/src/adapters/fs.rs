@@ -24,7 +24,7 @@ mod test_support;
 mod users;
 mod xattr;
 
-use read::{read_fully, read_into};
+use read::{read_fully, read_slice};
 
 pub use destination::FsDestination;
 pub use source::FsSource;

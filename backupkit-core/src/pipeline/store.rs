@@ -237,9 +237,9 @@ impl Sealer<'_> {
     fn seal_for(&mut self, lane: usize, id: &BlobId, content: &[u8]) -> Result<usize> {
         let repository = self.parts.lanes[lane].repository();
         let iv = Iv::random(repository.env())?;
-        let sealed = self.batch(lane)?.bytes.as_mut_vec();
+        let mut sealed = self.batch(lane)?.bytes.as_mut_vec();
         let start = sealed.len();
-        repository.key().seal_into(iv, content, sealed);
+        repository.key().seal_into(iv, content, &mut sealed);
         let sealed = &sealed[start..];
         if !repository.key().opens_to(sealed, content) {
             return Err(broken(id, "it does not decrypt to what was encrypted"));

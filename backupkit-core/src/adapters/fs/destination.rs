@@ -21,6 +21,7 @@ use self::create::{Abandoned, create_object};
 use self::list::ObjectWalk;
 use super::blocking::{blocking, stream_batches};
 use super::folder_probe::probe_writable;
+use crate::buffers::BufferPool;
 use crate::destination::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +43,8 @@ use crate::probe::Probe;
 pub struct FsDestination {
     root: Arc<Path>,
     env: Env,
+    /// For large parts of objects.
+    buffers: BufferPool,
 }
 
 /// Marks names of objects that are still being written.
@@ -49,11 +52,14 @@ const TEMPORARY_MARK: &str = "-tmp-";
 
 /// Local disks rarely gain from more writers, and network mounts not much.
 const CONCURRENCY: usize = 4;
+/// The most that is asked for at a time as a rule.
+const BUFFER_BYTES: usize = 8 << 20;
 
 impl FsDestination {
     /// Returns a destination in the folder `path`, which is made with the first object.
     pub fn new(path: impl Into<PathBuf>, env: Env) -> Self {
-        Self { root: path.into().into(), env }
+        let buffers = BufferPool::new(BUFFER_BYTES, CONCURRENCY);
+        Self { root: path.into().into(), env, buffers }
     }
 
     /// The folder.
@@ -114,8 +120,8 @@ impl Destination for FsDestination {
     }
 
     async fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {
-        let (path, key) = (self.path_of(key), key.clone());
-        blocking(move || read::read_object(&path, &key, range)).await
+        let (path, key, buffers) = (self.path_of(key), key.clone(), self.buffers.clone());
+        blocking(move || read::read_object(&path, &key, range, &buffers)).await
     }
 
     async fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta> {

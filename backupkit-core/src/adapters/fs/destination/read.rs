@@ -2,21 +2,27 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Advice, Mode, OFlags};
 
-use super::super::read_fully;
+use super::super::{read_fully, read_slice};
+use crate::buffers::BufferPool;
 use crate::destination::{ObjectKey, ObjectMeta};
 use crate::error::{Error, ErrorKind, Result};
+
+/// From this size on, buffers are used again.
+const POOLED_BYTES: u64 = 1 << 20;
 
 /// Reads an object or a range of it.
 pub(super) fn read_object(
     path: &Path,
     key: &ObjectKey,
     range: Option<Range<u64>>,
+    buffers: &BufferPool,
 ) -> Result<Bytes> {
     let file = open_object(path)?.ok_or_else(|| not_found(key))?;
     let size_bytes = file
@@ -34,8 +40,19 @@ pub(super) fn read_object(
         ));
     }
     let wanted = range.end - range.start;
-    let bytes = read_fully(&file, range.start, wanted)
-        .map_err(|error| Error::io(format!("read {}", path.display()), error))?;
+    let failed = |error| Error::io(format!("read {}", path.display()), error);
+    let bytes = if (POOLED_BYTES..=buffers.buffer_bytes() as u64).contains(&wanted) {
+        let mut buffer = buffers.take()?;
+        let length = usize::try_from(wanted).unwrap_or_default();
+        buffer.fill(length, |bytes| read_slice(&file, range.start, bytes)).map_err(failed)?;
+        if let Some(length) = NonZeroU64::new(wanted) {
+            // Read once, as packs are: out of the system's cache again. A failure costs its memory.
+            let _ = rustix::fs::fadvise(&file, range.start, Some(length), Advice::DontNeed);
+        }
+        buffer.freeze()
+    } else {
+        read_fully(&file, range.start, wanted).map_err(failed)?
+    };
     if bytes.len() as u64 != wanted {
         return Err(Error::corrupt(key, "it became shorter while it was being read"));
     }

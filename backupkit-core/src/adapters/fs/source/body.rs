@@ -13,7 +13,7 @@ use super::super::blocking::blocking;
 use super::super::contained::open_beneath;
 use super::super::stat::{Version, file_type, size_bytes};
 use super::super::xattr::{Holder, Reader};
-use super::super::{read_fully, read_into};
+use super::super::{read_fully, read_slice};
 use super::Shared;
 use crate::buffers::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
@@ -209,11 +209,14 @@ impl RangedBody for FileBody {
         blocking(move || {
             let failed = |error| Error::io(format!("read {}", open.path), error);
             let length = range.end - range.start;
-            if length > open.buffers.buffer_bytes() as u64 {
+            let fits = |length: &usize| *length <= open.buffers.buffer_bytes();
+            let Some(length) = usize::try_from(length).ok().filter(fits) else {
                 return read_fully(&open.file, range.start, length).map_err(failed);
-            }
+            };
             let mut buffer = open.buffers.take()?;
-            read_into(&open.file, range.start, length, buffer.as_mut_vec()).map_err(failed)?;
+            buffer
+                .fill(length, |bytes| read_slice(&open.file, range.start, bytes))
+                .map_err(failed)?;
             Ok(buffer.freeze())
         })
         .await
