@@ -141,7 +141,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         // An allocator may give a little more than was asked for.
-        if bytes.capacity() > self.home.buffer_bytes.saturating_mul(2) {
+        if bytes.capacity() / 9 > self.home.buffer_bytes / 8 {
             return;
         }
         let mut idle = self.home.idle.lock().unwrap_or_else(PoisonError::into_inner);

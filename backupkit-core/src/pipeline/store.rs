@@ -14,15 +14,14 @@ use crate::buffers::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
 use crate::pool::{Pool, Worker};
-use crate::repo::chunker::MAX_CHUNK_BYTES;
 use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
 /// Scratch memory above this is given back after use: most chunks fit.
 const KEPT_SCRATCH_BYTES: usize = 4 << 20;
 
-/// Room for the largest chunk, sealed, and for a batch of small ones. Only large trees need more.
-const SEALED_BYTES: usize = MAX_CHUNK_BYTES + (64 << 10);
+/// Room for most chunks, sealed, and for a batch of small ones.
+const SEALED_BYTES: usize = 4 << 20;
 
 /// The end of the pipeline that all lanes share.
 #[derive(Debug, Clone)]

@@ -8,9 +8,9 @@ use sha2::{Digest as _, Sha256};
 use crate::blocking::blocking;
 use crate::buffers::{Buffer, BufferPool};
 use crate::destination::{Payload, PayloadFile};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::PackId;
-use crate::pool::Pool;
+use crate::pool::{Pool, Worker};
 use crate::scratch::{Scratch, ScratchFile};
 
 /// The size of the buffers that packs are built in. A pack in a file keeps one in memory.
@@ -90,15 +90,27 @@ impl PackBody {
         self.write_if_due().await
     }
 
-    /// The whole, and its hash.
-    pub(super) async fn finish(mut self, pool: &Pool) -> Result<(PackId, Payload)> {
-        if self.file.is_some() {
-            self.write().await?;
+    /// The whole with a tail, and its hash.
+    pub(super) async fn finish(
+        mut self,
+        pool: &Pool,
+        tail: impl FnOnce() -> Result<Vec<u8>> + Send + 'static,
+    ) -> Result<(PackId, Payload)> {
+        if self.file.is_none() {
+            // One job for all: others wait for the pool too, and a pack that waits holds its memory.
+            let finish = move |_: &mut Worker| {
+                self.push(&tail()?)?;
+                Ok(hashed(self.into_parts()))
+            };
+            return pool.run(finish).await;
         }
-        let Some(file) = self.file.take() else {
-            return pool.run(move |_| Ok(hashed(self.into_parts()))).await;
-        };
+        let tail = pool.run(move |_| tail()).await?;
+        self.push(&tail)?;
+        self.write().await?;
         let id = PackId::from_bytes(self.hash.finalize().into());
+        let file = self.file.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the scratch file of a pack was lost")
+        })?;
         let payload = PayloadFile::new(Arc::clone(file.file()), self.file_bytes, "a scratch file");
         Ok((id, payload.into()))
     }
@@ -204,7 +216,7 @@ mod tests {
             for scratch in [None, Some(&scratch)] {
                 let mut joined = body(scratch, &first).await;
                 joined.append(body(scratch, &second).await).await.unwrap();
-                let (id, payload) = joined.finish(&pool).await.unwrap();
+                let (id, payload) = joined.finish(&pool, || Ok(Vec::new())).await.unwrap();
                 assert_eq!(payload.to_bytes().await.unwrap(), all);
                 assert_eq!(id, hashed(vec![all.clone().into()]).0);
                 let in_file = scratch.is_some() && all.len() >= SEGMENT_BYTES;
@@ -224,7 +236,9 @@ mod tests {
         let room = Scratch::new(folder.path(), &Env::system(), Tuning::default()).unwrap();
         body.scratch = Some(room);
         body.write_if_due().await.unwrap();
-        let (_, payload) = body.finish(&Pool::new(1, 3).unwrap()).await.unwrap();
-        assert_eq!(payload.to_bytes().await.unwrap(), vec![1; 2_000_000]);
+        let (_, payload) =
+            body.finish(&Pool::new(1, 3).unwrap(), || Ok(b"end".to_vec())).await.unwrap();
+        let whole = [&vec![1; 2_000_000][..], b"end"].concat();
+        assert_eq!(payload.to_bytes().await.unwrap(), whole);
     }
 }

@@ -54,17 +54,20 @@ pub(super) fn start(lane: &Arc<Lane>, pack: ClosedPack, room: Room) {
 }
 
 async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
-    let repository = lane.repository.clone();
-    let iv = Iv::random(lane.repository.env())?;
-    let (header, pack) = lane
-        .pool
-        .run(move |_| Ok((repository.key().seal(iv, &encode_header(&pack.blobs)?), pack)))
-        .await?;
-    let ClosedPack { mut body, plain_bytes, blobs, tickets } = pack;
-    let length = u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes();
-    body.push(&header)?;
-    body.push(&length)?;
-    let (id, payload) = body.finish(&lane.pool).await?;
+    let ClosedPack { body, plain_bytes, blobs, tickets } = pack;
+    let blobs = Arc::new(blobs);
+    let tail = {
+        let (repository, blobs) = (lane.repository.clone(), Arc::clone(&blobs));
+        let iv = Iv::random(repository.env())?;
+        move || {
+            let mut tail = repository.key().seal(iv, &encode_header(&blobs)?);
+            let length = u32::try_from(tail.len()).unwrap_or(u32::MAX);
+            tail.extend_from_slice(&length.to_le_bytes());
+            Ok(tail)
+        }
+    };
+    let (id, payload) = body.finish(&lane.pool, tail).await?;
+    let blobs = Arc::unwrap_or_clone(blobs);
     let key = pack_key(&id)?;
     lane.call(lane.guard.check_lock()).await?;
     let upload = Upload { lane, pack: Some((id, StoredPack { plain_bytes, blobs, tickets })) };
