@@ -1,6 +1,6 @@
 //! One command: how long, how much processor, how much memory.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -44,6 +44,36 @@ pub(crate) fn measure(mut command: Command, log: &Path) -> Outcome<Usage> {
         cpu_seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
         peak_bytes: used.rusage.maxrss,
     })
+}
+
+/// Reads all files below a folder, so that they are in the system's cache.
+pub(crate) fn warm(folder: &Path) -> Outcome {
+    for_each_file(folder, &mut |path| {
+        std::io::copy(&mut File::open(path)?, &mut std::io::sink()).map(drop)
+    })
+}
+
+/// Puts all files below a folder out of the system's cache, so that they come from the disk.
+pub(crate) fn cool(folder: &Path) -> Outcome {
+    run_quietly(&mut Command::new("sync"))?;
+    for_each_file(folder, &mut |path| {
+        let file = File::open(path)?;
+        Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
+    })
+}
+
+fn for_each_file(folder: &Path, act: &mut impl FnMut(&Path) -> std::io::Result<()>) -> Outcome {
+    let failed = |error| format!("read {}: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        if kind.is_dir() {
+            for_each_file(&entry.path(), act)?;
+        } else if kind.is_file() {
+            act(&entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of all files below a folder.

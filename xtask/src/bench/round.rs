@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::data::Set;
-use super::measure::{Usage, bytes_below, measure};
+use super::measure::{Usage, bytes_below, cool, measure, warm};
 use super::options::Options;
 use super::programs::Program;
 use super::report::{Report, Sample};
@@ -72,15 +72,18 @@ impl Round<'_> {
             outcome?;
         }
         for (program, place) in turn.iter().zip(&places) {
+            cool(&place.repository)?;
             let usage = measure(program.check(&place.repository, &place.cache), &place.log)?;
             self.note("check --read-data", program, usage, None);
         }
         for (program, place) in turn.iter().zip(&places) {
+            cool(&place.repository)?;
             let command = program.restore(&place.repository, &place.target, &place.cache);
             let usage = measure(command, &place.log)?;
+            cool(&place.target)?;
             self.note("restore", program, usage, None);
         }
-        // Only now: a file system is slow for some seconds after so many files were removed.
+        // Only now: a file system is slow for some seconds after many files were removed.
         for place in &places {
             cache::remove(&place.target)?;
             cache::remove(&place.repository)?;
@@ -95,6 +98,8 @@ impl Round<'_> {
         places: &[Place],
         folder: &Path,
     ) -> Outcome {
+        // Or whoever comes first reads from the disk, and the others do not.
+        warm(folder)?;
         for (program, place) in turn.iter().zip(places) {
             let before = bytes_below(&place.repository)?;
             let command = program.backup(folder, &[&place.repository], &place.cache);
