@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::repo::blobs::OpenMemory;
 use crate::repo::compress::{Compressor, Decompressor};
 
 /// A handle to the threads; clones share them.
@@ -25,6 +26,8 @@ pub(crate) struct Worker {
     pub(crate) decompressor: Decompressor,
     /// Memory for what is needed for a moment.
     pub(crate) scratch: Vec<u8>,
+    /// Memory to open blobs in.
+    pub(crate) opening: OpenMemory,
 }
 
 thread_local! {
@@ -85,6 +88,7 @@ fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Re
                 compressor: Compressor::new(level)?,
                 decompressor: Decompressor::new()?,
                 scratch: Vec::new(),
+                opening: OpenMemory::default(),
             },
         };
         let result = work(&mut worker);

@@ -188,7 +188,7 @@ struct Sealer<'a> {
 
 impl Sealer<'_> {
     fn seal(&mut self, worker: &mut Worker, blob: Chunk) -> Result<BlobId> {
-        let Worker { compressor, decompressor, scratch } = worker;
+        let Worker { compressor, decompressor, scratch, .. } = worker;
         if scratch.capacity() > KEPT_SCRATCH_BYTES {
             *scratch = Vec::new();
         }

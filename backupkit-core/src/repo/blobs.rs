@@ -40,23 +40,57 @@ pub(crate) fn open_blob(
     location: &BlobLocation,
     sealed: &[u8],
 ) -> Result<Vec<u8>> {
+    let mut memory = OpenMemory::default();
+    open_blob_in(&mut memory, repository, decompressor, kind, id, location, sealed)?;
+    Ok(if location.plain_bytes.is_some() { memory.plain } else { memory.opened })
+}
+
+/// Memory to open blobs in, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct OpenMemory {
+    opened: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl OpenMemory {
+    /// Gives back what is more than most blobs need.
+    pub(crate) fn shrink(&mut self, most_bytes: usize) {
+        for memory in [&mut self.opened, &mut self.plain] {
+            if memory.capacity() > most_bytes {
+                *memory = Vec::new();
+            }
+        }
+    }
+}
+
+/// As [`open_blob`], for those who only want to know whether it succeeds.
+pub(crate) fn open_blob_in(
+    memory: &mut OpenMemory,
+    repository: &Repository,
+    decompressor: &mut Decompressor,
+    kind: BlobKind,
+    id: &BlobId,
+    location: &BlobLocation,
+    sealed: &[u8],
+) -> Result<()> {
     let damaged = |why: &dyn std::fmt::Display| {
         Error::corrupt(format!("{} {id} in pack {}", noun(kind), location.pack), why)
     };
-    let opened = repository.key().open(sealed).map_err(|error| damaged(&error))?;
-    let plain = match location.plain_bytes {
+    let OpenMemory { opened, plain } = memory;
+    repository.key().open_into(sealed, opened).map_err(|error| damaged(&error))?;
+    let found = match location.plain_bytes {
         None => opened,
         Some(length) => {
-            let length = length as usize;
             decompressor
-                .decompress(&opened, length, MAX_BLOB_BYTES)
-                .map_err(|error| damaged(&error))?
+                .decompress_into(opened, length as usize, MAX_BLOB_BYTES, plain)
+                .map_err(|error| damaged(&error))?;
+            plain
         }
     };
-    if BlobId::of(&plain) != *id {
+    if BlobId::of(found) != *id {
         return Err(damaged(&"its bytes do not fit its id"));
     }
-    Ok(plain)
+    Ok(())
 }
 
 /// What people call a blob.

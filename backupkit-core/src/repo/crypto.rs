@@ -148,10 +148,18 @@ impl MasterKey {
 
     /// Checks and decrypts `sealed`.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let (iv, ciphertext) = self.check(sealed)?;
-        let mut plaintext = ciphertext.to_vec();
-        self.apply_keystream(&iv, &mut plaintext);
+        let mut plaintext = Vec::new();
+        self.open_into(sealed, &mut plaintext)?;
         Ok(plaintext)
+    }
+
+    /// As [`Self::open`], into memory that was used before. What it held is gone, also on an error.
+    pub fn open_into(&self, sealed: &[u8], plaintext: &mut Vec<u8>) -> Result<(), OpenError> {
+        plaintext.clear();
+        let (iv, ciphertext) = self.check(sealed)?;
+        plaintext.extend_from_slice(ciphertext);
+        self.apply_keystream(&iv, plaintext);
+        Ok(())
     }
 
     /// Like [`Self::open`], where `buffer` holds the sealed bytes before and the plaintext after. On

@@ -52,8 +52,8 @@ const TEMPORARY_MARK: &str = "-tmp-";
 
 /// Local disks rarely gain from more writers, and network mounts not much.
 const CONCURRENCY: usize = 4;
-/// The most that is asked for at a time as a rule.
-const BUFFER_BYTES: usize = 8 << 20;
+/// Packs are rarely larger. What is not used of a buffer takes no memory.
+const BUFFER_BYTES: usize = 32 << 20;
 
 impl FsDestination {
     /// Returns a destination in the folder `path`, which is made with the first object.

@@ -11,7 +11,8 @@ use super::findings::Findings;
 use super::packs::{PackFacts, hash_blobs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PackId;
-use crate::repo::blobs::{MAX_BLOB_BYTES, open_blob};
+use crate::pool::Worker;
+use crate::repo::blobs::{MAX_BLOB_BYTES, open_blob_in};
 use crate::repo::fetch::{is_of_stored_bytes, read_pack_range};
 use crate::repo::index::BlobLocation;
 use crate::repo::pack_header::{PackedBlob, TRAILER_BYTES, parse_header, parse_trailer};
@@ -22,6 +23,8 @@ const PACKS_IN_FLIGHT: usize = 2;
 const STRETCH_BYTES: u64 = 32 << 20;
 /// Blobs of so many sealed bytes are one job of the pool.
 const JOB_BYTES: u64 = 2 << 20;
+/// Memory that each thread keeps between jobs.
+const KEPT_BYTES: usize = 8 << 20;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -168,15 +171,17 @@ impl PackReader<'_> {
             let (repository, pack) = (self.run.repository.clone(), self.id);
             let (job, bytes) = (job.to_vec(), bytes.clone());
             jobs.push(self.run.pool.run(move |worker| {
-                let decompressor = &mut worker.decompressor;
+                let Worker { decompressor, opening, .. } = worker;
                 let mut open = |blob: &PackedBlob| {
                     let sealed = slice_of(&bytes, start, blob)?;
                     let location = location(pack, blob);
                     let (kind, id) = (blob.kind, &blob.id);
-                    open_blob(&repository, decompressor, kind, id, &location, &sealed).map(drop)
+                    open_blob_in(opening, &repository, decompressor, kind, id, &location, &sealed)
                 };
                 let problems = job.iter().filter_map(|blob| open(blob).err());
-                Ok(problems.map(|error| error.to_string()).collect::<Vec<_>>())
+                let problems = problems.map(|error| error.to_string()).collect::<Vec<_>>();
+                opening.shrink(KEPT_BYTES);
+                Ok(problems)
             }));
         }
         Ok(futures::future::try_join_all(jobs).await?.concat())
