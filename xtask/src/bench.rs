@@ -35,6 +35,7 @@ pub(crate) fn run_bench(arguments: &[String]) -> Outcome {
     for set in &options.sets {
         step(&format!("data: {}", set.name()), || data::make(*set, options.scale, &work))?;
     }
+    cache::remove(&round::aside(&work))?;
     let mut report = Report::new(&programs, &describe_machine());
     for number in 0..options.rounds {
         for set in &options.sets {
@@ -42,6 +43,7 @@ pub(crate) fn run_bench(arguments: &[String]) -> Outcome {
             step(&name, || round::run(number, *set, &options, &programs, &work, &mut report))?;
         }
     }
+    cache::remove(&round::aside(&work))?;
     let text = report.render();
     println!("\n{text}");
     if let Some(path) = &options.out {

@@ -10,6 +10,11 @@ use super::programs::Program;
 use super::report::{Report, Sample};
 use crate::{Outcome, cache};
 
+/// Where restored files wait to be removed.
+pub(crate) fn aside(work: &Path) -> PathBuf {
+    work.join("aside")
+}
+
 /// Where one program works in a round.
 struct Place {
     repository: PathBuf,
@@ -29,11 +34,13 @@ pub(crate) fn run(
     let scene = work.join("scene");
     cache::remove(&scene)?;
     cache::create(&scene)?;
-    let mut round = Round { set, report, scene: scene.clone(), folder: scene.join("data") };
-    let data = set.folder(options.scale, work);
+    let folder = scene.join("data");
+    let work = work.to_owned();
+    let mut round = Round { number, set, report, scene: scene.clone(), folder, work: work.clone() };
+    let data = set.folder(options.scale, &work);
     // The same path for the changed copy, or it would be another backup.
     rename(&data, &round.folder)?;
-    let changed = set.changed_folder(options.scale, work);
+    let changed = set.changed_folder(options.scale, &work);
     // Whoever goes first meets a machine at rest: let it be another one each time.
     let mut turn: Vec<&Program> = programs.iter().collect();
     turn.rotate_left(number as usize % programs.len());
@@ -44,8 +51,10 @@ pub(crate) fn run(
 }
 
 struct Round<'a> {
+    number: u32,
     set: Set,
     report: &'a mut Report,
+    work: PathBuf,
     scene: PathBuf,
     folder: PathBuf,
 }
@@ -83,9 +92,8 @@ impl Round<'_> {
             cool(&place.target)?;
             self.note("restore", program, usage, None);
         }
-        // Only now: a file system is slow for some seconds after many files were removed.
         for place in &places {
-            cache::remove(&place.target)?;
+            self.discard(&place.target)?;
             cache::remove(&place.repository)?;
         }
         self.back_up_twice(ours, &fresh)
@@ -128,6 +136,18 @@ impl Round<'_> {
         let usage = measure(two, log)?;
         self.note("two repositories", ours, usage, None);
         Ok(())
+    }
+
+    /// Puts restored files aside until the end of the benchmark: for minutes after many files were
+    /// removed, file systems look long for places for new ones. Few large ones go at once.
+    fn discard(&self, target: &Path) -> Outcome {
+        if self.set == Set::Mixed {
+            return cache::remove(target);
+        }
+        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let to = aside(&self.work).join(format!("{}-{}-{name}", self.number, self.set.name()));
+        cache::create(&aside(&self.work))?;
+        rename(target, &to)
     }
 
     fn place(&self, name: &str, fresh: &Path) -> Outcome<Place> {
