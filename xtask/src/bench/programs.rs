@@ -82,12 +82,16 @@ impl Program {
         }
     }
 
-    /// Makes a new repository.
-    pub(crate) fn init(&self, repository: &Path, cache: &Path) -> Command {
-        match self.grammar {
-            Grammar::Ours => self.command(None, cache, &["repo", "init", "-r"], Some(repository)),
-            _ => self.command(Some(repository), cache, &["init"], None),
+    /// Makes a new repository; one that cuts chunks as `like` does, if that is given.
+    pub(crate) fn init(&self, repository: &Path, like: Option<&Path>, cache: &Path) -> Command {
+        if self.grammar != Grammar::Ours {
+            return self.command(Some(repository), cache, &["init"], None);
         }
+        let mut command = self.command(None, cache, &["repo", "init", "-r"], Some(repository));
+        if let Some(like) = like {
+            command.arg("--polynomial-of").arg(like);
+        }
+        command
     }
 
     /// Stores a folder in each of the repositories; only this program can do several.

@@ -63,7 +63,10 @@ impl Round<'_> {
     fn run(&mut self, turn: &[&Program], ours: &Program, changed: Option<&Path>) -> Outcome {
         // One repository made by this program, a copy for each: the same polynomial, the same key.
         let fresh = self.scene.join("fresh");
-        measure(ours.init(&fresh, &self.scene.join("cache-init")), &self.scene.join("init.log"))?;
+        measure(
+            ours.init(&fresh, None, &self.scene.join("cache-init")),
+            &self.scene.join("init.log"),
+        )?;
         let mut places = Vec::new();
         for program in turn {
             places.push(self.place(program.name(), &fresh)?);
@@ -122,15 +125,13 @@ impl Round<'_> {
     fn back_up_twice(&mut self, ours: &Program, fresh: &Path) -> Outcome {
         let places = [self.place("one", fresh)?, self.place("two", fresh)?];
         let second = self.scene.join("second");
-        copy(fresh, &second)?;
         let log = &places[0].log;
         let one = ours.backup(&self.folder, &[&places[0].repository], &places[0].cache);
         let usage = measure(one, log)?;
         self.note("one repository", ours, usage, None);
         cache::remove(&places[0].repository)?;
-        // The second has another id: a copy would be the same repository named twice.
-        cache::remove(&second)?;
-        measure(ours.init(&second, &self.scene.join("cache-init")), log)?;
+        // Not a copy: that would be the same repository named twice.
+        measure(ours.init(&second, Some(fresh), &self.scene.join("cache-init")), log)?;
         let both = [places[1].repository.as_path(), second.as_path()];
         let two = ours.backup(&self.folder, &both, &places[1].cache);
         let usage = measure(two, log)?;
