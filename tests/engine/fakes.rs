@@ -10,7 +10,6 @@ use backupkit::testing::{Fault, Operation, PausePoint};
 use backupkit::{BackupRequest, ErrorKind, RunStatus};
 
 use crate::scene::{Rig, Scene, assert_whole, back_up, checkpoints, latest_tree, random, start};
-use crate::support;
 use crate::waiting::Waiting;
 
 fn database() -> FakeMongoDb {
