@@ -69,6 +69,8 @@ impl Buffer {
     /// What it holds, to be added to. One that grows beyond the size of its pool does not return there.
     pub fn as_mut_vec(&mut self) -> BufferVec<'_> {
         self.bytes.truncate(self.len);
+        // Until the vector is given back: it may never be.
+        self.len = 0;
         BufferVec(self)
     }
 

@@ -16,7 +16,7 @@ use crate::scene::{
 use crate::scripted::Scripted;
 
 /// About two data packs and a pack of trees.
-fn source() -> MemorySource {
+pub(crate) fn source() -> MemorySource {
     let mut source = MemorySource::new()
         .with_file(&path("data/big"), random(1, 4 << 20))
         .with_stream(&path("data/stream"), random(2, 700_000), 50_000)
@@ -99,24 +99,6 @@ async fn a_crash_at_any_call_of_a_first_backup_loses_nothing() {
         }
         assert!(k > 12, "a backup makes more than {k} calls");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pack_that_arrived_while_another_one_failed_is_not_stored_again() {
-    let (scene, source) = (Scene::new().await, source());
-    let rig = scene.rig().await;
-    let repositories = [rig.repository.clone()];
-    let upload = |fault: Fault| fault.on(Operation::Create).with_prefix("data/");
-    // It is there, and its reply never comes.
-    rig.plan.add(upload(Fault::pause_reply(&PausePoint::new())));
-    rig.plan.add(upload(Fault::fail(ErrorKind::StorageFull)).forever());
-    let error = scene.start(&source, &repositories).wait().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::StorageFull);
-    rig.plan.clear();
-    let left = assert_whole(&rig.repository, "full").await;
-    assert_eq!((left.packs(), left.unindexed()), (1, vec![]));
-    scene.back_up(&source, &repositories).await;
-    rig.assert_tidy("with room").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod hangs;
 mod lane_pauses;
 mod lanes;
 mod large_packs;
+mod left_packs;
 mod pause;
 mod scene;
 mod scratch;

@@ -29,8 +29,13 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
+        Self::without_waits_of(Duration::ZERO).await
+    }
+
+    /// Waits of this length are over at once, besides the short ones.
+    pub(crate) async fn without_waits_of(skipped: Duration) -> Self {
         let env = Env::system();
-        let clock = QuickClock(Arc::clone(env.clock()));
+        let clock = QuickClock { clock: Arc::clone(env.clock()), skipped };
         Self::with_env(env.with_clock(Arc::new(clock))).await
     }
 
@@ -141,7 +146,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    fn new(repository: Repository, memory: MemoryDestination, plan: FaultPlan) -> Self {
+    pub(crate) fn new(repository: Repository, memory: MemoryDestination, plan: FaultPlan) -> Self {
         let empty = memory.objects();
         Self { repository, memory, plan, empty }
     }
@@ -228,20 +233,23 @@ fn engine_of(env: &Env, instances: &tempfile::TempDir) -> EngineBuilder {
 /// A clock on which short waits are over at once: those between two looks at the locks, and those
 /// before a call is repeated.
 #[derive(Debug)]
-struct QuickClock(Arc<dyn Clock>);
+struct QuickClock {
+    clock: Arc<dyn Clock>,
+    skipped: Duration,
+}
 
 impl Clock for QuickClock {
     fn now(&self) -> jiff::Timestamp {
-        self.0.now()
+        self.clock.now()
     }
 
     fn elapsed_since_boot(&self) -> Duration {
-        self.0.elapsed_since_boot()
+        self.clock.elapsed_since_boot()
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        if duration > Duration::from_millis(250) {
-            return self.0.sleep(duration);
+        if duration > Duration::from_millis(250) && duration != self.skipped {
+            return self.clock.sleep(duration);
         }
         Box::pin(tokio::task::yield_now())
     }

@@ -21,7 +21,17 @@ const FORBIDDEN_IN_TESTS: (&str, &str) =
     (concat!("::sle", "ep("), "wait for what happens, or turn a paused clock on");
 
 /// What an adapter may not name: a third party could not either.
-const INNER_MODULES: [&str; 3] = ["crate::repo", "crate::engine", "crate::pipeline"];
+const INNER_MODULES: [&str; 9] = [
+    "crate::repo",
+    "crate::engine",
+    "crate::pipeline",
+    "crate::activity",
+    "crate::blocking",
+    "crate::buffers",
+    "crate::counters",
+    "crate::pool",
+    "crate::scratch",
+];
 
 /// Two of one of these would be two TLS stacks or two HTTP stacks in one program.
 const ONE_VERSION: [&str; 3] = ["rustls", "hyper", "http"];

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::guard::Guard;
 use crate::activity::Activity;
 use crate::buffers::Buffer;
+use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, IndexId, PackId};
 use crate::pool::Pool;
@@ -28,6 +29,9 @@ use crate::repo::repository::{Repository, exists};
 use crate::scratch::Scratch;
 use crate::state::RunJournal;
 use packer::Packers;
+
+/// How long packs on their way to a lane that failed are waited for.
+const UPLOADS_TIME: Duration = Duration::from_secs(10);
 
 /// Names one blob under way. Tickets grow, so "all tickets below n are durable" is one number.
 pub(crate) type Ticket = u64;
@@ -101,13 +105,22 @@ struct State {
     outstanding: BTreeSet<Ticket>,
     next_ticket: Ticket,
     /// Packs of which nobody knows whether they arrived.
-    uncertain: Vec<(PackId, StoredPack)>,
+    uncertain: Vec<UncertainPack>,
     unindexed: Vec<IndexedPack>,
     unindexed_blobs: usize,
     unindexed_since: Duration,
     index_files: Vec<IndexId>,
     counters: LaneCounters,
     failure: Option<Error>,
+}
+
+/// A pack whose upload did not succeed.
+#[derive(Debug)]
+struct UncertainPack {
+    id: PackId,
+    stored: StoredPack,
+    /// Whether the repository answered. If not, the pack may still arrive.
+    is_answered: bool,
 }
 
 /// What a new lane needs.
@@ -182,23 +195,26 @@ impl Lane {
         self.live.load(Ordering::Acquire)
     }
 
-    /// Takes the lane out of the run. The first reason counts.
+    /// Takes the lane out of the run. The first reason counts. Packs on their way may still arrive:
+    /// many a repository cannot take back what it was given.
     pub(crate) fn set_aside(&self, reason: Error) {
         let mut state = self.state();
         if state.failure.is_none() {
             state.failure = Some(reason);
         }
         drop(state);
-        self.stop();
+        self.live.store(false, Ordering::Release);
+        // Wakes whoever waits for room; they see that the lane is gone.
+        self.uploading.close();
+        self.gone.cancel();
     }
 
     /// Ends all that is under way to the repository.
     pub(crate) fn stop(&self) {
         self.live.store(false, Ordering::Release);
-        // Wakes whoever waits for room; they see that the lane is gone.
         self.uploading.close();
-        self.uploads().abort_all();
         self.gone.cancel();
+        self.uploads().abort_all();
     }
 
     /// Makes a call to the repository. It ends when the lane is set aside, and while it lasts the
@@ -286,7 +302,7 @@ impl Lane {
     /// Closes what is open, waits until all is durable, and writes the index.
     pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
         self.packers.close_all(self).await?;
-        self.finish_uploads().await;
+        self.call(self.finish_uploads()).await?;
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
@@ -300,17 +316,28 @@ impl Lane {
         match self.failure() {
             None => {
                 self.packers.close_all(self).await?;
-                self.finish_uploads().await;
+                self.finish_uploads().await?;
             }
             // It does not answer.
             Some(failure) if failure.is(ErrorKind::Timeout) => return Ok(()),
-            // The uploads beside the one that failed were broken off.
             Some(_) => {
-                self.finish_uploads().await;
+                let clock = self.repository.env().clock();
+                if within(clock, UPLOADS_TIME, self.finish_uploads()).await.is_err() {
+                    self.uploads().abort_all();
+                    self.finish_uploads().await?;
+                }
                 upload::find_arrived(self).await?;
             }
         }
         upload::save_index_now(self).await
+    }
+
+    /// Whether packs are in the repository, or may come to be, that no index names. Then the lock has
+    /// to stay, as after a crash: it leads the next backup to them.
+    pub(crate) fn leaves_unindexed_packs(&self) -> bool {
+        let is_uploading = !self.uploads().is_empty();
+        let state = self.state();
+        is_uploading || !state.uncertain.is_empty() || !state.unindexed.is_empty()
     }
 
     /// Closes packs that have been open for long, so that checkpoints take effect.
@@ -358,9 +385,11 @@ impl Lane {
         upload::save_index(self).await
     }
 
-    async fn finish_uploads(&self) {
+    /// Waits for the packs under way. How each ended, it told the lane itself.
+    async fn finish_uploads(&self) -> Result<()> {
         // No lock is held while waiting, so that the lane can be set aside meanwhile.
         while poll_fn(|cx| self.uploads().poll_join_next(cx)).await.is_some() {}
+        Ok(())
     }
 
     /// With nothing under way any more, a blob that was promised and is not durable is lost. Trees may

@@ -78,12 +78,10 @@ fn for_each_file(folder: &Path, act: &mut impl FnMut(&Path) -> std::io::Result<(
 
 /// Bytes of all files below a folder.
 pub(crate) fn bytes_below(folder: &Path) -> Outcome<u64> {
-    let failed = |error| format!("list {}: {error}", folder.display());
     let mut bytes = 0;
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let meta = entry.metadata().map_err(failed)?;
-        bytes += if meta.is_dir() { bytes_below(&entry.path())? } else { meta.len() };
-    }
+    for_each_file(folder, &mut |path| {
+        bytes += fs::metadata(path)?.len();
+        Ok(())
+    })?;
     Ok(bytes)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::data::Set;
+use super::programs::PEERS;
 use crate::Outcome;
 
 pub(super) const HELP: &str = "\
@@ -57,7 +58,9 @@ impl Options {
                 "--sets" => {
                     options.sets = value.split(',').map(Set::named).collect::<Outcome<_>>()?;
                 }
-                "--peers" => options.peers = Some(value.split(',').map(str::to_owned).collect()),
+                "--peers" => {
+                    options.peers = Some(value.split(',').map(peer).collect::<Outcome<_>>()?);
+                }
                 "--work" => options.work = Some(PathBuf::from(value)),
                 "--out" => options.out = Some(PathBuf::from(value)),
                 _ => return Err(format!("`bench` does not know `{name}`\n\n{HELP}")),
@@ -66,7 +69,15 @@ impl Options {
         Ok(options)
     }
 
+    /// Whether a peer is to be compared.
     pub(crate) fn wants(&self, peer: &str) -> bool {
         self.peers.as_ref().is_none_or(|peers| peers.iter().any(|wanted| wanted == peer))
     }
+}
+
+fn peer(name: &str) -> Outcome<String> {
+    if name == "none" || PEERS.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!("`bench` does not know the peer `{name}`; there are {}", PEERS.join(", ")))
 }

@@ -7,6 +7,8 @@ use super::options::Options;
 use crate::step::{output_of, run};
 use crate::{Outcome, cache, restic};
 
+/// Who may be compared with us.
+pub(super) const PEERS: [&str; 2] = ["restic", "rustic"];
 /// The version that the goals name.
 const RUSTIC_VERSION: &str = "0.11.4";
 const PASSWORD: &str = "benchmark";
@@ -82,11 +84,8 @@ impl Program {
         }
     }
 
-    /// Makes a new repository; one that cuts chunks as `like` does, if that is given.
+    /// Makes a new repository with this program; one that cuts chunks as `like` does, if that is given.
     pub(crate) fn init(&self, repository: &Path, like: Option<&Path>, cache: &Path) -> Command {
-        if self.grammar != Grammar::Ours {
-            return self.command(Some(repository), cache, &["init"], None);
-        }
         let mut command = self.command(None, cache, &["repo", "init", "-r"], Some(repository));
         if let Some(like) = like {
             command.arg("--polynomial-of").arg(like);

@@ -35,12 +35,11 @@ pub(crate) fn run(
     cache::remove(&scene)?;
     cache::create(&scene)?;
     let folder = scene.join("data");
-    let work = work.to_owned();
-    let mut round = Round { number, set, report, scene: scene.clone(), folder, work: work.clone() };
-    let data = set.folder(options.scale, &work);
+    let mut round = Round { number, set, report, work, scene: &scene, folder };
+    let data = set.folder(options.scale, work);
     // The same path for the changed copy, or it would be another backup.
     rename(&data, &round.folder)?;
-    let changed = set.changed_folder(options.scale, &work);
+    let changed = set.changed_folder(options.scale, work);
     // Whoever goes first meets a machine at rest: let it be another one each time.
     let mut turn: Vec<&Program> = programs.iter().collect();
     turn.rotate_left(number as usize % programs.len());
@@ -54,8 +53,8 @@ struct Round<'a> {
     number: u32,
     set: Set,
     report: &'a mut Report,
-    work: PathBuf,
-    scene: PathBuf,
+    work: &'a Path,
+    scene: &'a Path,
     folder: PathBuf,
 }
 
@@ -146,8 +145,8 @@ impl Round<'_> {
             return cache::remove(target);
         }
         let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let to = aside(&self.work).join(format!("{}-{}-{name}", self.number, self.set.name()));
-        cache::create(&aside(&self.work))?;
+        let to = aside(self.work).join(format!("{}-{}-{name}", self.number, self.set.name()));
+        cache::create(&aside(self.work))?;
         rename(target, &to)
     }
 

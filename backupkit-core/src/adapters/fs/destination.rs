@@ -21,7 +21,7 @@ use self::create::{Abandoned, create_object};
 use self::list::ObjectWalk;
 use super::blocking::{blocking, stream_batches};
 use super::folder_probe::probe_writable;
-use crate::buffers::BufferPool;
+use crate::BufferPool;
 use crate::destination::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};

@@ -30,7 +30,7 @@ use super::folder_probe::Probing;
 use super::lexical;
 use super::stat::{MetadataMaker, file_type};
 use super::users;
-use crate::buffers::BufferPool;
+use crate::BufferPool;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryPath, Origin};

@@ -31,7 +31,7 @@ use crate::state::RunJournal;
 /// How long a run that failed still tries to make use of what it stored.
 const SALVAGE_TIME: Duration = Duration::from_secs(30);
 
-/// Runs a backup. Locks are given up however it ends, except by a crash.
+/// Runs a backup. Locks are given up however it ends, except by a crash and where packs lack an index.
 pub(in crate::engine) async fn run(
     run: RunContext,
     request: BackupRequest,
@@ -47,15 +47,23 @@ pub(in crate::engine) async fn run(
     }
     let result = back_up(&run, &request, &prepared).await;
     let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
-    // A release that fails costs others a wait, not this run its result.
-    let releases = prepared.iter().map(|ready| ready.lock.release());
-    let gone = join_all(releases).await;
-    for error in gone.into_iter().filter_map(Result::err) {
-        run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
-    }
+    join_all(prepared.iter().map(|ready| give_up_lock(&run, ready))).await;
     let ended = result?;
     let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
     Ok(report(&run, outputs, &lanes, &ended, seconds))
+}
+
+/// Releases the lock, unless it has to lead the next backup to packs that no index names.
+async fn give_up_lock(run: &RunContext, ready: &Prepared) {
+    if ready.lane.leaves_unindexed_packs() {
+        let place = ready.lane.repository().location();
+        let text =
+            format!("packs without an index are left in {place}; the next backup finds them");
+        run.events.note(Level::Info, text);
+    } else if let Err(error) = ready.lock.release().await {
+        // It costs others a wait, not this run its result.
+        run.events.note(Level::Warning, format!("a lock stays behind: {}", error.report()));
+    }
 }
 
 /// What came of the part between locking and unlocking.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::packer::ClosedPack;
-use super::{Lane, StoredPack};
+use super::{Lane, StoredPack, UncertainPack};
 use crate::error::{Error, Result};
 use crate::model::{IndexId, PackId};
 use crate::repo::crypto::Iv;
@@ -70,11 +70,19 @@ async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
     let blobs = Arc::unwrap_or_clone(blobs);
     let key = pack_key(&id)?;
     lane.call(lane.guard.check_lock()).await?;
-    let upload = Upload { lane, pack: Some((id, StoredPack { plain_bytes, blobs, tickets })) };
-    lane.call(lane.repository.destination().create(&key, payload)).await?;
+    let stored = StoredPack { plain_bytes, blobs, tickets };
+    let mut upload = Upload { lane, pack: Some((id, stored)), is_answered: false };
+    let created = {
+        // A lane that is set aside meanwhile does not end this: the pack may arrive all the same.
+        let _call = lane.activity.begin();
+        lane.repository.destination().create(&key, payload).await
+    };
+    upload.is_answered = true;
+    created?;
     // Durable: noted at once, so that a resume finds it before any index names it.
-    lane.journal.record_packs(lane.repository.id(), &[id]).await?;
+    let recorded = lane.journal.record_packs(lane.repository.id(), &[id]).await;
     upload.has_arrived();
+    recorded?;
     let due = {
         let state = lane.state();
         state.unindexed_blobs >= INDEX_BLOBS
@@ -87,6 +95,7 @@ async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
 struct Upload<'a> {
     lane: &'a Lane,
     pack: Option<(PackId, StoredPack)>,
+    is_answered: bool,
 }
 
 impl Upload<'_> {
@@ -99,18 +108,25 @@ impl Upload<'_> {
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
-        if let Some(pack) = self.pack.take() {
-            self.lane.state().uncertain.push(pack);
+        if let Some((id, stored)) = self.pack.take() {
+            let is_answered = self.is_answered;
+            self.lane.state().uncertain.push(UncertainPack { id, stored, is_answered });
         }
     }
 }
 
-/// Looks whether packs arrived whose upload was dropped or failed.
+/// Looks whether packs arrived whose upload was dropped or failed. Those that may still arrive stay
+/// uncertain.
 pub(super) async fn find_arrived(lane: &Lane) -> Result<()> {
-    let uncertain = std::mem::take(&mut lane.state().uncertain);
-    for (id, pack) in uncertain {
-        if exists(&**lane.repository.destination(), &pack_key(&id)?).await? {
-            lane.pack_is_durable(id, pack);
+    let ids: Vec<PackId> = lane.state().uncertain.iter().map(|pack| pack.id).collect();
+    for id in ids {
+        let is_there = exists(&**lane.repository.destination(), &pack_key(&id)?).await?;
+        let mut state = lane.state();
+        let is_decided = |pack: &mut UncertainPack| pack.id == id && (is_there || pack.is_answered);
+        let decided: Vec<UncertainPack> = state.uncertain.extract_if(.., is_decided).collect();
+        drop(state);
+        for pack in decided.into_iter().filter(|_| is_there) {
+            lane.pack_is_durable(id, pack.stored);
         }
     }
     Ok(())

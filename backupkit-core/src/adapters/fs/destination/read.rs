@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rustix::fs::{Advice, Mode, OFlags};
 
 use super::super::{read_fully, read_slice};
-use crate::buffers::BufferPool;
+use crate::BufferPool;
 use crate::destination::{ObjectKey, ObjectMeta};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -15,7 +15,7 @@ use super::super::stat::{Version, file_type, size_bytes};
 use super::super::xattr::{Holder, Reader};
 use super::super::{read_fully, read_slice};
 use super::Shared;
-use crate::buffers::BufferPool;
+use crate::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryKind, EntryPath, Fingerprint};
 use crate::source::{Body, BodyContent, BodyEnd, RangedBody};
