@@ -12,7 +12,7 @@ use backupkit::repo::index::Index;
 use backupkit::repo::pack_header::{BlobKind, PackedBlob, encode_header, parse_header};
 use backupkit::repo::polynomial::Polynomial;
 use backupkit::repo::{Node, TreeEncoder, decode_tree};
-use backupkit::testing::random_bytes;
+use backupkit::testing::{hash_side_by_side, random_bytes};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -50,6 +50,19 @@ fn seal(criterion: &mut Criterion) {
     group.bench_function("open", |bencher| bencher.iter(|| key.open(black_box(&sealed)).is_ok()));
     group.bench_function("open and compare", |bencher| {
         bencher.iter(|| key.opens_to(black_box(&sealed), &data));
+    });
+    group.finish();
+}
+
+fn hash(criterion: &mut Criterion) {
+    let messages: Vec<_> = (0..3).map(|seed| vec![random_bytes(seed, CHUNK_BYTES)]).collect();
+    let mut group = criterion.benchmark_group("sha-256");
+    group.throughput(Throughput::Bytes(3 * CHUNK_BYTES as u64));
+    group.bench_function("three chunks, one after the other", |bencher| {
+        bencher.iter(|| messages.iter().map(|parts| BlobId::of(&parts[0])).collect::<Vec<_>>());
+    });
+    group.bench_function("three chunks, side by side", |bencher| {
+        bencher.iter(|| hash_side_by_side(black_box(messages.clone())));
     });
     group.finish();
 }
@@ -150,5 +163,5 @@ fn tree(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, chunk, seal, compress, pack, look_up, tree);
+criterion_group!(benches, chunk, hash, seal, compress, pack, look_up, tree);
 criterion_main!(benches);

@@ -9,6 +9,7 @@ mod engine;
 mod env;
 mod error;
 mod events;
+mod hashing;
 mod instance;
 mod pipeline;
 mod pool;

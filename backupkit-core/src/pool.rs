@@ -7,9 +7,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::hashing;
 use crate::repo::blobs::OpenMemory;
 use crate::repo::compress::{Compressor, Decompressor};
 
@@ -18,6 +20,7 @@ use crate::repo::compress::{Compressor, Decompressor};
 pub(crate) struct Pool {
     threads: Arc<rayon_core::ThreadPool>,
     compression_level: i32,
+    hashing: hashing::Queue,
 }
 
 /// What a thread of the pool keeps.
@@ -48,7 +51,8 @@ impl Pool {
                 Error::new(ErrorKind::Unavailable, "cannot start the threads of the engine")
                     .with_source(error)
             })?;
-        Ok(Self { threads: Arc::new(threads), compression_level })
+        let (threads, hashing) = (Arc::new(threads), hashing::Queue::default());
+        Ok(Self { threads, compression_level, hashing })
     }
 
     /// Number of threads.
@@ -73,10 +77,39 @@ impl Pool {
             // The asker may be gone: its run was cancelled.
             drop(reply.send(outcome));
         });
-        result.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Internal, "a thread of the engine ended"))
-        })
+        result.await.unwrap_or_else(|_| Err(thread_ended()))
     }
+
+    /// SHA-256 of each message, in order; a message is the bytes of its parts. Messages of several
+    /// callers are hashed side by side, which is faster than one after the other. The callers hold
+    /// the bytes, so the queue is bounded by what they may hold. Dropping the future does not stop the
+    /// work.
+    ///
+    /// # Errors
+    /// `Internal` if a thread panicked.
+    pub(crate) async fn hash(&self, messages: Vec<Vec<Bytes>>) -> Result<Vec<[u8; 32]>> {
+        let queue = self.hashing.clone();
+        let digests = self.hashing.add(messages, || {
+            self.threads.spawn(move || {
+                // A panic drops the senders, so whoever waits hears of it.
+                let work = std::panic::AssertUnwindSafe(|| queue.work());
+                drop(std::panic::catch_unwind(work));
+            });
+        });
+        digests.await.map_err(|_| thread_ended())
+    }
+
+    /// As [`Self::hash`], for one message.
+    ///
+    /// # Errors
+    /// As for [`Self::hash`].
+    pub(crate) async fn hash_one(&self, parts: Vec<Bytes>) -> Result<[u8; 32]> {
+        self.hash(vec![parts]).await?.pop().ok_or_else(thread_ended)
+    }
+}
+
+fn thread_ended() -> Error {
+    Error::new(ErrorKind::Internal, "a thread of the engine ended")
 }
 
 fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Result<T> {

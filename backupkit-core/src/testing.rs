@@ -6,6 +6,7 @@
 //! - [`MemorySource`], [`MemorySnapshot`], [`MemoryTarget`]: the traits in memory, with hooks.
 //! - [`ScratchTuning`]: a small memory for what goes to the scratch folder.
 //! - [`Inventory`]: what a repository holds, to judge the engine by.
+//! - [`hash_side_by_side`]: how the engine hashes, to be measured.
 //! - [`fakes`]: systems with the habits of real ones, in memory.
 
 mod clock;
@@ -34,6 +35,8 @@ pub use memory_target::{MemoryNode, MemoryTarget};
 pub use pause::PausePoint;
 pub use scratch::ScratchTuning;
 pub use source_faults::{FaultSource, SourceFaults};
+
+pub use crate::hashing::hash_side_by_side;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -2,6 +2,6 @@
 
 #![no_main]
 
-use backupkit_core::repo::fuzz_config;
+use backupkit_core::repo::fuzz_bodies;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_config(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_bodies::config(bytes));

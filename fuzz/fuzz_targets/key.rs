@@ -2,6 +2,6 @@
 
 #![no_main]
 
-use backupkit_core::repo::fuzz_key;
+use backupkit_core::repo::fuzz_bodies;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_key(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_bodies::key_file(bytes));

@@ -17,6 +17,9 @@ pub(crate) fn run() -> Outcome {
             })?;
         }
     }
+    step("fuzz targets", || {
+        run_command(cargo().args(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"]))
+    })?;
     step("documentation", || {
         let mut command = cargo();
         command.args(["doc", "--no-deps", "--workspace", "--all-features"]);

@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// Stores blobs in `targets` (numbers of lanes) and returns their ids in order. One job of the
-    /// pool for all of them. On return each lane has the blobs in a pack buffer or behind it. A put
+    /// pool seals all of them. On return each lane has the blobs in a pack buffer or behind it. A put
     /// whose future is dropped goes on.
     pub(crate) async fn put(
         &self,
@@ -108,25 +108,53 @@ async fn put(
     blobs: Vec<Chunk>,
     targets: Arc<[usize]>,
 ) -> Result<Vec<BlobId>> {
-    let lanes = Arc::clone(&parts.lanes);
+    let pool = parts.pool.clone();
+    let messages = blobs.iter().map(|blob| blob.0.clone()).collect();
+    let digests = parts.pool.hash(messages).await?;
+    let ids: Vec<BlobId> = digests.into_iter().map(BlobId::from_bytes).collect();
+    let missing: Vec<Missing> = ids
+        .iter()
+        .zip(blobs)
+        .filter_map(|(id, blob)| parts.claim(kind, *id, blob, &targets))
+        .collect();
+    if missing.is_empty() {
+        return Ok(ids);
+    }
     let turn = Arc::clone(&parts.sealing).acquire_owned().await;
     let _turn = turn.map_err(|_| Error::new(ErrorKind::Internal, "the store was closed"))?;
-    let (ids, batches) = parts
-        .pool
-        .clone()
-        .run(move |worker| {
-            let mut ids = Vec::with_capacity(blobs.len());
-            let mut sealer = Sealer { parts: &parts, kind, targets: &targets, batches: Vec::new() };
-            for blob in blobs {
-                ids.push(sealer.seal(worker, blob)?);
-            }
-            Ok((ids, sealer.batches))
-        })
-        .await?;
+    let seal = move |worker: &mut Worker| {
+        let mut sealer = Sealer { parts: &parts, kind, batches: Vec::new() };
+        for blob in missing {
+            sealer.seal(worker, blob)?;
+        }
+        let batches = sealer.batches;
+        Ok((parts, batches))
+    };
+    let (parts, batches) = pool.run(seal).await?;
     for (lane, batch) in batches {
-        lanes[lane].add(batch).await;
+        parts.lanes[lane].add(batch).await;
     }
     Ok(ids)
+}
+
+/// A blob that lanes lack.
+struct Missing {
+    id: BlobId,
+    blob: Chunk,
+    /// Their numbers.
+    lanes: Vec<(usize, Ticket)>,
+}
+
+impl Parts {
+    /// Offers a blob to lanes. Nothing comes of it if all of them know it.
+    fn claim(&self, kind: BlobKind, id: BlobId, blob: Chunk, targets: &[usize]) -> Option<Missing> {
+        let claims = targets.iter().filter_map(|&lane| match self.lanes[lane].claim(kind, &id) {
+            Claim::Known => None,
+            Claim::Needed(ticket) => Some((lane, ticket)),
+        });
+        let lanes: Vec<_> = claims.collect();
+        (!lanes.is_empty()).then_some(Missing { id, blob, lanes })
+    }
 }
 
 /// The bytes of one blob, in parts that follow each other.
@@ -177,36 +205,24 @@ impl From<Bytes> for Chunk {
     }
 }
 
-/// Hashes, compresses and seals the blobs of one put.
+/// Compresses and seals the blobs of one put.
 struct Sealer<'a> {
     parts: &'a Parts,
     kind: BlobKind,
-    targets: &'a [usize],
     /// What each lane lacks, by its number.
     batches: Vec<(usize, SealedBatch)>,
 }
 
 impl Sealer<'_> {
-    fn seal(&mut self, worker: &mut Worker, blob: Chunk) -> Result<BlobId> {
+    fn seal(&mut self, worker: &mut Worker, missing: Missing) -> Result<()> {
         let Worker { compressor, decompressor, scratch, .. } = worker;
         if scratch.capacity() > KEPT_SCRATCH_BYTES {
             *scratch = Vec::new();
         }
+        let Missing { id, blob, lanes } = missing;
         let whole = blob.in_one_part(scratch);
         let plain = whole.as_deref().unwrap_or(scratch);
-        let (id, plain_bytes) = (BlobId::of(plain), plain.len());
-        let lanes = &self.parts.lanes;
-        let needed: Vec<(usize, Ticket)> = self
-            .targets
-            .iter()
-            .filter_map(|&lane| match lanes[lane].claim(self.kind, &id) {
-                Claim::Known => None,
-                Claim::Needed(ticket) => Some((lane, ticket)),
-            })
-            .collect();
-        if needed.is_empty() {
-            return Ok(id);
-        }
+        let plain_bytes = plain.len();
         let packed = match self.kind {
             BlobKind::Data => compressor.compress(plain)?,
             // restic repacks plain trees on every prune.
@@ -224,12 +240,12 @@ impl Sealer<'_> {
         let compressed_from = packed.is_some().then_some(narrow);
         let content = packed.or(whole.as_deref()).unwrap_or(scratch);
         let plain_bytes = plain_bytes as u64;
-        for (lane, ticket) in needed {
+        for (lane, ticket) in lanes {
             let sealed_bytes = self.seal_for(lane, &id, content)?;
             let batch = self.batch(lane)?;
             batch.blobs.push(SealedBlob { id, ticket, sealed_bytes, compressed_from, plain_bytes });
         }
-        Ok(id)
+        Ok(())
     }
 
     /// Seals a blob for one lane, and proves that it can be opened. Returns its size.

@@ -2,14 +2,39 @@
 //!
 //! A panic is a finding. The tests below run the same bodies on mutations of valid input.
 
+use bytes::Bytes;
+
 use super::compress::Decompressor;
 use super::config::Config;
 use super::index_file;
 use super::key_file::{self, KeyFile};
 use super::pack_header;
+use super::repository::sha256;
+use crate::hashing::hash_side_by_side;
 
 /// Output that decompression may produce here.
 const MAX_BYTES: usize = 1 << 20;
+
+/// Messages of any lengths in any parts: hashed side by side they have the digests that each has alone.
+/// A byte says how long the part behind it is, and whether its message ends there.
+///
+/// # Panics
+/// If that does not hold.
+pub fn hashing(mut input: &[u8]) {
+    let mut messages: Vec<Vec<Bytes>> = vec![Vec::new()];
+    while let Some((&first, rest)) = input.split_first() {
+        let (part, rest) = rest.split_at((usize::from(first >> 1) * 5).min(rest.len()));
+        if let Some(message) = messages.last_mut() {
+            message.push(Bytes::copy_from_slice(part));
+        }
+        if first & 1 == 1 {
+            messages.push(Vec::new());
+        }
+        input = rest;
+    }
+    let alone: Vec<_> = messages.iter().map(|parts| sha256(&parts.concat())).collect();
+    assert_eq!(hash_side_by_side(messages), alone);
+}
 
 /// The plaintext of a pack header. What parses, encodes to the same bytes.
 ///
@@ -205,6 +230,12 @@ mod tests {
             br#"{"mac":{"k":"BwcHBwcHBwcHBwcHBwcHBw==","r":"BwcHBwcHBwcHBwcHBwcHBw=="},"encrypt":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="}"#,
             key_file,
         );
+    }
+
+    #[test]
+    fn messages_side_by_side_have_the_digests_that_each_has_alone() {
+        let mut numbers = Numbers(1);
+        smoke(&(0..4000).map(|_| numbers.byte()).collect::<Vec<_>>(), hashing);
     }
 
     #[test]

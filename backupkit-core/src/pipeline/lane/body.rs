@@ -10,7 +10,7 @@ use crate::buffers::{Buffer, BufferPool};
 use crate::destination::{Payload, PayloadFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PackId;
-use crate::pool::{Pool, Worker};
+use crate::pool::Pool;
 use crate::scratch::{Scratch, ScratchFile};
 
 /// The size of the buffers that packs are built in. A pack in a file keeps one in memory.
@@ -96,16 +96,13 @@ impl PackBody {
         pool: &Pool,
         tail: impl FnOnce() -> Result<Vec<u8>> + Send + 'static,
     ) -> Result<(PackId, Payload)> {
-        if self.file.is_none() {
-            // One job for all: others wait for the pool too, and a pack that waits holds its memory.
-            let finish = move |_: &mut Worker| {
-                self.push(&tail()?)?;
-                Ok(hashed(self.into_parts()))
-            };
-            return pool.run(finish).await;
-        }
         let tail = pool.run(move |_| tail()).await?;
         self.push(&tail)?;
+        if self.file.is_none() {
+            let parts = self.into_parts();
+            let digest = pool.hash_one(parts.clone()).await?;
+            return Ok((PackId::from_bytes(digest), Payload::from_parts(parts)));
+        }
         self.write().await?;
         let id = PackId::from_bytes(self.hash.finalize().into());
         let file = self.file.ok_or_else(|| {
@@ -173,14 +170,6 @@ impl PackBody {
     }
 }
 
-fn hashed(parts: Vec<Bytes>) -> (PackId, Payload) {
-    let mut hash = Sha256::new();
-    for part in &parts {
-        hash.update(part);
-    }
-    (PackId::from_bytes(hash.finalize().into()), Payload::from_parts(parts))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +207,7 @@ mod tests {
                 joined.append(body(scratch, &second).await).await.unwrap();
                 let (id, payload) = joined.finish(&pool, || Ok(Vec::new())).await.unwrap();
                 assert_eq!(payload.to_bytes().await.unwrap(), all);
-                assert_eq!(id, hashed(vec![all.clone().into()]).0);
+                assert_eq!(id, PackId::of(&all));
                 let in_file = scratch.is_some() && all.len() >= SEGMENT_BYTES;
                 assert_eq!(matches!(payload, Payload::File(_)), in_file);
             }
