@@ -82,7 +82,12 @@ impl Events {
         self.tell(level, EventKind::Note { text: text.into() });
     }
 
-    /// How many warnings and errors there were.
+    /// Counts warnings and errors that an earlier attempt of the run told.
+    pub(crate) fn add_earlier_problems(&self, count: u64) {
+        self.0.problems.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many warnings and errors there were, also in earlier attempts of the run.
     pub(crate) fn problem_count(&self) -> u64 {
         self.0.problems.load(Ordering::Relaxed)
     }

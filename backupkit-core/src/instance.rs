@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-#[cfg(feature = "testing")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,8 +26,8 @@ struct Inner {
     /// The locks that runs of this process hold. Others that carry our id were left by runs that are
     /// over.
     held: Mutex<HashSet<LockId>>,
-    #[cfg(feature = "testing")]
-    crashed: AtomicBool,
+    /// Locks of ours may be left in a repository, so our file must tell that we are dead.
+    leaves_locks: AtomicBool,
 }
 
 /// Says that a lock of this process is in use, until dropped.
@@ -65,8 +64,7 @@ impl Instance {
             id,
             folder,
             held: Mutex::default(),
-            #[cfg(feature = "testing")]
-            crashed: AtomicBool::new(false),
+            leaves_locks: AtomicBool::new(false),
         }))
     }
 
@@ -86,10 +84,16 @@ impl Instance {
         HeldLock { instance: self.clone(), id }
     }
 
+    /// Notes that a lock may stay in a repository. Once this process has ended, by a crash or not, others
+    /// take it for dead.
+    pub(crate) fn leaves_lock(&self) {
+        self.0.leaves_locks.store(true, Ordering::Release);
+    }
+
     /// Makes others see this process as dead, as after a crash, though it lives on.
     #[cfg(feature = "testing")]
     pub fn crash(&self) {
-        self.0.crashed.store(true, Ordering::Release);
+        self.leaves_lock();
         if let Some((_, file)) = &self.0.folder {
             drop(file.unlock());
         }
@@ -127,11 +131,10 @@ impl Drop for HeldLock {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        #[cfg(feature = "testing")]
-        if self.crashed.load(Ordering::Acquire) {
+        // The file stays, as after a crash, for as long as it has something to tell.
+        if self.leaves_locks.load(Ordering::Acquire) {
             return;
         }
-        // A clean end leaves nothing; after a crash the file stays and tells so.
         if let Some((folder, _)) = &self.folder {
             drop(std::fs::remove_file(folder.join(format!("{}.lock", self.id))));
         }

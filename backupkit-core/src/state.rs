@@ -75,8 +75,10 @@ pub struct SealedOutput {
     pub tree: BlobId,
     /// The lock under which it was sealed. Under another one, what it names is looked for first.
     pub lock: LockId,
-    /// The index files that the run wrote. If all are still there, so is what the snapshot names.
+    /// The index files that name what the snapshot needs. If all are still there, so is that.
     pub index_files: Vec<IndexId>,
+    /// How many warnings and errors the run had by then.
+    pub problems: u64,
 }
 
 /// A journal that is gone with the process. A pause then survives as a checkpoint snapshot.

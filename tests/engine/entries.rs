@@ -78,16 +78,20 @@ async fn an_entry_that_cannot_be_read_is_left_out_and_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_vanishes_is_left_out_and_named() {
     let scene = Scene::new().await;
-    let (rig, source, point) = (scene.rig().await, source(), PausePoint::new());
-    source.pause_at(&path("data/small/1"), 0, &point);
-    source.pause_at(&path("data/big"), 0, &point);
-    source.pause_at(&path("data/stream"), 0, &point);
+    // As many large ones are read at a time as there are threads.
+    let gone = path("data/third");
+    let source = source().with_file(&gone, random(3, 3 * MIB));
+    let (rig, points) = (scene.rig().await, [PausePoint::new(), PausePoint::new()]);
+    source.pause_at(&path("data/big"), 0, &points[0]);
+    source.pause_at(&path("data/stream"), 0, &points[1]);
     let run = scene.start(&source, std::slice::from_ref(&rig.repository));
-    point.reached().await;
-    source.remove(&path("data/small/99"));
-    point.release();
+    for point in &points {
+        point.reached().await;
+    }
+    source.remove(&gone);
+    points.iter().for_each(PausePoint::release);
     let report = run.wait().await.unwrap();
-    assert_eq!(failures(&report), [("/data/small/99".to_owned(), "not-found")]);
+    assert_eq!(failures(&report), [("/data/third".to_owned(), "not-found")]);
     assert_eq!(report.status, RunStatus::Warnings);
     rig.assert_tidy("vanished").await;
 }

@@ -153,7 +153,7 @@ impl Pair {
     async fn new(same_cuts: bool, big_bytes: usize) -> Self {
         let mut scene = Scene::new().await;
         // A hang is noticed soon. Longer than any call in memory takes.
-        scene.engine = scene.engine_with(|engine| engine.stall_after(Duration::from_millis(700)));
+        scene.engine = scene.engine_with(|engine| engine.stall_after(Duration::from_secs(2)));
         let rigs = [scene.rig().await, second(&scene, same_cuts).await];
         let after = source();
         Self::move_on(&after, big_bytes);
@@ -301,23 +301,21 @@ async fn a_repository_that_had_nothing_to_do_for_long_is_not_set_aside() {
     let upload = Fault::pause(&storing).on(Operation::Create);
     rigs[1].plan.add(upload.with_prefix("data/"));
     let run = scene.start(&source, &both);
-    // Each lock is looked at a second time. Meanwhile it is looked whether the repository answers,
-    // and the lock of the first one waits for its renewal.
-    for sleepers in [2, 3] {
-        clock.sleeping(sleepers).await;
-        clock.advance(Duration::from_millis(200));
-    }
     reading.reached().await;
+    // Each lock waits for its second look, the run for a checkpoint, and the lanes for being looked
+    // after.
+    clock.sleeping(4).await;
+    clock.advance(Duration::from_millis(200));
     let mut seen = looks.subscribe();
-    seen.wait_for(|looks| *looks == 3).await.unwrap();
+    let before = *seen.borrow();
     clock.advance(Duration::from_secs(200));
-    seen.wait_for(|looks| *looks == 4).await.unwrap();
+    seen.wait_for(|looks| *looks == before + 1).await.unwrap();
     clock.advance(Duration::from_secs(2));
     reading.release();
     storing.reached().await;
     // The next look finds a call that lasts for a moment only.
     clock.advance(Duration::from_secs(2));
-    seen.wait_for(|looks| *looks == 5).await.unwrap();
+    seen.wait_for(|looks| *looks == before + 2).await.unwrap();
     storing.release();
     let report = run.wait().await.unwrap();
     assert_eq!(report.status, RunStatus::Succeeded, "{report:#?}");

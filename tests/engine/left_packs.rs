@@ -82,7 +82,7 @@ async fn packs_whose_index_could_not_be_written_are_found_by_the_next_backup() {
         let next = if same_process {
             engine
         } else {
-            engine.instance().crash();
+            drop(engine);
             scene.process()
         };
         back_up(&next, &source(), std::slice::from_ref(&rig.repository)).await;

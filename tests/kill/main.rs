@@ -95,10 +95,12 @@ fn wait_for_packs(running: &Running, repository: &Path, wanted: u64) {
     }
 }
 
+/// Names only: files that are being written vanish at any moment.
 fn packs(repository: &Path) -> Vec<String> {
-    data::paths_below(&repository.join("data"))
-        .iter()
-        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    entries(&repository.join("data"))
+        .flat_map(|folder| entries(&folder.path()))
+        .filter_map(|pack| pack.file_name().into_string().ok())
         .filter(|name| name.len() == 64)
         .collect()
 }

@@ -68,12 +68,17 @@ fn a_repository_on_a_full_disk_stays_whole_and_goes_on_once_there_is_room() {
     add_large_files(&scene, "src");
     let before = packs(&mut disk, "small/repo");
     disk.leave(30);
-    for round in 0..2 {
+    let mut durable = before.clone();
+    for round in 0..10 {
         let outcome = disk.run(["backup", "src", "--to", "small/repo"]).expect(1);
         assert_says_full(&outcome, "small/repo");
         assert_eq!(outcome.stdout(), "", "round {round}");
+        durable = packs(&mut disk, "small/repo");
+        // Two packs that are written side by side may both find no room.
+        if round > 0 && durable.len() > before.len() {
+            break;
+        }
     }
-    let durable = packs(&mut disk, "small/repo");
     assert!(durable.len() > before.len(), "nothing was stored, so nothing is tested");
     let listed = disk.run(["snapshots", "-r", "small/repo", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 1);

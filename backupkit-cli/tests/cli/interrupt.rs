@@ -84,6 +84,8 @@ fn an_interrupted_backup_continues_with_the_same_command() {
 fn every_request_to_end_pauses() {
     for signal in [Signal::TERM, Signal::HUP] {
         let scene = scene_with_much_to_read();
+        // It is never read to its end.
+        File::create(scene.path("src/holes-3")).unwrap().set_len(1 << 36).unwrap();
         let (child, lines) = start(&scene);
         send(&child, signal);
         let (code, objects) = finish(child, lines);
@@ -125,6 +127,9 @@ fn an_interrupted_restore_leaves_nothing_half_written_under_its_name() {
     let (code, _) = finish(child, lines);
     assert_eq!(code, Some(130));
     assert!(scene.files("repo/locks").is_empty());
+    if !scene.path("out").exists() {
+        return;
+    }
     for file in scene.files("out") {
         let whole = scene.path("src").join(file.strip_prefix(scene.path("out/src")).unwrap());
         assert_eq!(

@@ -56,6 +56,7 @@ pub(super) async fn commit(
             tree: *commit.root.get(lane.number()),
             lock: lane.guard().lock().id(),
             index_files: lane.index_files(),
+            problems: run.events.problem_count(),
         });
     }
     // From here on, whoever finishes this run creates these bytes and no others.
@@ -82,7 +83,7 @@ pub(super) async fn commit(
 }
 
 /// Makes all durable, side by side: a lane that hangs does not hold up the others.
-async fn flush(lanes: &[Arc<Lane>]) {
+pub(super) async fn flush(lanes: &[Arc<Lane>]) {
     let live = lanes.iter().filter(|lane| lane.is_live());
     let flushes = live.map(|lane| async move {
         if let Err(error) = lane.flush().await {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use super::RunContext;
-use super::commit::refuse_none;
-use super::origin::find_checkpoints;
+use super::commit::{flush, refuse_none};
+use super::origin::{self, find_checkpoints};
 use crate::error::{Error, Result};
-use crate::model::{BlobId, EntryKind, FileMode, FileTime, Metadata, Origin, SnapshotId};
-use crate::pipeline::checkpoint::{Row, VERSION, encode_row, unusable};
+use crate::model::{BlobId, EntryKind, FileMode, FileTime, Level, Metadata, Origin, SnapshotId};
+use crate::pipeline::checkpoint::{self, Row, VERSION, encode_row, unusable};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::store::{Chunk, Store};
 use crate::repo::blobs::read_blob;
@@ -31,7 +32,8 @@ const NOTICE: &str = "This is not a backup. It keeps what a paused backup has st
      is finished.\n";
 
 /// Reads the checkpoint that a backup goes on from: the journal's, or else the newest checkpoint
-/// snapshot of the origin; `None` if there is none.
+/// snapshot of the origin; `None` if there is none. One that a finished backup has overtaken is none:
+/// nothing says that it was not made from it.
 ///
 /// # Errors
 /// `Conflict` if there is one that cannot be used.
@@ -65,10 +67,16 @@ async fn find_snapshot(
     snapshots: &[Vec<(SnapshotId, Snapshot)>],
     origin: &Origin,
 ) -> Result<Option<Row>> {
+    let finished = snapshots.iter().filter_map(|known| origin::find_parent(known, origin));
+    let finished = finished.map(|(_, snapshot)| snapshot.time.timestamp()).max();
     let mut newest: Option<Row> = None;
     for (lane, known) in lanes.iter().zip(snapshots) {
         for (_, snapshot) in find_checkpoints(known, origin) {
             let row = read_row(lane, snapshot).await?;
+            // A backup that goes on from it has its time.
+            if finished.is_some_and(|finished| finished >= row.started.timestamp()) {
+                continue;
+            }
             if newest.as_ref().is_none_or(|kept| row.started.timestamp() > kept.started.timestamp())
             {
                 newest = Some(row);
@@ -99,20 +107,23 @@ async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
 pub(super) async fn save(
     run: &RunContext,
     store: &Store,
-    row: &Row,
+    row: &mut Row,
     origin: &Origin,
 ) -> Result<Vec<Option<SnapshotId>>> {
+    // What the row names must be durable before its sizes and index files can be told.
+    flush(store.lanes()).await;
+    row.index_files = checkpoint::index_files(store.lanes());
     let json = encode_row(row)?;
-    let mut saved = vec![None; store.lanes().len()];
-    for lane in store.lanes() {
+    let row = &*row;
+    // Side by side: a lane that hangs does not hold up the others.
+    let saves = store.lanes().iter().map(async |lane| {
         if !lane.is_live() {
-            continue;
+            return None;
         }
-        match save_lane(run, store, lane, row, &json, origin).await {
-            Ok(id) => saved[lane.number()] = Some(id),
-            Err(error) => lane.set_aside(error),
-        }
-    }
+        let saved = save_lane(run, store, lane, row, &json, origin).await;
+        saved.map_err(|error| lane.set_aside(error)).ok()
+    });
+    let saved = join_all(saves).await;
     refuse_none(store.lanes())?;
     Ok(saved)
 }
@@ -125,8 +136,6 @@ async fn save_lane(
     json: &[u8],
     origin: &Origin,
 ) -> Result<SnapshotId> {
-    // What the row names must be durable before its sizes can be told.
-    lane.flush().await?;
     let writer = TreeWriter { store, lane: lane.number() };
     let mut row_ids = Vec::new();
     for blob in json.chunks(ROW_BLOB_BYTES) {
@@ -162,13 +171,19 @@ async fn save_lane(
     Ok(SnapshotId::from_bytes(id))
 }
 
-/// Removes checkpoints that a newer one or the final snapshot replaces.
-pub(super) async fn remove(lane: &Lane, checkpoints: &[SnapshotId]) -> Result<()> {
-    for id in checkpoints {
-        lane.guard().check().await?;
-        lane.repository().delete(FileKind::Snapshot, id.as_bytes()).await?;
+/// Removes checkpoints that a newer one or the final snapshot replaces. One that cannot be removed is a
+/// warning.
+pub(super) async fn remove(run: &RunContext, lane: &Lane, checkpoints: &[SnapshotId]) {
+    let removing = async {
+        for id in checkpoints {
+            lane.guard().check().await?;
+            lane.repository().delete(FileKind::Snapshot, id.as_bytes()).await?;
+        }
+        Ok(())
+    };
+    if let Err(error) = run.control.cancel_token().unless_cancelled(removing).await {
+        run.events.note(Level::Warning, format!("an old checkpoint stays: {}", error.report()));
     }
-    Ok(())
 }
 
 /// Writes small trees into one lane.

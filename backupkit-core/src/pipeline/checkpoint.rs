@@ -86,6 +86,7 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         late_seen: driver.late_seen.iter().cloned().collect(),
         started,
         tally: driver.tally,
+        problems: driver.events.problem_count(),
         directories,
         unfinished,
         index_files: index_files(lanes),
@@ -101,8 +102,12 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     let lanes: Vec<Arc<Lane>> = driver.reading.store.lanes().to_vec();
     let groups = driver.reading.groups.len();
     for (lane, files) in lanes.iter().zip(&row.index_files) {
-        if !lane.has_index_files(files).await? {
-            // Somebody rewrote the index: a prune may have taken what is deeper in the trees.
+        let is_known = match files {
+            Some(files) => lane.has_index_files(files).await?,
+            None => false,
+        };
+        if !is_known {
+            // It failed, or somebody rewrote the index: what is deeper in the trees may be missing.
             let parts = row.directories.iter().flat_map(|directory| &directory.parts);
             let parts = parts.filter_map(|ids| ids.get(lane.number()).or(ids.first()).copied());
             if !is_closed(lane, &parts.collect::<Vec<_>>()).await? {
@@ -134,9 +139,9 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
                 return Err(unusable("its repositories cut chunks in other places"));
             }
             for (group, content) in driver.reading.groups.iter().zip(&part.groups) {
-                let mut ids = content.content.iter();
                 for &lane in &*group.lanes {
-                    if let Some(id) = ids.find(|id| !lanes[lane].knows(BlobKind::Data, id)) {
+                    let lacks = |id: &&BlobId| !lanes[lane].knows(BlobKind::Data, id);
+                    if let Some(id) = content.content.iter().find(lacks) {
                         return Err(missing(&lanes[lane], id));
                     }
                 }
@@ -156,6 +161,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     driver.main_listed = row.main_listed;
     driver.late_seen = row.late_seen.into_iter().collect();
     driver.tally = row.tally;
+    driver.events.add_earlier_problems(row.problems);
     Ok(())
 }
 

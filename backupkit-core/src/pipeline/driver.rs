@@ -89,7 +89,7 @@ pub(crate) struct Driver {
     pub(crate) stage: Stage,
     pub(crate) tally: Tally,
     parents: Parents,
-    events: Events,
+    pub(crate) events: Events,
     listing: Option<BoxStream<'static, Result<Listed, ListError>>>,
     pub(crate) main_listed: bool,
     pub(crate) late_listed: bool,
@@ -167,18 +167,15 @@ impl Driver {
         let (cancel, store) =
             (self.reading.control.cancel_token().clone(), self.reading.store.clone());
         // Whatever it waits for, a lane, a parent or the source: it can be cancelled.
-        let end = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(Error::cancelled()),
-            end = self.drive(checkpoints) => end,
+        let driving = async {
+            let end = self.drive(checkpoints).await?;
+            store.settle().await.map(|()| end)
         };
-        match end {
-            Ok(end) => store.settle().await.map(|()| end),
-            Err(error) => {
-                self.tasks.abort_all();
-                Err(error)
-            }
+        let end = cancel.unless_cancelled(driving).await;
+        if end.is_err() {
+            self.tasks.abort_all();
         }
+        end
     }
 
     async fn drive(&mut self, checkpoints: &mut Checkpoints) -> Result<DriverEnd> {

@@ -25,7 +25,7 @@ use crate::repo::index::{BlobLocation, Index};
 use crate::repo::index_file::IndexedPack;
 use crate::repo::layout::FileKind;
 use crate::repo::pack_header::{BlobKind, PackedBlob};
-use crate::repo::repository::{Repository, exists};
+use crate::repo::repository::Repository;
 use crate::scratch::Scratch;
 use crate::state::RunJournal;
 use packer::Packers;
@@ -129,6 +129,8 @@ pub(crate) struct LaneParts {
     pub(crate) number: usize,
     pub(crate) repository: Repository,
     pub(crate) index: Arc<Index>,
+    /// The files that it was loaded from.
+    pub(crate) index_files: Vec<IndexId>,
     pub(crate) guard: Guard,
     pub(crate) pool: Pool,
     pub(crate) journal: Arc<dyn RunJournal>,
@@ -165,7 +167,7 @@ impl Lane {
                 unindexed: Vec::new(),
                 unindexed_blobs: 0,
                 unindexed_since: now,
-                index_files: Vec::new(),
+                index_files: parts.index_files,
                 counters: LaneCounters::default(),
                 failure: None,
             }),
@@ -221,12 +223,16 @@ impl Lane {
     /// lane is expected to get on.
     pub(crate) async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let _call = self.activity.begin();
+        self.unless_gone(call).await
+    }
+
+    async fn unless_gone<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
             () = self.gone.cancelled() => {
                 Err(self.failure().unwrap_or_else(Error::cancelled))
             }
-            result = call => result,
+            result = work => result,
         }
     }
 
@@ -302,7 +308,7 @@ impl Lane {
     /// Closes what is open, waits until all is durable, and writes the index.
     pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
         self.packers.close_all(self).await?;
-        self.call(self.finish_uploads()).await?;
+        self.unless_gone(self.finish_uploads()).await?;
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
@@ -315,6 +321,8 @@ impl Lane {
     pub(crate) async fn salvage(self: &Arc<Self>) -> Result<()> {
         match self.failure() {
             None => {
+                // Chunks may still be on their way here. Nobody waits for them any more.
+                self.packers.refuse_more();
                 self.packers.close_all(self).await?;
                 self.finish_uploads().await?;
             }
@@ -355,21 +363,16 @@ impl Lane {
         self.state().counters
     }
 
-    /// The index files that this run wrote.
+    /// The index files that name what the lane has: those that were loaded, and those written since.
     pub(crate) fn index_files(&self) -> Vec<IndexId> {
         self.state().index_files.clone()
     }
 
-    /// Whether all these index files are in the repository.
+    /// Whether all these index files are in the repository, so that nothing they name was removed.
     pub(crate) async fn has_index_files(&self, files: &[IndexId]) -> Result<bool> {
-        for id in files {
-            let key = FileKind::Index.key(id.as_bytes())?;
-            let there = exists(&**self.repository.destination(), &key);
-            if !self.call(there).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let there: HashSet<[u8; 32]> =
+            self.call(self.repository.list(FileKind::Index)).await?.into_iter().collect();
+        Ok(files.iter().all(|id| there.contains(id.as_bytes())))
     }
 
     /// Takes packs that an earlier, crashed run stored without an index, and indexes them.

@@ -25,6 +25,8 @@ const MAX_UNCACHED_FILES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct LoadedIndex {
     pub(crate) index: Index,
+    /// The files that it was loaded from.
+    pub(crate) files: Vec<IndexId>,
 }
 
 /// Loads all index files. With a cache folder, those that were loaded before come from there.
@@ -93,7 +95,7 @@ async fn load_listed(
         if let Some(writer) = loading.writer {
             writer.finish(&files);
         }
-        Ok(LoadedIndex { index: loading.builder.build() })
+        Ok(LoadedIndex { index: loading.builder.build(), files })
     })
     .await
 }

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use super::layout::FileKind;
 use super::lock_file::{Lock, RECHECK_DELAY};
 use super::repository::{Repository, exists, read_capped, sha256};
-use crate::env::within;
+use crate::env::{Clock, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::instance::{HeldLock, Instance};
 use crate::model::{FileTime, LockId};
@@ -40,8 +40,9 @@ pub struct LockOwner {
     pub gid: u32,
 }
 
-/// A lock that this process holds. Release it with [`RepositoryLock::release`]; a dropped one stays
-/// until this instance is seen to be dead, as after a crash.
+/// A lock that this process holds. Release it with [`RepositoryLock::release`]; one that is dropped or
+/// cannot be removed stays as after a crash: the next run of this process, or after it, takes it for
+/// dead.
 #[derive(Debug, Clone)]
 pub(crate) struct RepositoryLock(Arc<Inner>);
 
@@ -53,7 +54,16 @@ struct Inner {
     exclusive: bool,
     /// Whether it was looked a second time.
     confirmed: OnceCell<()>,
+    /// Held while the file is replaced or removed: of two at a time one would be forgotten.
+    changing: tokio::sync::Mutex<Presence>,
     state: Mutex<State>,
+}
+
+/// Whether files of a lock may be in the repository.
+#[derive(Debug, PartialEq, Eq)]
+enum Presence {
+    There,
+    Released,
 }
 
 #[derive(Debug)]
@@ -126,6 +136,7 @@ impl RepositoryLock {
             instance: instance.clone(),
             exclusive,
             confirmed: OnceCell::new(),
+            changing: tokio::sync::Mutex::new(Presence::There),
             state: Mutex::new(State {
                 id,
                 refreshed_at: repository.env().clock().elapsed_since_boot(),
@@ -139,8 +150,7 @@ impl RepositoryLock {
             Ok(())
         };
         if let Err(error) = cancel.unless_cancelled(take).await {
-            // It may be there, whatever went wrong. If this fails too, the next run of this process
-            // finds a dead lock.
+            // It may be there, whatever went wrong.
             drop(lock.release().await);
             return Err(error);
         }
@@ -148,7 +158,8 @@ impl RepositoryLock {
     }
 
     /// Looks, once, whether somebody took a lock that conflicts in the same moment: neither saw the
-    /// other's then. Waits until each sees the other's. Reading may begin before; writing may not.
+    /// other's then. Looks at once, for whoever is about to go, and again when each sees the other's.
+    /// Reading may begin before; writing may not.
     ///
     /// # Errors
     /// `Locked` if somebody did.
@@ -159,6 +170,7 @@ impl RepositoryLock {
                 let state = self.state();
                 (state.id, state.seen_from)
             };
+            refuse_conflict(repository, instance, *exclusive, Some(id)).await?;
             let clock = repository.env().clock();
             let wait = seen_from.saturating_sub(clock.elapsed_since_boot());
             if !wait.is_zero() {
@@ -181,22 +193,37 @@ impl RepositoryLock {
         Ok(())
     }
 
-    /// Renews the lock: the new file first, then the old one goes.
+    /// Renews the lock: the new file first, then the old one goes. Nothing happens to one that was
+    /// released.
     ///
     /// # Errors
     /// `Locked` if the lock is gone, or has not been renewed for so long that others may have removed
     /// it: the caller writes nothing more.
     pub(crate) async fn refresh(&self) -> Result<()> {
+        let changing = self.0.changing.lock().await;
+        if *changing == Presence::Released {
+            return Ok(());
+        }
         self.check_alive().await?;
-        let inner = &self.0;
-        let (sealed, id, held) =
-            seal(&inner.repository, &inner.owner, &inner.instance, inner.exclusive)?;
-        inner.repository.create_sealed(FileKind::Lock, sealed.into()).await?;
-        let now = inner.repository.env().clock().elapsed_since_boot();
-        let seen_from = now + RECHECK_DELAY;
-        let new = State { id, refreshed_at: now, seen_from, held: Some(held) };
+        let Inner { repository, owner, instance, exclusive, .. } = &*self.0;
+        let (sealed, id, held) = seal(repository, owner, instance, *exclusive)?;
+        // What others see is the time within, not when it arrived.
+        let refreshed_at = repository.env().clock().elapsed_since_boot();
+        // It may arrive though this fails or is dropped.
+        let unsure = LeavesLock(instance);
+        repository.create_sealed(FileKind::Lock, sealed.into()).await?;
+        // That may have taken long enough for others to remove the one before, and what it protected.
+        if let Err(lost) = self.check_alive().await {
+            repository.delete(FileKind::Lock, id.as_bytes()).await?;
+            unsure.is_settled();
+            return Err(lost);
+        }
+        let now = repository.env().clock().elapsed_since_boot();
+        let new = State { id, refreshed_at, seen_from: now + RECHECK_DELAY, held: Some(held) };
         let old = std::mem::replace(&mut *self.state(), new);
-        inner.repository.delete(FileKind::Lock, old.id.as_bytes()).await
+        repository.delete(FileKind::Lock, old.id.as_bytes()).await?;
+        unsure.is_settled();
+        Ok(())
     }
 
     /// Proves that the lock is still ours. Called right before anything is published.
@@ -241,9 +268,20 @@ impl RepositoryLock {
     /// # Errors
     /// `Timeout` if the destination does not answer within 10 s; else its error.
     pub(crate) async fn release(&self) -> Result<()> {
-        let (id, repository) = (self.state().id, &self.0.repository);
-        let delete = repository.delete(FileKind::Lock, id.as_bytes());
-        within(repository.env().clock(), RELEASE_TIME, delete).await
+        let repository = &self.0.repository;
+        let release = async {
+            let mut changing = self.0.changing.lock().await;
+            let id = self.state().id;
+            repository.delete(FileKind::Lock, id.as_bytes()).await?;
+            *changing = Presence::Released;
+            Ok(())
+        };
+        within(repository.env().clock(), RELEASE_TIME, release).await
+    }
+
+    /// The clock that its age is told by.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        self.0.repository.env().clock()
     }
 
     /// The id of the lock file as of now.
@@ -253,6 +291,29 @@ impl RepositoryLock {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if *self.changing.get_mut() == Presence::There {
+            self.instance.leaves_lock();
+        }
+    }
+}
+
+/// Notes, if dropped before it is settled, that a lock may stay.
+struct LeavesLock<'a>(&'a Instance);
+
+impl LeavesLock<'_> {
+    fn is_settled(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for LeavesLock<'_> {
+    fn drop(&mut self) {
+        self.0.leaves_lock();
     }
 }
 

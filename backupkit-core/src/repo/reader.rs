@@ -11,14 +11,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fetch::{BlobFetcher, is_of_stored_bytes};
-use super::load_index::load_index;
+use super::load_index::{LoadedIndex, load_index};
 use super::node::Node;
 use super::pack_header::BlobKind;
 use super::repository::Repository;
 use super::snapshot_file::Snapshot;
 use super::tree::{decode_tree, empty_tree};
 use crate::error::{Error, Result};
-use crate::model::{BlobId, SnapshotId};
+use crate::model::{BlobId, IndexId, SnapshotId};
 use crate::pool::Pool;
 use crate::snapshot::SnapshotReader;
 use offsets::OffsetCache;
@@ -39,6 +39,8 @@ pub struct RepositoryReader(Arc<Inner>);
 
 struct Inner {
     fetcher: BlobFetcher,
+    /// What the index was loaded from.
+    index_files: Vec<IndexId>,
     offsets: OffsetCache,
     empty_tree: (BlobId, Bytes),
 }
@@ -70,16 +72,18 @@ impl RepositoryReader {
         pool: &Pool,
         cache_folder: Option<&Path>,
     ) -> Result<Self> {
-        let loaded = load_index(repository, pool, cache_folder).await?;
-        let index = Arc::new(loaded.index);
-        let fetcher = BlobFetcher::new(repository.clone(), index, pool.clone(), RECENT_BYTES);
-        Ok(Self::of(fetcher))
+        let LoadedIndex { index, files: index_files } =
+            load_index(repository, pool, cache_folder).await?;
+        let (repository, index) = (repository.clone(), Arc::new(index));
+        let fetcher = BlobFetcher::new(repository, index, pool.clone(), RECENT_BYTES);
+        let (id, text) = empty_tree();
+        let (offsets, empty_tree) = (OffsetCache::default(), (id, text.into()));
+        Ok(Self(Arc::new(Inner { fetcher, index_files, offsets, empty_tree })))
     }
 
-    pub(crate) fn of(fetcher: BlobFetcher) -> Self {
-        let (id, text) = empty_tree();
-        let empty_tree = (id, text.into());
-        Self(Arc::new(Inner { fetcher, offsets: OffsetCache::default(), empty_tree }))
+    /// The files that the index was loaded from.
+    pub(crate) fn index_files(&self) -> &[IndexId] {
+        &self.0.index_files
     }
 
     /// The repository.

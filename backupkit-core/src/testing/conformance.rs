@@ -46,7 +46,7 @@ impl<F> From<F> for Setup<F> {
 type KeepAlive = Vec<Box<dyn Any + Send + Sync>>;
 
 /// Longer than any case takes; a case that hangs fails.
-const CASE_LIMIT: Duration = Duration::from_mins(5);
+const CASE_LIMIT: Duration = Duration::from_mins(15);
 
 /// Runs one case on a runtime of its own. The macros call this.
 #[doc(hidden)]

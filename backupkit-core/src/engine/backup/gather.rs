@@ -33,10 +33,15 @@ pub(super) async fn gather(
     let cancel = run.control.cancel_token();
     let committed = cancel.unless_cancelled(request.journal.commit()).await?;
     let mut prepared: Vec<Prepared> = Vec::new();
+    let mut earlier_problems = 0;
     for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
         match prepare_watched(run, prepared.len(), repository, request, &committed).await {
             Ok(Earlier::Nothing(ready)) => prepared.push(*ready),
-            Ok(Earlier::Published(snapshot)) => output.snapshot = Some(snapshot),
+            Ok(Earlier::Published(snapshot, problems)) => {
+                output.snapshot = Some(snapshot);
+                // Of one attempt, so the same for each of its outputs.
+                earlier_problems = earlier_problems.max(problems);
+            }
             Err(error) => output.error = Some(error),
         }
         if cancel.is_cancelled() {
@@ -46,6 +51,9 @@ pub(super) async fn gather(
             }
             return Err(Error::cancelled());
         }
+    }
+    if prepared.is_empty() {
+        run.events.add_earlier_problems(earlier_problems);
     }
     let is_over = prepared.is_empty() && outputs.iter().all(|output| output.snapshot.is_none());
     let mut failures =

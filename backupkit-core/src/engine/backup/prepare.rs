@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::BackupRequest;
-use crate::engine::{RunContext, commit, recover};
-use crate::error::{ErrorKind, Result};
-use crate::model::{EventKind, Level, LockId, SnapshotId};
+use crate::engine::{RunContext, commit, origin, recover, resume};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EventKind, Level, LockId, Origin, SnapshotId};
 use crate::pipeline::guard::Guard;
 use crate::pipeline::lane::{Lane, LaneParts};
 use crate::pipeline::task::{self, OwnedTask};
@@ -39,7 +39,8 @@ impl Drop for Prepared {
 /// What an earlier attempt of the run left of an output.
 pub(super) enum Earlier {
     Nothing(Box<Prepared>),
-    Published(SnapshotId),
+    /// The snapshot, and how many warnings and errors that attempt had.
+    Published(SnapshotId, u64),
 }
 
 /// Locks a repository, loads what the lane needs, and finishes what an earlier attempt of the run
@@ -59,27 +60,39 @@ pub(super) async fn prepare(
     let (owner, instance) = (run.engine.lock_owner(), run.engine.instance());
     let (lock, takeover) =
         RepositoryLock::acquire(repository, &owner, instance, false, cancel).await?;
+    let mut keeping = Box::pin(keep(lock.clone()));
     let work = async {
         let loaded = load(run, number, repository, request, &lock, &takeover.dead_locks).await?;
         let begun = committed.iter().find(|output| output.repository_id == repository.id());
         let published = match begun {
-            Some(output) => commit::finish(&loaded.lane, output).await?,
+            Some(output) => finish(run, &loaded, output, &request.source.origin()).await?,
             None => None,
         };
         Ok((loaded, published))
+    };
+    let kept = async {
+        tokio::select! {
+            biased;
+            done = work => done,
+            lost = &mut keeping => Err(lost),
+        }
     };
     let release = async || {
         // What came before counts; a lock that stays is removed by the next run.
         drop(lock.release().await);
         lock.abandon();
     };
-    match cancel.unless_cancelled(work).await {
-        Ok((_, Some(snapshot))) => {
+    match cancel.unless_cancelled(kept).await {
+        Ok((_, Some(Published { snapshot, problems }))) => {
             release().await;
-            Ok(Earlier::Published(snapshot))
+            Ok(Earlier::Published(snapshot, problems))
         }
         Ok((Loaded { lane, snapshots, reader }, None)) => {
-            let refresher = task::start(refresh(Arc::clone(&lane), lock.clone()));
+            let keeper = Arc::clone(&lane);
+            let refresher = task::start(async move {
+                keeper.set_aside(keeping.await);
+                Ok(())
+            });
             let ready = Prepared { lane, snapshots, reader, lock, _refresher: refresher };
             Ok(Earlier::Nothing(Box::new(ready)))
         }
@@ -128,6 +141,7 @@ async fn load(
         number,
         repository: repository.clone(),
         index,
+        index_files: reader.index_files().to_vec(),
         guard: Guard::new(lock.clone(), Arc::clone(liveness)),
         pool: parts.pool.clone(),
         journal: Arc::clone(journal),
@@ -143,17 +157,44 @@ async fn load(
     Ok(Loaded { lane, snapshots, reader })
 }
 
-/// Renews the lock until this is dropped. A lock that is lost takes the lane out of the run. A
-/// destination that does not answer is tried again at the next turn; the guard knows the age.
-async fn refresh(lane: Arc<Lane>, lock: RepositoryLock) -> Result<()> {
-    let clock = Arc::clone(lane.repository().env().clock());
+/// A snapshot that an earlier attempt of the run created, or had only to create.
+struct Published {
+    snapshot: SnapshotId,
+    problems: u64,
+}
+
+/// Finishes what an earlier attempt began to commit; `None` if that cannot be used any more.
+async fn finish(
+    run: &RunContext,
+    loaded: &Loaded,
+    output: &SealedOutput,
+    origin: &Origin,
+) -> Result<Option<Published>> {
+    let lane = &loaded.lane;
+    let Some(snapshot) = commit::finish(lane, output).await? else {
+        return Ok(None);
+    };
+    let checkpoints = origin::find_checkpoints(&loaded.snapshots, origin);
+    let checkpoints: Vec<SnapshotId> = checkpoints.iter().map(|(id, _)| *id).collect();
+    resume::remove(run, lane, &checkpoints).await;
+    Ok(Some(Published { snapshot, problems: output.problems }))
+}
+
+/// Looks a second time whether the lock is ours alone, then renews it for as long as this is polled. Ends
+/// with the error of a lock that is lost. A destination that does not answer is tried again at the next
+/// turn; the guard knows the age.
+async fn keep(lock: RepositoryLock) -> Error {
+    if let Err(error) = lock.confirm().await
+        && error.is(ErrorKind::Locked)
+    {
+        return error;
+    }
     loop {
-        clock.sleep(REFRESH_INTERVAL).await;
+        lock.clock().sleep(REFRESH_INTERVAL).await;
         if let Err(error) = lock.refresh().await
             && error.is(ErrorKind::Locked)
         {
-            lane.set_aside(error);
-            return Ok(());
+            return error;
         }
     }
 }

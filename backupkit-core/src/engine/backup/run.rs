@@ -109,20 +109,26 @@ async fn back_up(
     let budget = Budget::new(run.engine.parts().settings.memory_bytes, 2)?;
     let store = Store::new(lanes.clone().into(), run.engine.parts().pool.clone());
     let groups = chunk_groups(&lanes);
+    let (clock, cancel) = (env.clock(), run.control.cancel_token());
+    let stall_after = run.engine.parts().settings.stall_after;
     let (mut driver, resumed) = loop {
         let cx = OpenContext {
             resume: row.as_ref().map(|row| row.view.clone()),
-            parent: parents[0]
-                .as_ref()
+            parent: parents
+                .iter()
+                .all(Option::is_some)
+                .then(|| parents[0].as_ref())
+                .flatten()
                 .map(|(_, snapshot)| prepared[0].reader.open_snapshot(snapshot)),
             store: Arc::clone(&request.store),
-            cancel: run.control.cancel_token().child(),
+            cancel: cancel.child(),
         };
-        let view = match request.source.open(cx).await {
+        let view = match cancel.unless_cancelled(request.source.open(cx)).await {
             Err(error) if error.is(ErrorKind::SourceChanged) && row.is_some() => {
                 drop_row(run, &mut row, &error);
                 continue;
             }
+            Err(error) if error.is(ErrorKind::Cancelled) => return Err(error),
             opened => opened.map_err(|error| error.while_doing("open the source"))?,
         };
         let reading = Arc::new(Reading {
@@ -141,7 +147,8 @@ async fn back_up(
             break (driver, false);
         };
         let started = saved.started;
-        match checkpoint::restore(&mut driver, saved).await {
+        let restoring = cancel.unless_cancelled(checkpoint::restore(&mut driver, saved));
+        match attended(&store, clock, stall_after, restoring).await {
             Ok(()) => {
                 now = started;
                 break (driver, true);
@@ -150,6 +157,10 @@ async fn back_up(
             Err(error) if error.code() == scratch::CODE => {
                 close(&driver.reading.view, Outcome::Abandoned, run).await;
                 return Err(error.while_doing("read the checkpoint"));
+            }
+            Err(error) if error.is(ErrorKind::Cancelled) => {
+                close(&driver.reading.view, Outcome::Abandoned, run).await;
+                return Err(error);
             }
             Err(error) => {
                 close(&driver.reading.view, Outcome::Abandoned, run).await;
@@ -169,8 +180,6 @@ async fn back_up(
     }
     let view = Arc::clone(&driver.reading.view);
     let mut checkpoints_taken = Checkpoints::new(Arc::clone(&request.journal), now);
-    let clock = env.clock();
-    let stall_after = run.engine.parts().settings.stall_after;
     let reading = driver.run(&mut checkpoints_taken);
     let end = attended(&store, clock, stall_after, reading).await;
     let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
@@ -193,6 +202,7 @@ async fn back_up(
         }
         Ok(DriverEnd::Paused) => {
             let pausing = pause(run, &mut driver, &store, &origin, now, &*request.journal);
+            let pausing = cancel.unless_cancelled(pausing);
             let saved = attended(&store, clock, stall_after, pausing).await;
             close(&view, outcome_of(&saved, Outcome::Paused), run).await;
             saved
@@ -208,10 +218,8 @@ async fn back_up(
     let (paused, snapshots) = ended?;
     for lane in &lanes {
         // Only once something newer is durable in that repository.
-        if snapshots[lane.number()].is_some()
-            && let Err(error) = resume::remove(lane, &checkpoints[lane.number()]).await
-        {
-            run.events.note(Level::Warning, format!("an old checkpoint stays: {}", error.report()));
+        if snapshots[lane.number()].is_some() {
+            resume::remove(run, lane, &checkpoints[lane.number()]).await;
         }
     }
     Ok(Ended { paused, snapshots, parents, summary: summary(run, &driver) })
@@ -226,8 +234,8 @@ async fn pause(
     journal: &dyn RunJournal,
 ) -> Result<(bool, Vec<Option<SnapshotId>>)> {
     let mut row = checkpoint::collect(driver, started).await?;
-    let saved = resume::save(run, store, &row, origin).await?;
-    // Only now, with everything flushed, is it known which index files name it all.
+    let saved = resume::save(run, store, &mut row, origin).await?;
+    // A lane may have failed meanwhile.
     row.index_files = checkpoint::index_files(store.lanes());
     save_row(journal, &row).await?;
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {

@@ -96,9 +96,9 @@ impl Checkpoints {
     }
 }
 
-/// The index files that each lane has written by now.
-pub(crate) fn index_files(lanes: &[Arc<Lane>]) -> Vec<Vec<IndexId>> {
-    lanes.iter().map(|lane| lane.index_files()).collect()
+/// The index files that name what each live lane has.
+pub(crate) fn index_files(lanes: &[Arc<Lane>]) -> Vec<Option<Vec<IndexId>>> {
+    lanes.iter().map(|lane| lane.is_live().then(|| lane.index_files())).collect()
 }
 
 /// Saves a row whose blobs are durable.

@@ -16,7 +16,7 @@ use crate::source::Segment;
 use crate::token::{ListToken, ReadToken, ViewToken};
 
 /// Rows of another version are not used.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// All that a backup needs to go on, besides what lies in the repositories.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,10 +32,13 @@ pub(crate) struct Row {
     /// When the backup started; the snapshot gets this time.
     pub(crate) started: FileTime,
     pub(crate) tally: Tally,
+    /// How many warnings and errors there were.
+    pub(crate) problems: u64,
     pub(crate) directories: Vec<SavedDirectory>,
     pub(crate) unfinished: Vec<SavedEntry>,
-    /// The index files that this run wrote, per lane. If all are still there, so are its blobs.
-    pub(crate) index_files: Vec<Vec<IndexId>>,
+    /// Per lane the index files that name all of this. If all are still there, so are the blobs. `None`:
+    /// the lane had failed, and may lack some.
+    pub(crate) index_files: Vec<Option<Vec<IndexId>>>,
 }
 
 /// A directory that was open.

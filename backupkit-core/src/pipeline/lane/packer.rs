@@ -1,6 +1,7 @@
 //! Sealed blobs become packs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -32,6 +33,8 @@ const OPEN_DATA_PACKS: usize = 2;
 pub(super) struct Packers {
     data: Mutex<Vec<OpenPack>>,
     tree: Mutex<Vec<OpenPack>>,
+    /// Blobs that come now are dropped.
+    refuses: AtomicBool,
     target_bytes: u64,
     buffers: BufferPool,
     /// Where packs are built that are too large for memory.
@@ -65,6 +68,7 @@ impl Packers {
         Self {
             data: Mutex::default(),
             tree: Mutex::default(),
+            refuses: AtomicBool::new(false),
             target_bytes,
             buffers: BufferPool::new(SEGMENT_BYTES, IDLE_SEGMENTS),
             scratch: scratch.filter(|_| target_bytes > MAX_MEMORY_BYTES),
@@ -81,6 +85,10 @@ impl Packers {
         sealed: &[u8],
     ) -> Result<()> {
         let mut open = self.of(kind).lock().await;
+        // Under the lock: what is to be closed is closed behind this.
+        if self.refuses.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let wanted = match kind {
             BlobKind::Data => OPEN_DATA_PACKS,
             BlobKind::Tree => 1,
@@ -104,6 +112,11 @@ impl Packers {
             upload::start(lane, full.close(), room);
         }
         Ok(())
+    }
+
+    /// Takes no more blobs from now on: nothing is opened once all is closed.
+    pub(super) fn refuse_more(&self) {
+        self.refuses.store(true, Ordering::Release);
     }
 
     /// Closes all packs. Two half-full ones become one.

@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::packer::ClosedPack;
 use super::{Lane, StoredPack, UncertainPack};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Retry};
 use crate::model::{IndexId, PackId};
 use crate::repo::crypto::Iv;
 use crate::repo::index_file::{self, IndexedPack};
@@ -45,11 +45,11 @@ pub(super) fn start(lane: &Arc<Lane>, pack: ClosedPack, room: Room) {
     let mut uploads = lane.uploads();
     while uploads.try_join_next().is_some() {}
     uploads.spawn(async move {
-        let result = store(&uploader, pack).await;
-        drop(room);
-        if let Err(error) = result {
+        if let Err(error) = store(&uploader, pack).await {
             uploader.set_aside(error);
         }
+        // Only now: nobody starts another one in a lane that has failed.
+        drop(room);
     });
 }
 
@@ -77,7 +77,9 @@ async fn store(lane: &Arc<Lane>, pack: ClosedPack) -> Result<()> {
         let _call = lane.activity.begin();
         lane.repository.destination().create(&key, payload).await
     };
-    upload.is_answered = true;
+    // An error that may pass says nothing about what becomes of the pack.
+    upload.is_answered =
+        created.as_ref().map_or_else(|error| error.retry() == Retry::Never, |()| true);
     created?;
     // Durable: noted at once, so that a resume finds it before any index names it.
     let recorded = lane.journal.record_packs(lane.repository.id(), &[id]).await;

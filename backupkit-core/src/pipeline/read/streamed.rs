@@ -59,6 +59,10 @@ pub(super) async fn read(
             return Err(Failure::Entry(error));
         }
         reading.counters.add_read(bytes.len() as u64);
+        // No more than a range is ever taken from the budget at once: it may hold no more.
+        if (gathered.bytes.len() + bytes.len()) as u64 > RANGE_BYTES {
+            gathered.feed_into(reading, &mut sequence).await?;
+        }
         gathered.push(&bytes, token);
         // Rather at a token, so that it can be marked; but memory has an end.
         let full = gathered.bytes.len() >= GATHER_BYTES && gathered.ends_at_token;
