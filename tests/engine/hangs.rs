@@ -1,13 +1,14 @@
 //! Repositories that do not answer, before anything is read from the source or written to the target.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backupkit::repo::Repository;
-use backupkit::testing::{Fault, MemoryTarget, Operation, PausePoint};
-use backupkit::{CheckRequest, ErrorKind, RestoreRequest};
+use backupkit::testing::{Fault, ManualClock, MemoryTarget, Operation, PausePoint};
+use backupkit::{CheckRequest, Env, ErrorKind, RestoreRequest, RunStatus};
 
 use crate::entries::source;
-use crate::scene::{Rig, Scene};
+use crate::scene::{Rig, Scene, path};
 
 /// The calls by which a repository is locked and its index loaded.
 pub(crate) const BEFORE_READING: [(Operation, &str); 6] = [
@@ -101,5 +102,53 @@ async fn restores_and_checks_can_be_cancelled_while_the_repository_is_opened() {
             rig.plan.clear();
             assert_left_nothing(&rig, &error, &context);
         }
+    }
+}
+
+/// Lets everything that is ready go on, on one thread.
+async fn settle() {
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_renewed_while_a_repository_takes_long_to_be_made_ready() {
+    let clock = ManualClock::default();
+    let scene = Scene::with_env(Env::system().with_clock(Arc::new(clock.clone()))).await;
+    let (rig, point) = (scene.rig().await, PausePoint::new());
+    rig.plan.add(Fault::pause(&point).on(Operation::List).with_prefix("index"));
+    let run = scene.start(&source(), std::slice::from_ref(&rig.repository));
+    point.reached().await;
+    settle().await;
+    clock.advance(Duration::from_millis(200));
+    settle().await;
+    // Longer than any lock lasts.
+    for renewals in 1..9 {
+        clock.advance(Duration::from_mins(5));
+        settle().await;
+        assert_eq!(rig.plan.calls_of(Operation::Delete), renewals);
+    }
+    point.release();
+    assert_eq!(run.wait().await.unwrap().status, RunStatus::Succeeded);
+    rig.assert_tidy("renewed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_waits_for_a_repository_can_be_cancelled() {
+    // A run that was cancelled still tries for a while to make use of what it stored.
+    let scene = Scene::without_waits_of(Duration::from_secs(30)).await;
+    for (operation, folder) in [(Operation::Create, "data/"), (Operation::Create, "snapshots/")] {
+        let (rig, source) = (scene.rig().await, source());
+        let (reading, hanging) = (PausePoint::new(), PausePoint::new());
+        source.pause_at(&path("data/big"), 9 << 20, &reading);
+        rig.plan.add(Fault::pause(&hanging).on(operation).with_prefix(folder).forever());
+        let run = scene.start(&source, std::slice::from_ref(&rig.repository));
+        reading.reached().await;
+        run.pause();
+        reading.release();
+        hanging.reached().await;
+        run.cancel();
+        assert_eq!(run.wait().await.unwrap_err().kind(), ErrorKind::Cancelled, "{folder}");
     }
 }

@@ -10,6 +10,7 @@ mod lane_pauses;
 mod lanes;
 mod large_packs;
 mod left_packs;
+mod overtaken;
 mod pause;
 mod scene;
 mod scratch;
