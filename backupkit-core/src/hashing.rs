@@ -73,7 +73,7 @@ fn hash_alone(parts: &[Bytes]) -> [u8; 32] {
 /// SHA-256 of each message, in order; a message is the bytes of its parts. Several are hashed at a time
 /// on this thread, as the engine does.
 #[cfg(any(test, feature = "testing"))]
-pub fn hash_side_by_side(messages: Vec<Vec<Bytes>>) -> Vec<[u8; 32]> {
+pub(crate) fn hash_side_by_side(messages: Vec<Vec<Bytes>>) -> Vec<[u8; 32]> {
     let mut digests = vec![[0; 32]; messages.len()];
     let mut messages = messages.into_iter().enumerate();
     hash_all(|| messages.next(), |number: usize, digest| digests[number] = digest);

@@ -36,9 +36,13 @@ pub use pause::PausePoint;
 pub use scratch::ScratchTuning;
 pub use source_faults::{FaultSource, SourceFaults};
 
-pub use crate::hashing::hash_side_by_side;
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// SHA-256 of each message, in order; a message is the bytes of its parts. Several are hashed at a time
+/// on this thread, as the engine does.
+pub fn hash_side_by_side(messages: Vec<Vec<bytes::Bytes>>) -> Vec<[u8; 32]> {
+    crate::hashing::hash_side_by_side(messages)
+}
 
 /// A panicking test says more than a poisoned lock does.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

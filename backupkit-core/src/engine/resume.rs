@@ -116,14 +116,14 @@ pub(super) async fn save(
     let json = encode_row(row)?;
     let row = &*row;
     // Side by side: a lane that hangs does not hold up the others.
-    let saves = store.lanes().iter().map(async |lane| {
+    let saving = store.lanes().iter().map(async |lane| {
         if !lane.is_live() {
             return None;
         }
         let saved = save_lane(run, store, lane, row, &json, origin).await;
         saved.map_err(|error| lane.set_aside(error)).ok()
     });
-    let saved = join_all(saves).await;
+    let saved = join_all(saving).await;
     refuse_none(store.lanes())?;
     Ok(saved)
 }

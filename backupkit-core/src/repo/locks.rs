@@ -214,14 +214,14 @@ impl RepositoryLock {
         // That may have taken long enough for others to remove the one before, and what it protected.
         if let Err(lost) = self.check_alive().await {
             repository.delete(FileKind::Lock, id.as_bytes()).await?;
-            unsure.is_settled();
+            unsure.settle();
             return Err(lost);
         }
         let now = repository.env().clock().elapsed_since_boot();
         let new = State { id, refreshed_at, seen_from: now + RECHECK_DELAY, held: Some(held) };
         let old = std::mem::replace(&mut *self.state(), new);
         repository.delete(FileKind::Lock, old.id.as_bytes()).await?;
-        unsure.is_settled();
+        unsure.settle();
         Ok(())
     }
 
@@ -305,7 +305,7 @@ impl Drop for Inner {
 struct LeavesLock<'a>(&'a Instance);
 
 impl LeavesLock<'_> {
-    fn is_settled(self) {
+    fn settle(self) {
         std::mem::forget(self);
     }
 }
