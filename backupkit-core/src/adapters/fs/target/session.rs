@@ -50,6 +50,8 @@ pub(super) struct Core {
     /// Temporary files of this session that stay for one that goes on: the paths of their entries, and
     /// their names.
     kept: Mutex<BTreeSet<(EntryPath, Vec<u8>)>>,
+    /// Whether what earlier sessions left was removed.
+    is_swept: tokio::sync::Mutex<bool>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -93,6 +95,7 @@ impl Session {
             closed: Mutex::default(),
             n_sockets: AtomicU64::new(0),
             kept: Mutex::default(),
+            is_swept: tokio::sync::Mutex::default(),
             notes: Mutex::default(),
         }))
     }
@@ -194,23 +197,32 @@ async fn clean_up(core: &Arc<Core>) -> Result<()> {
         Ok(())
     })
     .await?;
+    sweep_once(core, plan_to_clean_up(Arc::clone(core))).await
+}
+
+/// Removes what earlier sessions left unfinished in the folders of these steps.
+async fn sweep_once(core: &Arc<Core>, steps: BoxStream<'static, Result<Step>>) -> Result<()> {
+    let mut is_swept = core.is_swept.lock().await;
+    if *is_swept {
+        return Ok(());
+    }
     let is_resumed = {
         let stage = core.stage.lock().await;
         stage.is_resumed || (!stage.is_planned && core.decisions.are_binding().await?)
     };
-    if !is_resumed {
-        return Ok(());
+    if is_resumed {
+        let top = stream::iter([Ok(EntryPath::root())]);
+        let below = steps.filter_map(async |step| match step {
+            Ok(step) => may_hold_temporaries(&step).then(|| Ok(place_of(&step).clone())),
+            Err(error) => Some(Err(error)),
+        });
+        let mut folders = Box::pin(top.chain(below));
+        while let Some(folder) = folders.next().await {
+            let (core, folder) = (Arc::clone(core), folder?);
+            blocking(move || core.sweep(&folder)).await?;
+        }
     }
-    let top = stream::iter([Ok(EntryPath::root())]);
-    let below = plan_to_clean_up(Arc::clone(core)).filter_map(async |step| match step {
-        Ok(step) => may_hold_temporaries(&step).then(|| Ok(place_of(&step).clone())),
-        Err(error) => Some(Err(error)),
-    });
-    let mut folders = Box::pin(top.chain(below));
-    while let Some(folder) = folders.next().await {
-        let (core, folder) = (Arc::clone(core), folder?);
-        blocking(move || core.sweep(&folder)).await?;
-    }
+    *is_swept = true;
     Ok(())
 }
 
@@ -268,7 +280,8 @@ impl RestoreSession for Session {
 
     async fn end_phase(&self, phase: Phase) -> Result<()> {
         if phase != FOLDERS {
-            return Ok(());
+            // Before folders get their metadata: removing changes their times, and needs the right to.
+            return sweep_once(&self.0, plan_steps(Arc::clone(&self.0))).await;
         }
         let core = Arc::clone(&self.0);
         blocking(move || {
