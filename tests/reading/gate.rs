@@ -28,6 +28,7 @@ struct State {
     hides_tokens: AtomicBool,
     failing: Mutex<String>,
     warning: Mutex<String>,
+    last_words: Mutex<Vec<String>>,
     log: Mutex<Vec<String>>,
 }
 
@@ -65,6 +66,11 @@ impl Gate {
     /// Writing this comes with a warning.
     pub(crate) fn warn_at(&self, destination: &str) {
         destination.clone_into(&mut self.state.warning.lock().unwrap());
+    }
+
+    /// From now on a restore finishes with this warning.
+    pub(crate) fn warn_at_end(&self, text: &str) {
+        self.state.last_words.lock().unwrap().push(text.to_owned());
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -180,7 +186,9 @@ impl RestoreSession for GatedSession {
 
     async fn finish(&self) -> Result<RestoreNotes> {
         self.0.call("finish".to_owned()).await;
-        self.1.finish().await
+        let mut notes = self.1.finish().await?;
+        notes.warnings.extend(self.0.state.last_words.lock().unwrap().clone());
+        Ok(notes)
     }
 
     async fn abort(&self) -> Result<()> {

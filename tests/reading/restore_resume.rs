@@ -410,3 +410,13 @@ async fn warnings_of_an_earlier_run_are_counted() {
     assert_eq!((report.status, report.problem_count), (RunStatus::Warnings, 1));
     assert!(report.is_complete());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warnings_of_the_target_at_the_end_are_counted() {
+    let (scene, id) = backed_up().await;
+    let mut resumed = paused_in_a_large_file(&scene, id, "memory").await;
+    resumed.gate.warn_at_end("cannot set the mode of /a");
+    let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
+    assert_eq!((report.status, report.problem_count), (RunStatus::Warnings, 1));
+    assert_eq!(report.notes, ["cannot set the mode of /a"]);
+}

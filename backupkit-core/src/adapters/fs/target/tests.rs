@@ -1,3 +1,4 @@
+mod closed;
 mod conflicts;
 mod containment;
 mod content;
