@@ -23,9 +23,12 @@ pub(crate) struct Gate {
 struct State {
     calls: AtomicU64,
     stop: Mutex<Option<(u64, PausePoint)>>,
+    /// Where the next plan stops, or breaks without a place to wait at.
+    stop_of_plan: Mutex<Option<(u64, Option<PausePoint>)>>,
     hides_tokens: AtomicBool,
     failing: Mutex<String>,
     warning: Mutex<String>,
+    last_words: Mutex<Vec<String>>,
     log: Mutex<Vec<String>>,
 }
 
@@ -45,6 +48,16 @@ impl Gate {
         *self.state.stop.lock().unwrap() = Some((at, point.clone()));
     }
 
+    /// Lets the next plan wait for its step of this number.
+    pub(crate) fn stop_in_plan(&self, number: u64, point: &PausePoint) {
+        *self.state.stop_of_plan.lock().unwrap() = Some((number, Some(point.clone())));
+    }
+
+    /// Lets the next plan fail in place of its step of this number.
+    pub(crate) fn break_in_plan(&self, number: u64) {
+        *self.state.stop_of_plan.lock().unwrap() = Some((number, None));
+    }
+
     /// From now on this cannot be written.
     pub(crate) fn fail_at(&self, destination: &str) {
         destination.clone_into(&mut self.state.failing.lock().unwrap());
@@ -55,6 +68,11 @@ impl Gate {
         destination.clone_into(&mut self.state.warning.lock().unwrap());
     }
 
+    /// From now on a restore finishes with this warning.
+    pub(crate) fn warn_at_end(&self, text: &str) {
+        self.state.last_words.lock().unwrap().push(text.to_owned());
+    }
+
     pub(crate) fn calls(&self) -> u64 {
         self.state.calls.load(Ordering::Relaxed)
     }
@@ -62,6 +80,16 @@ impl Gate {
     /// The calls since the last time.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.state.log.lock().unwrap())
+    }
+
+    async fn planned(&self, number: u64, step: Result<Step>) -> Result<Step> {
+        let place = self.state.stop_of_plan.lock().unwrap().take_if(|(at, _)| *at == number);
+        match place {
+            Some((_, Some(point))) => point.pass().await,
+            Some((_, None)) => return Err(Error::new(ErrorKind::Unavailable, "cannot plan on")),
+            None => {}
+        }
+        step
     }
 
     async fn call(&self, what: String) {
@@ -100,7 +128,13 @@ impl RestoreTarget for Gate {
 #[async_trait]
 impl RestoreSession for GatedSession {
     fn plan(&self) -> BoxStream<'static, Result<Step>> {
-        self.1.plan()
+        let gate = self.0.clone();
+        let steps = stream::iter(0..).zip(self.1.plan());
+        let planned = move |(number, step)| {
+            let gate = gate.clone();
+            async move { gate.planned(number, step).await }
+        };
+        steps.then(planned).boxed()
     }
 
     async fn write(
@@ -152,7 +186,9 @@ impl RestoreSession for GatedSession {
 
     async fn finish(&self) -> Result<RestoreNotes> {
         self.0.call("finish".to_owned()).await;
-        self.1.finish().await
+        let mut notes = self.1.finish().await?;
+        notes.warnings.extend(self.0.state.last_words.lock().unwrap().clone());
+        Ok(notes)
     }
 
     async fn abort(&self) -> Result<()> {

@@ -269,6 +269,72 @@ async fn a_plan_that_is_another_one_starts_from_the_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_stopped_while_it_passes_over_what_is_done_loses_nothing() {
+    let (scene, id) = backed_up().await;
+    for kind in ["memory", "folder"] {
+        let (expected, whole, _) = undisturbed(&scene, id, kind).await;
+        let mut resumed = Resumed::new(kind);
+        let in_comparison = Some(Stop::Target(whole.gate.calls() - 20));
+        let report = resumed.run(&scene, id, in_comparison, Then::Pause).await.unwrap().unwrap();
+        assert_eq!(report.status, RunStatus::Paused);
+        let read_before = resumed.read_bytes;
+        for step in [0, 10, 100] {
+            let stop = Some(Stop::Plan(step));
+            let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
+            assert_eq!(report.status, RunStatus::Paused, "{kind}, {step}");
+            resumed.gate.break_in_plan(step + 1);
+            let error = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{kind}, {step}");
+        }
+        resumed.gate.take_log();
+        resumed.finish(&scene, id, &expected, kind).await;
+        let log = resumed.gate.take_log();
+        let is_change = |call: &&String| call.starts_with("write") || call.starts_with("end phase");
+        assert_eq!(log.iter().filter(is_change).count(), 0, "{kind}: {log:?}");
+        assert_eq!(resumed.read_bytes, read_before, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tried_again_while_what_is_done_is_passed_over_is_kept() {
+    let (scene, id) = backed_up().await;
+    let (expected, whole, _) = undisturbed(&scene, id, "folder").await;
+    let mut resumed = Resumed::new("folder");
+    resumed.gate.fail_at("/f/1/1");
+    let in_comparison = Some(Stop::Target(whole.gate.calls() - 20));
+    let report = resumed.run(&scene, id, in_comparison, Then::Pause).await.unwrap().unwrap();
+    assert_eq!((report.status, report.failed), (RunStatus::Paused, 1));
+    resumed.gate.fail_at("");
+    resumed.gate.take_log();
+    // The steps of the last phase are those of the folders once more: the file was written before.
+    let entries = content().len() as u64 + 14 + 1;
+    let stop = Some(Stop::Plan(entries + 3));
+    let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
+    assert_eq!(report.status, RunStatus::Paused);
+    let written = |log: &[String]| log.iter().filter(|call| *call == "write /f/1/1").count();
+    assert_eq!(written(&resumed.gate.take_log()), 1);
+    resumed.finish(&scene, id, &expected, "folder").await;
+    assert_eq!(written(&resumed.gate.take_log()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_does_not_make_another_plan_the_one_that_was_followed() {
+    let (scene, id) = backed_up().await;
+    let mut resumed = paused_in_a_large_file(&scene, id, "memory").await.without_comparison();
+    let Place::Memory(target) = &resumed.place else { panic!("in memory") };
+    assert!(target.remove(&path("a/0/0")).is_some());
+    // The decisions are lost, and what was done is partly gone.
+    resumed.store = Arc::default();
+    // Behind the folders and the first file.
+    let stop = Some(Stop::Plan(20));
+    let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
+    assert_eq!(report.status, RunStatus::Paused);
+    let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
+    assert_eq!(report.status, RunStatus::Succeeded, "{report:?}");
+    assert!(resumed.files() == *content());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_finished_restore_leaves_nothing_to_go_on_with() {
     let (scene, id) = backed_up().await;
     let (expected, mut whole, _) = undisturbed(&scene, id, "memory").await;
@@ -343,4 +409,14 @@ async fn warnings_of_an_earlier_run_are_counted() {
     let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
     assert_eq!((report.status, report.problem_count), (RunStatus::Warnings, 1));
     assert!(report.is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warnings_of_the_target_at_the_end_are_counted() {
+    let (scene, id) = backed_up().await;
+    let mut resumed = paused_in_a_large_file(&scene, id, "memory").await;
+    resumed.gate.warn_at_end("cannot set the mode of /a");
+    let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
+    assert_eq!((report.status, report.problem_count), (RunStatus::Warnings, 1));
+    assert_eq!(report.notes, ["cannot set the mode of /a"]);
 }

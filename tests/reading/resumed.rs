@@ -8,7 +8,7 @@ use backupkit::adapters::fs::FsTarget;
 use backupkit::model::{EntryKind, SnapshotId};
 use backupkit::state::{CheckpointInterval, InMemoryJournal, RunJournal as _};
 use backupkit::store::InMemoryAdapterStore;
-use backupkit::target::TargetCapabilities;
+use backupkit::target::{TargetCapabilities, VerifyLevel};
 use backupkit::testing::{Fault, MemorySource, MemoryTarget, Operation, PausePoint};
 use backupkit::{Env, RestoreReport, RestoreRequest, RunHandle, RunStatus};
 use tempfile::TempDir;
@@ -61,15 +61,17 @@ pub(crate) struct Resumed {
     pub(crate) gate: Gate,
     pub(crate) journal: Arc<InMemoryJournal>,
     pub(crate) store: Arc<InMemoryAdapterStore>,
+    verify: Option<VerifyLevel>,
     /// What the runs read so far.
     pub(crate) read_bytes: u64,
 }
 
-/// Where a run is stopped: this call of the backend, or of the target.
+/// Where a run is stopped: this call of the backend, or of the target, or this step of the plan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stop {
     Get(u64),
     Target(u64),
+    Plan(u64),
 }
 
 impl Resumed {
@@ -89,7 +91,7 @@ impl Resumed {
             }
         };
         let (journal, store) = (Arc::default(), Arc::default());
-        Self { place, gate, journal, store, read_bytes: 0 }
+        Self { place, gate, journal, store, verify: Some(VerifyLevel::Bytes), read_bytes: 0 }
     }
 
     /// Rows are saved at each window.
@@ -100,8 +102,15 @@ impl Resumed {
         self
     }
 
+    /// What was restored is not compared.
+    pub(crate) fn without_comparison(mut self) -> Self {
+        self.verify = None;
+        self
+    }
+
     fn request(&self, scene: &Scene, id: SnapshotId) -> RestoreRequest {
         RestoreRequest::new(scene.repository.clone(), id, Arc::new(self.gate.clone()))
+            .with_verify(self.verify)
             .with_journal(Arc::<InMemoryJournal>::clone(&self.journal))
             .with_adapter_store(Arc::<InMemoryAdapterStore>::clone(&self.store))
     }
@@ -121,6 +130,7 @@ impl Resumed {
                 scene.faults.add(get.at_call(k));
             }
             Some(Stop::Target(k)) => self.gate.stop_at(k, &point),
+            Some(Stop::Plan(k)) => self.gate.stop_in_plan(k, &point),
             None => {}
         }
         let run: RunHandle<RestoreReport> = scene.engine.restore(self.request(scene, id));

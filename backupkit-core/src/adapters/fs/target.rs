@@ -57,6 +57,9 @@ const FOLDERS: Phase = Phase(3);
 /// Before that, it must be the same file, of the same size, with one name. A cancelled restore removes
 /// it.
 ///
+/// Unless this user is root, folders that their owner may not enter get their metadata when the restore
+/// finishes: until then it may have to go on in them, and their content is compared.
+///
 /// Owners are given back where this user may; to others than root their absence is no warning. Set-uid
 /// and set-gid bits are dropped, with a warning, where the owner could not be given back. Device files
 /// need root. Sockets are not restored.

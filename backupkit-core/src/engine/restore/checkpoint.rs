@@ -50,14 +50,25 @@ struct SavedToken {
 }
 
 impl Row {
-    /// Collects the row of a restore of which nothing is under way but a large file.
+    /// Collects the row of a restore of which nothing is under way but a large file, and which goes on
+    /// from an earlier row.
     pub(super) fn collect(
         restore: BlobId,
+        earlier: &Self,
         outcomes: &Outcomes,
         plan: &Fingerprint,
         tokens: impl Iterator<Item = (usize, u64, WriteToken)>,
     ) -> Self {
-        let (done, ended) = outcomes.done();
+        let (mut done, ended) = outcomes.done();
+        let mut ended = ended.map(|phase| phase.0);
+        let (mut planned, mut digest) = (plan.steps(), Some(plan.digest()));
+        if !earlier.is_proved(plan) {
+            // What the earlier row says of steps that were not taken again is neither lost nor taken
+            // for proved: the next run has to prove the same plan.
+            done.add_from(usize::try_from(planned).unwrap_or(usize::MAX), &earlier.done);
+            ended = ended.max(earlier.ended);
+            (planned, digest) = (earlier.planned, earlier.plan);
+        }
         let mut room = MAX_TOKEN_BYTES;
         let tokens = tokens.filter_map(|(step, bytes, token)| {
             // Base64, and some words around it.
@@ -68,9 +79,9 @@ impl Row {
             version: VERSION,
             restore: Some(restore),
             done,
-            ended: ended.map(|phase| phase.0),
-            planned: plan.steps(),
-            plan: Some(plan.digest()),
+            ended,
+            planned,
+            plan: digest,
             tokens: tokens.collect(),
             warnings: outcomes.warnings(),
         }
@@ -138,6 +149,11 @@ impl Row {
             return Err(plan_changed());
         }
         Ok(())
+    }
+
+    /// Whether all steps were taken that the row speaks of, and are the same.
+    fn is_proved(&self, plan: &Fingerprint) -> bool {
+        plan.steps() >= self.planned && self.check(plan).is_ok()
     }
 
     /// As [`Self::check`], at the end of the plan.

@@ -19,13 +19,30 @@ pub(super) struct DoneSteps {
 impl DoneSteps {
     /// Adds a step behind all others; `false` if there is no room for the gap before it.
     pub(super) fn add(&mut self, number: usize) -> bool {
-        if number > self.below {
+        self.add_all(number..number.saturating_add(1))
+    }
+
+    /// Adds the steps of `other` from this number on, which is behind all others, as far as there is
+    /// room.
+    pub(super) fn add_from(&mut self, start: usize, other: &Self) {
+        let starts = std::iter::once(0).chain(other.gaps.iter().map(|gap| gap.end));
+        let ends = other.gaps.iter().map(|gap| gap.start).chain([other.below]);
+        for (from, end) in starts.zip(ends) {
+            let steps = start.max(from)..end;
+            if !steps.is_empty() && !self.add_all(steps) {
+                return;
+            }
+        }
+    }
+
+    fn add_all(&mut self, numbers: Range<usize>) -> bool {
+        if numbers.start > self.below {
             if self.gaps.len() >= MAX_GAPS {
                 return false;
             }
-            self.gaps.push(self.below..number);
+            self.gaps.push(self.below..numbers.start);
         }
-        self.below = number.saturating_add(1);
+        self.below = numbers.end;
         true
     }
 
@@ -56,6 +73,27 @@ mod tests {
         assert!(done.is_sound());
         let contained: Vec<_> = (0..20).filter(|number| done.contains(*number)).collect();
         assert_eq!(contained, [2, 3, 7, 8, 10]);
+    }
+
+    #[test]
+    fn the_rest_of_another_is_added_behind() {
+        let of = |numbers: &[usize]| {
+            let mut done = DoneSteps::default();
+            assert!(numbers.iter().all(|number| done.add(*number)));
+            done
+        };
+        let other = of(&[0, 1, 2, 3, 7, 8, 10]);
+        for start in 0..13 {
+            for own in [&[][..], &[0], &[0, 2, 3, 4, 6]] {
+                let own: Vec<_> = own.iter().copied().filter(|number| *number < start).collect();
+                let mut done = of(&own);
+                done.add_from(start, &other);
+                assert!(done.is_sound());
+                let rest = (start..20).filter(|number| other.contains(*number));
+                let all: Vec<_> = own.iter().copied().chain(rest).collect();
+                assert_eq!(done, of(&all), "{start}, {own:?}");
+            }
+        }
     }
 
     #[test]

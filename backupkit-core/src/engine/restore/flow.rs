@@ -225,7 +225,8 @@ impl Work<'_> {
     /// Saves what is done. Nothing is under way but a large file.
     async fn save(&mut self) -> Result<()> {
         let (restore, plan) = (self.keeper.restore(), self.gatherer.fingerprint());
-        let row = Row::collect(restore, &self.outcomes, plan, self.writer.tokens());
+        let tokens = self.writer.tokens();
+        let row = Row::collect(restore, &self.earlier, &self.outcomes, plan, tokens);
         self.keeper.save(&self.session, &row).await
     }
 

@@ -1,6 +1,6 @@
 //! One restore under way.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -22,7 +22,7 @@ use super::{ENTRIES, FOLDERS, content, verify, write};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, EntryKind, EntryPath, Metadata};
-use crate::snapshot::SnapshotReader;
+use crate::snapshot::{SnapshotEntry, SnapshotReader};
 use crate::target::{
     BodyReader, Phase, RestoreContext, RestoreNotes, RestoreOptions, RestoreSession, Step,
     StepAction, Verdict, VerifyLevel, WholeStep, Written,
@@ -44,13 +44,14 @@ pub(super) struct Core {
     pub(super) stage: tokio::sync::Mutex<Stage>,
     /// The first restored file of each set of hard links.
     pub(super) links: Mutex<HashMap<LinkKey, FirstLink>>,
-    /// Folders that their owner may not enter. They get their mode once nothing is done below them.
-    pub(super) closed: Mutex<Vec<(EntryPath, Metadata)>>,
+    /// Planned folders that get their metadata when the restore finishes.
+    closed: Mutex<BTreeMap<EntryPath, Metadata>>,
     pub(super) n_sockets: AtomicU64,
     /// Temporary files of this session that stay for one that goes on: the paths of their entries, and
     /// their names.
     kept: Mutex<BTreeSet<(EntryPath, Vec<u8>)>>,
-    notes: Mutex<Vec<String>>,
+    /// Whether what earlier sessions left was removed.
+    is_swept: tokio::sync::Mutex<bool>,
 }
 
 /// How far the restore has come.
@@ -93,7 +94,7 @@ impl Session {
             closed: Mutex::default(),
             n_sockets: AtomicU64::new(0),
             kept: Mutex::default(),
-            notes: Mutex::default(),
+            is_swept: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -118,7 +119,21 @@ impl Core {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn closed(&self) -> MutexGuard<'_, Vec<(EntryPath, Metadata)>> {
+    /// Whether a folder gets its metadata when the restore finishes, as its owner may not enter it after
+    /// that: until then it may have to be gone on with, compared or cleaned up.
+    pub(super) fn is_closed_last(&self, entry: &SnapshotEntry) -> bool {
+        let is_folder = entry.kind == EntryKind::Directory;
+        is_folder && !self.is_root && entry.metadata.mode.unix_permissions() & 0o100 == 0
+    }
+
+    /// Remembers such a folder once its last step is planned, as each session plans all steps.
+    fn note_closed(&self, step: &Step) {
+        if step.phase == FOLDERS && self.is_closed_last(&step.entry) {
+            self.closed().insert(place_of(step).clone(), step.entry.metadata.clone());
+        }
+    }
+
+    fn closed(&self) -> MutexGuard<'_, BTreeMap<EntryPath, Metadata>> {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,20 +151,26 @@ impl Core {
         }
     }
 
-    fn notes(&self) -> MutexGuard<'_, Vec<String>> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives folders their metadata that their owner cannot enter after that. Inner ones first. Returns
+    /// what could not be given. Blocks.
+    fn close_folders(&self) -> Vec<Error> {
+        // A path comes before those below it.
+        let closed = std::mem::take(&mut *self.closed()).into_iter().rev();
+        let is_open = |(path, metadata): &(_, _)| !self.is_closed(path, metadata);
+        let close = |(path, metadata)| match write::open_folder(self, &path) {
+            Ok(folder) => apply(Receiver::Open(folder.as_fd()), &metadata, &path),
+            Err(error) => vec![error],
+        };
+        closed.filter(is_open).flat_map(close).collect()
     }
 
-    /// Gives folders their mode that their owner cannot enter after that. Inner ones first. Blocks.
-    fn close_folders(&self) {
-        let mut closed = std::mem::take(&mut *self.closed());
-        closed.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
-        for (path, metadata) in closed {
-            let warnings = match write::open_folder(self, &path) {
-                Ok(folder) => apply(Receiver::Open(folder.as_fd()), &metadata, &path),
-                Err(error) => vec![error],
-            };
-            self.notes().extend(warnings.iter().map(Error::report));
+    /// Whether an earlier session has closed a folder, and was stopped after that. What cannot be
+    /// reached was closed before the folder that it is in.
+    fn is_closed(&self, path: &EntryPath, metadata: &Metadata) -> bool {
+        match write::place(self, path, false).and_then(|place| place.stat()) {
+            Ok(Some(found)) => verify::other_metadata(&found, metadata, true).is_none(),
+            Ok(None) => false,
+            Err(error) => error.is(ErrorKind::PermissionDenied),
         }
     }
 
@@ -166,7 +187,13 @@ impl Core {
     fn sweep(&self, folder: &EntryPath) -> Result<()> {
         let folder = match self.folders.existing(folder) {
             Ok(folder) => folder,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
+            // What may not be entered was swept before it was closed.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::PermissionDenied
+                ) =>
+            {
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -194,23 +221,32 @@ async fn clean_up(core: &Arc<Core>) -> Result<()> {
         Ok(())
     })
     .await?;
+    sweep_once(core, plan_to_clean_up(Arc::clone(core))).await
+}
+
+/// Removes what earlier sessions left unfinished in the folders of these steps.
+async fn sweep_once(core: &Arc<Core>, steps: BoxStream<'static, Result<Step>>) -> Result<()> {
+    let mut is_swept = core.is_swept.lock().await;
+    if *is_swept {
+        return Ok(());
+    }
     let is_resumed = {
         let stage = core.stage.lock().await;
         stage.is_resumed || (!stage.is_planned && core.decisions.are_binding().await?)
     };
-    if !is_resumed {
-        return Ok(());
+    if is_resumed {
+        let top = stream::iter([Ok(EntryPath::root())]);
+        let below = steps.filter_map(async |step| match step {
+            Ok(step) => may_hold_temporaries(&step).then(|| Ok(place_of(&step).clone())),
+            Err(error) => Some(Err(error)),
+        });
+        let mut folders = Box::pin(top.chain(below));
+        while let Some(folder) = folders.next().await {
+            let (core, folder) = (Arc::clone(core), folder?);
+            blocking(move || core.sweep(&folder)).await?;
+        }
     }
-    let top = stream::iter([Ok(EntryPath::root())]);
-    let below = plan_to_clean_up(Arc::clone(core)).filter_map(async |step| match step {
-        Ok(step) => may_hold_temporaries(&step).then(|| Ok(place_of(&step).clone())),
-        Err(error) => Some(Err(error)),
-    });
-    let mut folders = Box::pin(top.chain(below));
-    while let Some(folder) = folders.next().await {
-        let (core, folder) = (Arc::clone(core), folder?);
-        blocking(move || core.sweep(&folder)).await?;
-    }
+    *is_swept = true;
     Ok(())
 }
 
@@ -223,7 +259,13 @@ fn may_hold_temporaries(step: &Step) -> bool {
 #[async_trait]
 impl RestoreSession for Session {
     fn plan(&self) -> BoxStream<'static, Result<Step>> {
-        plan_steps(Arc::clone(&self.0))
+        let core = Arc::clone(&self.0);
+        let note = move |step: &Result<Step>| {
+            if let Ok(step) = step {
+                core.note_closed(step);
+            }
+        };
+        plan_steps(Arc::clone(&self.0)).inspect(note).boxed()
     }
 
     async fn write(
@@ -246,12 +288,7 @@ impl RestoreSession for Session {
 
     async fn sync(&self) -> Result<()> {
         let core = Arc::clone(&self.0);
-        blocking(move || {
-            // They are steps that were done. What is in them was done before.
-            core.close_folders();
-            core.synchronise()
-        })
-        .await
+        blocking(move || core.synchronise()).await
     }
 
     async fn write_many(&self, steps: &[WholeStep]) -> Option<Vec<Result<Written>>> {
@@ -267,15 +304,11 @@ impl RestoreSession for Session {
     }
 
     async fn end_phase(&self, phase: Phase) -> Result<()> {
-        if phase != FOLDERS {
+        if phase == FOLDERS {
             return Ok(());
         }
-        let core = Arc::clone(&self.0);
-        blocking(move || {
-            core.close_folders();
-            Ok(())
-        })
-        .await
+        // Before folders get their metadata: removing changes their times, and needs the right to.
+        sweep_once(&self.0, plan_steps(Arc::clone(&self.0))).await
     }
 
     async fn verify(&self, step: &Step, level: VerifyLevel) -> Result<Verdict> {
@@ -285,13 +318,13 @@ impl RestoreSession for Session {
     async fn finish(&self) -> Result<RestoreNotes> {
         clean_up(&self.0).await?;
         let core = Arc::clone(&self.0);
-        blocking(move || {
-            core.close_folders();
-            core.synchronise()
-        })
-        .await?;
+        let warnings = blocking(move || {
+            let warnings = core.close_folders();
+            core.synchronise()?;
+            Ok(warnings)
+        });
+        let mut warnings: Vec<_> = warnings.await?.iter().map(Error::report).collect();
         self.0.decisions.clear().await?;
-        let mut warnings = std::mem::take(&mut *self.0.notes());
         match self.0.n_sockets.load(Ordering::Relaxed) {
             0 => {}
             n_sockets => warnings.push(format!(

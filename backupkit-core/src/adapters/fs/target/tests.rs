@@ -1,3 +1,4 @@
+mod closed;
 mod conflicts;
 mod containment;
 mod content;
@@ -5,6 +6,7 @@ mod resumed;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -94,6 +96,33 @@ fn names(folder: &Path) -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// Runs a test of a module once more, as somebody with the same files who is not root.
+fn run_without_rights(module: &str, test: &str) {
+    let name = format!("{}::{test}", module.split_once("::").unwrap().1);
+    let output = Command::new("unshare")
+        .args(["--user", "--map-user=1000", "--map-group=1000", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args([&name, "--exact", "--nocapture"])
+        .output();
+    match output {
+        Err(error) => skip(&format!("`unshare` cannot be run: {error}")),
+        Ok(output) => {
+            let told = String::from_utf8_lossy(&output.stdout);
+            let why = String::from_utf8_lossy(&output.stderr);
+            if told.is_empty() {
+                return skip(why.trim());
+            }
+            assert!(told.contains("1 passed"), "{told}{why}");
+        }
+    }
+}
+
+/// Said, and never a failure: whether namespaces are allowed is not the tester's to decide.
+#[expect(clippy::print_stderr, reason = "shown by the test runner on request")]
+fn skip(why: &str) {
+    eprintln!("skipped, as no other user can be had here: {why}");
 }
 
 fn options(path: &[&str]) -> RestoreOptions {

@@ -16,7 +16,7 @@ use super::session::{Core, link_key};
 use super::write::place;
 use super::{FOLDERS, HARD_LINKS};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{EntryKind, EntryPath};
+use crate::model::{EntryKind, EntryPath, Metadata};
 use crate::snapshot::Stretch;
 use crate::target::{Step, StepAction, Verdict, VerifyLevel};
 
@@ -34,6 +34,8 @@ pub(super) async fn verify_step(
         StepAction::Refuse(why) => return Ok(Verdict::Cannot(why.clone())),
         _ => {}
     }
+    // What goes wrong when such a folder gets its metadata is told then.
+    let level = if core.is_closed_last(&step.entry) { VerifyLevel::Count } else { level };
     let (shared, owned) = (Arc::clone(core), step.clone());
     let found = match blocking(move || look(&shared, &owned, level)).await {
         Err(error) if error.is(ErrorKind::NotFound) => Found::Other(String::from("it is missing")),
@@ -83,7 +85,8 @@ fn look(core: &Core, step: &Step, level: VerifyLevel) -> Result<Found> {
     }
     // Folders get their metadata last, so only that phase can tell.
     let is_described = entry.kind != EntryKind::Directory || step.phase == FOLDERS;
-    if is_described && let Some(how) = other_metadata(&found, step) {
+    let has_mode = !matches!(entry.kind, EntryKind::Symlink { .. });
+    if is_described && let Some(how) = other_metadata(&found, &entry.metadata, has_mode) {
         return Ok(Found::Other(how));
     }
     if entry.kind != EntryKind::File || is_linked(core, step, &found)? {
@@ -120,12 +123,11 @@ fn other_kind(found: &Stat, kind: &EntryKind) -> Option<String> {
     (!is_same).then(|| String::from("something else stands in its place"))
 }
 
-fn other_metadata(found: &Stat, step: &Step) -> Option<String> {
-    let metadata = &step.entry.metadata;
-    let is_link = matches!(step.entry.kind, EntryKind::Symlink { .. });
+/// What of the metadata is not as it should be. Links have no mode of their own.
+pub(super) fn other_metadata(found: &Stat, metadata: &Metadata, has_mode: bool) -> Option<String> {
     let mode = found.st_mode & 0o7777;
     let wanted = metadata.mode.unix_permissions();
-    if !is_link && mode != wanted {
+    if has_mode && mode != wanted {
         return Some(format!("its mode is {mode:o} and should be {wanted:o}"));
     }
     if !same_time(mtime(found), metadata.mtime) {

@@ -116,8 +116,7 @@ fn make_folder(core: &Core, step: &Step) -> Result<Vec<Error>> {
 fn describe_folder(core: &Core, step: &Step) -> Result<Vec<Error>> {
     let path = place_of(step);
     let metadata = &step.entry.metadata;
-    if !core.is_root && metadata.mode.unix_permissions() & 0o100 == 0 {
-        core.closed().push((path.clone(), metadata.clone()));
+    if core.is_closed_last(&step.entry) {
         return Ok(Vec::new());
     }
     let folder = open_folder(core, path)?;

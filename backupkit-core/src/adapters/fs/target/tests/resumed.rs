@@ -61,6 +61,29 @@ async fn a_part_that_was_broken_off_waits_and_is_gone_on_with() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_not_gone_on_with_leaves_no_trace() {
+    if is_root() {
+        run_without_rights(module_path!(), "a_part_that_is_not_gone_on_with_leaves_no_trace");
+    }
+    let scene = Scene::new();
+    let mut snapshot = FakeSnapshot::default().folder(&[b"d"]).file(&[b"d", b"f"], &content());
+    snapshot.metadata_mut(&[b"d"]).mode = FileMode::from_unix(0o040_500);
+    let snapshot = snapshot.shared();
+    let session = scene.session(&snapshot, RestoreOptions::default()).await;
+    let all = steps(&session).await;
+    let file = all.iter().find(|step| step.entry.kind == EntryKind::File).unwrap();
+    write_part(&session, file, Error::cancelled()).await.unwrap();
+    drop(session);
+    let folder = scene.root().join("d");
+    assert_eq!(names(&folder).len(), 1);
+    scene.restore(&snapshot, ConflictPolicy::Overwrite).await.all_went_well();
+    assert_eq!(names(&folder), ["f"]);
+    assert_eq!(fs::metadata(&folder).unwrap().mtime(), MTIME);
+    // So that it can be removed.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[tokio::test]
 async fn a_failure_of_the_file_leaves_nothing() {
     let scene = Scene::new();
     let snapshot = snapshot();
