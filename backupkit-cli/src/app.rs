@@ -188,10 +188,6 @@ impl App<'_> {
 }
 
 pub(crate) fn with_resources(builder: EngineBuilder, resources: &ResourceOptions) -> EngineBuilder {
-    let builder = match resources.memory {
-        Some(bytes) => builder.memory_bytes(bytes),
-        None => builder,
-    };
     match resources.threads {
         Some(threads) => builder.threads(usize::from(threads)),
         None => builder,

@@ -140,9 +140,6 @@ pub(crate) struct RepositoryOption {
 #[derive(Args)]
 #[command(next_help_heading = "Resources")]
 pub(crate) struct ResourceOptions {
-    /// Hold at most this much data in memory, such as 64MiB
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    pub(crate) memory: Option<u64>,
     /// Compute with this many threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -181,6 +178,9 @@ pub(crate) struct BackupArguments {
         help_heading = "Resources"
     )]
     pub(crate) compression_level: Option<i32>,
+    /// Hold at most this much of the source in memory, such as 64MiB [default: 24MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, help_heading = "Resources")]
+    pub(crate) memory: Option<u64>,
     #[command(flatten)]
     pub(crate) resources: ResourceOptions,
 }
@@ -387,12 +387,12 @@ mod tests {
     fn the_grammar_of_the_readme_parses() {
         for line in [
             "backup a b --to r1 --to r2 --init --tag x --tag y --host h --from-start",
-            "backup ./some-folder --to ./repo --init --own-polynomial --compression-level -7",
+            "backup ./some-folder --to ./repo --init --own-polynomial --compression-level -7 --memory 64MiB",
             "restore latest:/srv -r r --to t --dry-run --conflict newer --verify count",
             "snapshots --repo r --tag a --host h --json",
             "ls latest -r r -l --recursive",
             "cat latest:/a -r r",
-            "check -r r --read-data --memory 64MiB --threads 2",
+            "check -r r --read-data --threads 2",
             "check -r r --read-data=2/7",
             "repo init -r r",
             "repo unlock --all -r r",

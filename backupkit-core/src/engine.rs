@@ -51,7 +51,8 @@ pub(crate) struct Parts {
 /// What the builder decides.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) memory_bytes: u64,
+    /// `None`: what suits the source.
+    pub(crate) memory_bytes: Option<u64>,
     pub(crate) stall_after: std::time::Duration,
     pub(crate) cache_folder: Option<std::path::PathBuf>,
     pub(crate) program_version: String,
@@ -114,7 +115,9 @@ impl Engine {
     }
 
     fn new(parts: Parts) -> Result<Self> {
-        crate::pipeline::budget::Budget::new(parts.settings.memory_bytes, 1)?;
+        if let Some(bytes) = parts.settings.memory_bytes {
+            crate::pipeline::budget::Budget::new(bytes, 1)?;
+        }
         Ok(Self(Arc::new(parts)))
     }
 }

@@ -34,6 +34,10 @@ pub(super) async fn run(app: &App<'_>, arguments: BackupArguments) -> Result<Exi
     }
     let engine = app.engine(|builder| {
         let builder = with_resources(builder, &arguments.resources);
+        let builder = match arguments.memory {
+            Some(bytes) => builder.memory_bytes(bytes),
+            None => builder,
+        };
         match arguments.compression_level {
             Some(level) => builder.compression_level(level),
             None => builder,

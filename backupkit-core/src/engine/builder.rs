@@ -10,8 +10,6 @@ use crate::instance::Instance;
 use crate::pool::Pool;
 use crate::scratch::{Scratch, Tuning};
 
-/// 48 MiB: a few ranges in flight for each core.
-const DEFAULT_MEMORY_BYTES: u64 = 48 << 20;
 /// A repository that stores nothing for so long while others do is set aside.
 const DEFAULT_STALL: Duration = Duration::from_mins(5);
 /// zstd's default, and restic's.
@@ -54,7 +52,7 @@ impl Default for EngineBuilder {
             scratch_folder: None,
             tuning: Tuning::default(),
             settings: Settings {
-                memory_bytes: DEFAULT_MEMORY_BYTES,
+                memory_bytes: None,
                 stall_after: DEFAULT_STALL,
                 cache_folder: None,
                 program_version: concat!("backupkit ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -78,12 +76,13 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets how many bytes of a source may be in memory. Default 48 MiB, at least 16 MiB. Each
+    /// Sets how many bytes of a source may be in memory, at least 16 MiB. Default: 16 MiB for the chunks
+    /// of two large entries, and four ranges; that is 24 MiB for a local folder, 48 MiB elsewhere. Each
     /// repository needs the room of a few packs besides, and each of at most two large entries that
     /// are read at the same time may hold 8 MiB more, where a chunk lies in two ranges.
     #[must_use]
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
-        self.settings.memory_bytes = bytes;
+        self.settings.memory_bytes = Some(bytes);
         self
     }
 

@@ -21,6 +21,14 @@ use crate::source::RANGE_BYTES;
 /// The smallest budget that can work: a range and the unfinished chunk of one reader.
 pub(crate) const MIN_BUDGET_BYTES: u64 = RANGE_BYTES + MAX_CHUNK_BYTES as u64;
 
+/// Ranges that are worth having in memory besides unfinished chunks: more gain no time.
+const RANGES: u64 = 4;
+
+/// A budget that suits ranges of this size.
+pub(crate) fn default_bytes(range_bytes: u64, readers: usize) -> u64 {
+    (readers * MAX_CHUNK_BYTES) as u64 + (RANGES * range_bytes).max(RANGE_BYTES)
+}
+
 /// Bytes that may be in memory between reading and sealing.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {

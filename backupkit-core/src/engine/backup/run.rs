@@ -14,7 +14,7 @@ use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, FileTime, Level, SnapshotId};
 use crate::pipeline::attend::attended;
-use crate::pipeline::budget::Budget;
+use crate::pipeline::budget::{self, Budget};
 use crate::pipeline::checkpoint::{self, Checkpoints, Row, save_row};
 use crate::pipeline::chunk::ChunkGroup;
 use crate::pipeline::directories::NodeMemory;
@@ -27,6 +27,9 @@ use crate::repo::chunker::ChunkerTables;
 use crate::scratch;
 use crate::source::{OpenContext, Outcome, RANGE_BYTES, SourceView};
 use crate::state::RunJournal;
+
+/// Large entries that are read at the same time.
+const READERS: usize = 2;
 
 /// How long a run that failed still tries to make use of what it stored.
 const SALVAGE_TIME: Duration = Duration::from_secs(30);
@@ -106,7 +109,10 @@ async fn back_up(
         })
         .collect();
     let mut now = FileTime::from_timestamp(env.now(), env.time_zone());
-    let budget = Budget::new(run.engine.parts().settings.memory_bytes, 2)?;
+    let range_bytes = request.source.capabilities().range_bytes.clamp(1, RANGE_BYTES);
+    let memory_bytes = run.engine.parts().settings.memory_bytes;
+    let memory_bytes = memory_bytes.unwrap_or_else(|| budget::default_bytes(range_bytes, READERS));
+    let budget = Budget::new(memory_bytes, READERS)?;
     let store = Store::new(lanes.clone().into(), run.engine.parts().pool.clone());
     let groups = chunk_groups(&lanes);
     let (clock, cancel) = (env.clock(), run.control.cancel_token());
@@ -133,7 +139,7 @@ async fn back_up(
         };
         let reading = Arc::new(Reading {
             view,
-            range_bytes: request.source.capabilities().range_bytes.clamp(1, RANGE_BYTES),
+            range_bytes,
             budget: budget.clone(),
             store: store.clone(),
             groups: groups.clone(),
