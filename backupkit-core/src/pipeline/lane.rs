@@ -188,6 +188,10 @@ impl Lane {
         &self.repository
     }
 
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
     }

@@ -1,17 +1,17 @@
 //! What the earlier snapshots of each lane say about an entry.
 
+mod ahead;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use super::lane::Lane;
 use super::node::LaneContent;
 use super::per_lane::PerLane;
-use crate::error::ErrorKind;
 use crate::model::{BlobId, Entry, EntryKind, EntryPath, ExtendedAttribute, FileTime, Fingerprint};
-use crate::repo::blobs::read_blob;
 use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
-use crate::repo::tree::decode_tree;
+use ahead::{Ahead, Reading};
 
 /// The parent snapshots of a run, one per lane that has one.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ struct LaneParent {
     lane: Arc<Lane>,
     start: Option<ParentStart>,
     directories: HashMap<EntryPath, Option<Arc<Tree>>>,
+    ahead: Ahead,
 }
 
 /// Where a parent begins.
@@ -60,6 +61,7 @@ impl Parents {
             lane: Arc::clone(lane),
             start,
             directories: HashMap::new(),
+            ahead: Ahead::default(),
         });
         Self { lanes: lanes.collect(), trees: HashMap::new() }
     }
@@ -166,29 +168,38 @@ impl Parents {
         }
         let tree = match id {
             None => None,
-            Some(id) => match self.trees.get(&id).and_then(Weak::upgrade) {
-                Some(tree) => Some(tree),
-                None => self.read(lane, id).await,
-            },
+            Some(id) => {
+                let begun = self.lanes[lane].ahead.take(&id);
+                match self.trees.get(&id).and_then(Weak::upgrade) {
+                    Some(tree) => Some(tree),
+                    None => self.lanes[lane].read(id, begun).await,
+                }
+            }
         };
         if let (Some(id), Some(tree)) = (id, &tree) {
             self.trees.insert(id, Arc::downgrade(tree));
+            let LaneParent { lane, ahead, .. } = &mut self.lanes[lane];
+            ahead.expect(tree.0.iter().filter_map(|node| node.subtree));
+            let is_alive = |tree: &Weak<Tree>| tree.strong_count() > 0;
+            ahead.start(lane, |id| self.trees.get(id).is_some_and(is_alive));
         }
         self.lanes[lane].directories.insert(path.clone(), tree.clone());
         tree
     }
+}
 
+impl LaneParent {
     /// A tree that is missing or damaged only means that everything in it is read again. A repository
     /// that cannot be read takes no part any more, and the others go on.
-    async fn read(&self, lane: usize, id: BlobId) -> Option<Arc<Tree>> {
-        let lane = &self.lanes[lane].lane;
-        let location = lane.locate(BlobKind::Tree, &id)?;
-        let read = read_blob(lane.repository(), BlobKind::Tree, &id, &location);
-        match lane.call(read).await {
-            Ok(json) => decode_tree(&json).ok().map(|nodes| Arc::new(Tree(nodes))),
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => None,
+    async fn read(&self, id: BlobId, begun: Option<Reading>) -> Option<Arc<Tree>> {
+        let read = match begun {
+            Some(begun) => begun.await,
+            None => ahead::read(Arc::clone(&self.lane), id).await,
+        };
+        match read {
+            Ok(tree) => tree,
             Err(error) => {
-                lane.set_aside(error);
+                self.lane.set_aside(error);
                 None
             }
         }

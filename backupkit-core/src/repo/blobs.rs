@@ -1,5 +1,7 @@
 //! Single blobs, read and verified.
 
+use bytes::Bytes;
+
 use crate::error::{Error, Result};
 use crate::model::BlobId;
 
@@ -22,13 +24,23 @@ pub(crate) async fn read_blob(
     id: &BlobId,
     location: &BlobLocation,
 ) -> Result<Vec<u8>> {
+    let sealed = read_sealed(repository, kind, id, location).await?;
+    open_blob(repository, &mut Decompressor::new()?, kind, id, location, &sealed)
+}
+
+/// Reads the sealed bytes of one blob. They prove nothing yet.
+pub(crate) async fn read_sealed(
+    repository: &Repository,
+    kind: BlobKind,
+    id: &BlobId,
+    location: &BlobLocation,
+) -> Result<Bytes> {
     let start = u64::from(location.offset);
     let range = start..start + u64::from(location.sealed_bytes);
     let key = pack_key(&location.pack)?;
-    let sealed = repository.destination().get(&key, Some(range)).await.map_err(|error| {
+    repository.destination().get(&key, Some(range)).await.map_err(|error| {
         error.while_doing(format!("read {} {id} in pack {}", noun(kind), location.pack))
-    })?;
-    open_blob(repository, &mut Decompressor::new()?, kind, id, location, &sealed)
+    })
 }
 
 /// Opens the sealed bytes of a blob and proves that they are what its id says.
