@@ -21,6 +21,7 @@ pub mod adapters;
 pub mod destination;
 pub mod model;
 pub mod repo;
+pub mod secret;
 pub mod snapshot;
 pub mod source;
 pub mod state;
