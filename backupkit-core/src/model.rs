@@ -5,6 +5,7 @@ mod event;
 mod id;
 mod metadata;
 mod path;
+mod run;
 mod time;
 
 pub use entry::{Device, Entry, EntryKind, Fingerprint, Origin};
@@ -12,4 +13,8 @@ pub use event::{Event, EventKind, Finding, Level, Progress};
 pub use id::{BlobId, IndexId, KeyId, LockId, PackId, ParseIdError, SnapshotId};
 pub use metadata::{ExtendedAttribute, FileMode, Metadata};
 pub use path::EntryPath;
+pub use run::{
+    AttemptPolicy, CANCEL_GRACE, LeaseChange, PAUSE_GRACE, ParseRunNameError, PauseReason, Refusal,
+    RunFacts, RunInput, RunKind, RunOutcome, RunState, Transition, Wanted,
+};
 pub use time::FileTime;
