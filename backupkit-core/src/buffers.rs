@@ -43,12 +43,6 @@ impl BufferPool {
         self.0.buffer_bytes
     }
 
-    /// Takes an empty buffer if one lies idle.
-    pub(crate) fn take_idle(&self) -> Option<Buffer> {
-        let bytes = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some(Buffer { bytes, len: 0, home: Arc::clone(&self.0) })
-    }
-
     /// Takes an empty buffer with room for [`Self::buffer_bytes`].
     ///
     /// # Errors

@@ -10,19 +10,18 @@ use tokio::sync::Semaphore;
 pub(crate) use self::under_way::Answer;
 use self::under_way::UnderWay;
 use super::lane::{Claim, Lane, SealedBatch, SealedBlob, Ticket};
-use crate::buffers::{Buffer, BufferPool};
+use crate::buffers::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
 use crate::pool::{Pool, Worker};
-use crate::repo::chunker::MAX_CHUNK_BYTES;
-use crate::repo::compress::{max_compressed_bytes, saves_enough};
-use crate::repo::crypto::{Iv, OVERHEAD};
+use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
-/// Most chunks are not larger, and batches of small ones are not.
-const USUAL_BYTES: usize = 4 << 20;
-/// Buffers that a put works with: a blob in one part, and the same compressed.
-const WORKING_BUFFERS: usize = 2;
+/// Scratch memory above this is given back after use: most chunks fit.
+const KEPT_SCRATCH_BYTES: usize = 4 << 20;
+
+/// Room for most chunks, sealed, and for a batch of small ones.
+const SEALED_BYTES: usize = 4 << 20;
 
 /// The end of the pipeline that all lanes share.
 #[derive(Debug, Clone)]
@@ -37,27 +36,19 @@ pub(crate) struct Store {
 struct Parts {
     lanes: Arc<[Arc<Lane>]>,
     pool: Pool,
-    /// For blobs in one part, compressed, and sealed on their way into packs.
+    /// For sealed blobs on their way into packs.
     buffers: BufferPool,
-    /// The same for large ones. Used again, not given back: what an allocator gets back and forth in
-    /// such sizes it does not return to the system.
-    large_buffers: BufferPool,
-    /// Bounds how many puts hold such blobs, in turns: a large one takes all. The others still hold the
-    /// plain ones, which the budget counts.
+    /// Bounds how many puts hold such blobs. The others still hold the plain ones, which the budget
+    /// counts.
     sealing: Arc<Semaphore>,
-    turns: u32,
 }
 
 impl Store {
     pub(crate) fn new(lanes: Arc<[Arc<Lane>]>, pool: Pool) -> Self {
         let at_once = pool.threads().max(2);
-        let each = WORKING_BUFFERS + lanes.len();
-        let buffers = BufferPool::new(max_compressed_bytes(USUAL_BYTES), at_once * each);
-        let large_buffers = BufferPool::new(max_compressed_bytes(MAX_CHUNK_BYTES), each);
+        let buffers = BufferPool::new(SEALED_BYTES, at_once * lanes.len());
         let sealing = Arc::new(Semaphore::new(at_once));
-        let turns = u32::try_from(at_once).unwrap_or(u32::MAX);
-        let parts = Parts { lanes, pool, buffers, large_buffers, sealing, turns };
-        Self { parts, under_way: UnderWay::default() }
+        Self { parts: Parts { lanes, pool, buffers, sealing }, under_way: UnderWay::default() }
     }
 
     pub(crate) fn lanes(&self) -> &[Arc<Lane>] {
@@ -129,20 +120,14 @@ async fn put(
     if missing.is_empty() {
         return Ok(ids);
     }
-    // The memory of a chunk plain, compressed and sealed: few are so large, and two are too much.
-    let is_large = missing.iter().any(|missing| missing.blob.len_bytes() > USUAL_BYTES);
-    let turns = if is_large { parts.turns } else { 1 };
-    let turn = Arc::clone(&parts.sealing).acquire_many_owned(turns).await;
+    let turn = Arc::clone(&parts.sealing).acquire_owned().await;
     let _turn = turn.map_err(|_| Error::new(ErrorKind::Internal, "the store was closed"))?;
     let seal = move |worker: &mut Worker| {
-        let (mut plain, mut packed) = (parts.buffer(is_large)?, parts.buffer(is_large)?);
-        let (mut plain, mut packed) = (plain.as_mut_vec(), packed.as_mut_vec());
-        let batches = Batches { parts: &parts, kind, is_large, all: Vec::new() };
-        let mut sealer = Sealer { plain: &mut plain, packed: &mut packed, batches };
+        let mut sealer = Sealer { parts: &parts, kind, batches: Vec::new() };
         for blob in missing {
             sealer.seal(worker, blob)?;
         }
-        let batches = sealer.batches.all;
+        let batches = sealer.batches;
         Ok((parts, batches))
     };
     let (parts, batches) = pool.run(seal).await?;
@@ -161,15 +146,6 @@ struct Missing {
 }
 
 impl Parts {
-    /// Takes a buffer. Those of large blobs lie idle while there are none, so they serve small ones too.
-    fn buffer(&self, is_large: bool) -> Result<Buffer> {
-        match self.large_buffers.take_idle() {
-            Some(idle) => Ok(idle),
-            None if is_large => self.large_buffers.take(),
-            None => self.buffers.take(),
-        }
-    }
-
     /// Offers a blob to lanes. Nothing comes of it if all of them know it.
     fn claim(&self, kind: BlobKind, id: BlobId, blob: Chunk, targets: &[usize]) -> Option<Missing> {
         let claims = targets.iter().filter_map(|&lane| match self.lanes[lane].claim(kind, &id) {
@@ -200,14 +176,14 @@ impl Chunk {
         self.0.is_empty()
     }
 
-    /// The bytes, if they are in one stretch of memory; otherwise they are put into `plain`.
-    fn in_one_part(mut self, plain: &mut Vec<u8>) -> Option<Bytes> {
+    /// The bytes, if they are in one stretch of memory; otherwise `scratch` holds them.
+    fn in_one_part(mut self, scratch: &mut Vec<u8>) -> Option<Bytes> {
         if self.0.len() == 1 {
             return self.0.pop();
         }
-        plain.clear();
+        scratch.clear();
         for part in &self.0 {
-            plain.extend_from_slice(part);
+            scratch.extend_from_slice(part);
         }
         None
     }
@@ -231,87 +207,69 @@ impl From<Bytes> for Chunk {
 
 /// Compresses and seals the blobs of one put.
 struct Sealer<'a> {
-    /// Memory for a blob in one part.
-    plain: &'a mut Vec<u8>,
-    /// And for the same compressed.
-    packed: &'a mut Vec<u8>,
-    batches: Batches<'a>,
+    parts: &'a Parts,
+    kind: BlobKind,
+    /// What each lane lacks, by its number.
+    batches: Vec<(usize, SealedBatch)>,
 }
 
 impl Sealer<'_> {
     fn seal(&mut self, worker: &mut Worker, missing: Missing) -> Result<()> {
-        let Self { plain, packed, batches } = self;
-        let Worker { compressor, decompressor, .. } = worker;
+        let Worker { compressor, decompressor, scratch, .. } = worker;
+        if scratch.capacity() > KEPT_SCRATCH_BYTES {
+            *scratch = Vec::new();
+        }
         let Missing { id, blob, lanes } = missing;
-        let whole = blob.in_one_part(plain);
-        let content = whole.as_deref().unwrap_or(plain);
-        let plain_bytes = content.len();
-        compressor.compress_into(content, packed)?;
-        let is_compressed = match batches.kind {
-            BlobKind::Data => saves_enough(plain_bytes, packed.len()),
+        let whole = blob.in_one_part(scratch);
+        let plain = whole.as_deref().unwrap_or(scratch);
+        let plain_bytes = plain.len();
+        let packed = match self.kind {
+            BlobKind::Data => compressor.compress(plain)?,
             // restic repacks plain trees on every prune.
-            BlobKind::Tree => true,
+            BlobKind::Tree => Some(compressor.compress_always(plain)?),
         };
-        if is_compressed {
+        if let Some(packed) = packed {
             // The plain bytes are not needed any more, so they may be overwritten.
-            decompressor.decompress_into(packed, plain_bytes, plain_bytes, plain)?;
-            if BlobId::of(plain) != id {
+            decompressor.decompress_into(packed, plain_bytes, plain_bytes, scratch)?;
+            if BlobId::of(scratch) != id {
                 return Err(broken(&id, "it does not decompress to what was compressed"));
             }
         }
-        let content = match &whole {
-            _ if is_compressed => &packed[..],
-            Some(whole) => whole,
-            None => &plain[..],
-        };
         let narrow = u32::try_from(plain_bytes)
             .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
-        let compressed_from = is_compressed.then_some(narrow);
+        let compressed_from = packed.is_some().then_some(narrow);
+        let content = packed.or(whole.as_deref()).unwrap_or(scratch);
         let plain_bytes = plain_bytes as u64;
         for (lane, ticket) in lanes {
-            let sealed_bytes = content.len() + OVERHEAD;
-            let blob = SealedBlob { id, ticket, sealed_bytes, compressed_from, plain_bytes };
-            batches.add(lane, blob, content)?;
+            let sealed_bytes = self.seal_for(lane, &id, content)?;
+            let batch = self.batch(lane)?;
+            batch.blobs.push(SealedBlob { id, ticket, sealed_bytes, compressed_from, plain_bytes });
         }
         Ok(())
     }
-}
 
-/// What each lane lacks.
-struct Batches<'a> {
-    parts: &'a Parts,
-    kind: BlobKind,
-    is_large: bool,
-    /// By the number of the lane.
-    all: Vec<(usize, SealedBatch)>,
-}
-
-impl Batches<'_> {
-    fn of(&mut self, lane: usize) -> Result<&mut SealedBatch> {
-        let known = self.all.iter().position(|(of, _)| *of == lane);
-        let at = known.unwrap_or(self.all.len());
-        if known.is_none() {
-            let bytes = self.parts.buffer(self.is_large)?;
-            self.all.push((lane, SealedBatch { kind: self.kind, bytes, blobs: Vec::new() }));
-        }
-        Ok(&mut self.all[at].1)
-    }
-
-    /// Seals a blob for one lane, and proves that it can be opened. The blob says how long that is.
-    fn add(&mut self, lane: usize, blob: SealedBlob, content: &[u8]) -> Result<()> {
+    /// Seals a blob for one lane, and proves that it can be opened. Returns its size.
+    fn seal_for(&mut self, lane: usize, id: &BlobId, content: &[u8]) -> Result<usize> {
         let repository = self.parts.lanes[lane].repository();
         let iv = Iv::random(repository.env())?;
-        let batch = self.of(lane)?;
-        let mut sealed = batch.bytes.as_mut_vec();
+        let mut sealed = self.batch(lane)?.bytes.as_mut_vec();
         let start = sealed.len();
         repository.key().seal_into(iv, content, &mut sealed);
-        let new = &sealed[start..];
-        if !repository.key().opens_to(new, content) {
-            return Err(broken(&blob.id, "it does not decrypt to what was encrypted"));
+        let sealed = &sealed[start..];
+        if !repository.key().opens_to(sealed, content) {
+            return Err(broken(id, "it does not decrypt to what was encrypted"));
         }
-        drop(sealed);
-        batch.blobs.push(blob);
-        Ok(())
+        Ok(sealed.len())
+    }
+
+    fn batch(&mut self, lane: usize) -> Result<&mut SealedBatch> {
+        let known = self.batches.iter().position(|(of, _)| *of == lane);
+        let at = known.unwrap_or(self.batches.len());
+        if known.is_none() {
+            let bytes = self.parts.buffers.take()?;
+            self.batches.push((lane, SealedBatch { kind: self.kind, bytes, blobs: Vec::new() }));
+        }
+        Ok(&mut self.batches[at].1)
     }
 }
 

@@ -48,7 +48,10 @@ impl Compressor {
     /// `Internal` if zstd fails, such as for lack of memory.
     pub fn compress(&mut self, plain: &[u8]) -> Result<Option<&[u8]>> {
         let compressed = self.compress_always(plain)?;
-        Ok(saves_enough(plain.len(), compressed.len()).then_some(compressed))
+        let saved = plain.len().saturating_sub(compressed.len());
+        // As a quotient, so that nothing can overflow.
+        let worth_it = saved > 0 && saved >= plain.len().div_ceil(100) * 3;
+        Ok(worth_it.then_some(compressed))
     }
 
     /// Returns `plain` compressed even if that is longer: for trees and for files other than packs.
@@ -57,40 +60,17 @@ impl Compressor {
     /// # Errors
     /// As for [`Self::compress`].
     pub fn compress_always(&mut self, plain: &[u8]) -> Result<&[u8]> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        if scratch.capacity() > KEPT_SCRATCH_BYTES {
-            scratch = Vec::new();
+        self.scratch.clear();
+        if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
+            self.scratch = Vec::new();
         }
-        self.compress_into(plain, &mut scratch)?;
-        self.scratch = scratch;
+        // zstd writes the content size into the frame by itself, as it sees all of the input at once.
+        self.scratch
+            .try_reserve_exact(zstd_safe::compress_bound(plain.len()))
+            .map_err(cannot_compress)?;
+        self.context.compress_to_buffer(plain, &mut self.scratch).map_err(cannot_compress)?;
         Ok(&self.scratch)
     }
-
-    /// As [`Self::compress_always`], into memory of the caller. What it held is gone; with room for
-    /// [`max_compressed_bytes`] it does not grow.
-    ///
-    /// # Errors
-    /// As for [`Self::compress`].
-    pub fn compress_into(&mut self, plain: &[u8], compressed: &mut Vec<u8>) -> Result<()> {
-        compressed.clear();
-        let room = max_compressed_bytes(plain.len());
-        compressed.try_reserve_exact(room).map_err(cannot_compress)?;
-        // zstd writes the content size into the frame by itself, as it sees all of the input at once.
-        self.context.compress_to_buffer(plain, compressed).map_err(cannot_compress)?;
-        Ok(())
-    }
-}
-
-/// How long so many bytes become at worst.
-pub fn max_compressed_bytes(plain_bytes: usize) -> usize {
-    zstd_safe::compress_bound(plain_bytes)
-}
-
-/// Whether compressing saves as much as 3 %, so that it is worth the time to undo it.
-pub fn saves_enough(plain_bytes: usize, compressed_bytes: usize) -> bool {
-    let saved = plain_bytes.saturating_sub(compressed_bytes);
-    // As a quotient, so that nothing can overflow.
-    saved > 0 && saved >= plain_bytes.div_ceil(100) * 3
 }
 
 impl fmt::Debug for Compressor {

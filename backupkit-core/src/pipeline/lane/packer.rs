@@ -20,9 +20,8 @@ const DEFAULT_PACK_BYTES: u64 = 16 << 20;
 const MAX_MEMORY_BYTES: u64 = 32 << 20;
 /// The largest pack that restic makes.
 const MAX_PACK_BYTES: u64 = 128 << 20;
-/// Buffers that may wait for the next pack: all of those that were filled at the worst moment. What an
-/// allocator gets back and forth in such sizes it does not return to the system.
-const IDLE_SEGMENTS: usize = 128;
+/// Buffers that may wait for the next pack. What is above that was of a pack under way.
+const IDLE_SEGMENTS: usize = 32;
 /// A pack that waits for more blobs is closed after this, so that checkpoints take effect.
 pub(super) const MAX_OPEN: Duration = Duration::from_mins(5);
 /// Blobs are spread at random over so many open packs: the sizes of consecutive chunks would tell
