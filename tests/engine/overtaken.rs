@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use backupkit::model::EventKind;
 use backupkit::source::Source;
+use backupkit::state::InMemoryJournal;
 use backupkit::testing::{Fault, FaultSource, MemorySource, Operation, PausePoint, SourceFaults};
-use backupkit::{BackupReport, ErrorKind, RunStatus};
+use backupkit::{BackupReport, BackupRequest, ErrorKind, RunStatus};
 use futures::StreamExt as _;
 
 use crate::scene::{
@@ -100,6 +101,29 @@ async fn a_repository_that_failed_at_the_pause_gets_what_it_lacks_when_it_goes_o
             assert_whole(&rig.repository, &format!("failing: {failing}")).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_in_a_snapshot_of_an_earlier_attempt_is_a_warning_of_the_next() {
+    let (scene, faults) = (Scene::new().await, SourceFaults::new());
+    let rigs = [scene.rig().await, scene.rig().await];
+    let both = [rigs[0].repository.clone(), rigs[1].repository.clone()];
+    faults.fail_body(path("a/deep/7"), ErrorKind::PermissionDenied, u64::MAX);
+    let reading = FaultSource::new(Arc::new(source()), &faults);
+    let journal = Arc::new(InMemoryJournal::default());
+    let attempt = |source: Arc<dyn Source>| {
+        let request = BackupRequest::new(source, &both);
+        scene.engine.backup(request.with_journal(Arc::<InMemoryJournal>::clone(&journal))).wait()
+    };
+    let fault = Fault::fail(ErrorKind::Unavailable).on(Operation::Create);
+    rigs[1].plan.add(fault.with_prefix("snapshots/").forever());
+    assert_eq!(attempt(Arc::new(reading)).await.unwrap().status, RunStatus::Partial);
+    // What is sealed for the other one is of no use any more, so it is read again, now whole.
+    rigs[1].plan.clear();
+    rigs[1].reset();
+    let report = attempt(Arc::new(source())).await.unwrap();
+    assert!(report.outputs.iter().all(|output| output.snapshot.is_some()), "{report:#?}");
+    assert_eq!((report.status, report.problem_count), (RunStatus::Warnings, 1), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

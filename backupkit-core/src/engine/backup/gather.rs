@@ -52,9 +52,8 @@ pub(super) async fn gather(
             return Err(Error::cancelled());
         }
     }
-    if prepared.is_empty() {
-        run.events.add_earlier_problems(earlier_problems);
-    }
+    // What is missing in one snapshot of a run is missing in its result.
+    run.events.add_earlier_problems(earlier_problems);
     let is_over = prepared.is_empty() && outputs.iter().all(|output| output.snapshot.is_none());
     let mut failures =
         outputs.iter_mut().filter_map(|output| Some((&output.repository, output.error.as_ref()?)));

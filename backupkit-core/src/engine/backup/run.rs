@@ -117,14 +117,14 @@ async fn back_up(
     let groups = chunk_groups(&lanes);
     let (clock, cancel) = (env.clock(), run.control.cancel_token());
     let stall_after = run.engine.parts().settings.stall_after;
+    // A source may list only what changed since: a repository without a parent would lack the rest.
+    let all_have_parents = parents.iter().all(Option::is_some);
     let (mut driver, resumed) = loop {
         let cx = OpenContext {
             resume: row.as_ref().map(|row| row.view.clone()),
-            parent: parents
-                .iter()
-                .all(Option::is_some)
-                .then(|| parents[0].as_ref())
-                .flatten()
+            parent: parents[0]
+                .as_ref()
+                .filter(|_| all_have_parents)
                 .map(|(_, snapshot)| prepared[0].reader.open_snapshot(snapshot)),
             store: Arc::clone(&request.store),
             cancel: cancel.child(),
