@@ -204,6 +204,9 @@ pub(crate) struct RestoreArguments {
     /// How to prove what was restored
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Verify::Bytes)]
     pub(crate) verify: Verify,
+    /// Do not wait until the disk has everything
+    #[arg(long)]
+    pub(crate) no_sync: bool,
     #[command(flatten)]
     pub(crate) resources: ResourceOptions,
 }
@@ -388,7 +391,7 @@ mod tests {
         for line in [
             "backup a b --to r1 --to r2 --init --tag x --tag y --host h --from-start",
             "backup ./some-folder --to ./repo --init --own-polynomial --compression-level -7 --memory 64MiB",
-            "restore latest:/srv -r r --to t --dry-run --conflict newer --verify count",
+            "restore latest:/srv -r r --to t --dry-run --conflict newer --verify count --no-sync",
             "snapshots --repo r --tag a --host h --json",
             "ls latest -r r -l --recursive",
             "cat latest:/a -r r",

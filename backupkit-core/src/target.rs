@@ -76,6 +76,8 @@ pub struct RestoreOptions {
     pub path: EntryPath,
     /// What to do with what the target already has.
     pub conflict: ConflictPolicy,
+    /// What the end of the restore waits for.
+    pub durability: Durability,
 }
 
 /// What to do with what the target already has.
@@ -90,6 +92,17 @@ pub enum ConflictPolicy {
     Newer,
     /// Keep what is there, and restore beside it under a new name.
     Rename,
+}
+
+/// What the end of a restore waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// All that was written survives a power cut.
+    #[default]
+    Durable,
+    /// All was handed to the system, which writes it in its own time. Faster, where much fits into
+    /// its memory.
+    Written,
 }
 
 /// One restore under way.
@@ -160,7 +173,8 @@ pub trait RestoreSession: fmt::Debug + Send + Sync + 'static {
     /// Compares what the target has with what the step should have made.
     async fn verify(&self, step: &Step, level: VerifyLevel) -> Result<Verdict>;
 
-    /// Ends the restore after the last phase. What was written is durable on return.
+    /// Ends the restore after the last phase. What was written is durable on return, unless the
+    /// options ask for less.
     async fn finish(&self) -> Result<RestoreNotes>;
 
     /// Ends the restore early and for good: removes what is incomplete, also of earlier sessions, and

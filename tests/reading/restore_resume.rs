@@ -241,7 +241,7 @@ async fn a_checkpoint_that_does_not_fit_starts_from_the_beginning() {
         let repository = scene.repository.clone();
         let mut run = scene.engine.restore(
             RestoreRequest::new(repository, id, Arc::new(target.clone()))
-                .with_options(RestoreOptions { path, conflict })
+                .with_options(RestoreOptions { path, conflict, ..Default::default() })
                 .with_journal(Arc::new(journal)),
         );
         let mut events = run.events();

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use backupkit_core::adapters::fs::FsTarget;
 use backupkit_core::model::{EntryKind, EntryPath, Event, EventKind};
-use backupkit_core::target::{ConflictPolicy, RestoreOptions, Step, StepAction, VerifyLevel};
+use backupkit_core::target::{
+    ConflictPolicy, Durability, RestoreOptions, Step, StepAction, VerifyLevel,
+};
 use backupkit_core::{RestoreReport, RestoreRequest, Result, VerifyCounts};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -58,7 +60,11 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
     let repository = app.open(&arguments.repository).await?;
     let engine = app.engine_with(&arguments.resources)?;
     let (snapshot, _) = repository.find_snapshot(&wanted.snapshot).await?;
-    let options = RestoreOptions { path: wanted.path, conflict: policy(arguments.conflict) };
+    let options = RestoreOptions {
+        path: wanted.path,
+        conflict: policy(arguments.conflict),
+        durability: if arguments.no_sync { Durability::Written } else { Durability::Durable },
+    };
     let place = Arc::new(FsTarget::new(&target, app.env.clone()));
     let mut request = RestoreRequest::new(repository, snapshot, place)
         .with_options(options)

@@ -3,12 +3,13 @@
 //! ```text
 //! plan -> windows of steps -> blobs, read by pack and verified -> write, phase by phase -> compare -> finish
 //! ```
-//! While one window is written the next one is read. A file larger than a window spans several, in
+//! While one window is written the next ones are read. A file larger than a window spans several, in
 //! one long write.
 //!
 //! A restore rests between windows. What it needs to go on is one row in its journal: which steps of the
 //! plan are done, and how far a large file is.
 
+mod ahead;
 mod checkpoint;
 mod done;
 mod fingerprint;

@@ -1,5 +1,7 @@
 //! Single blobs, read and verified.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
@@ -52,9 +54,39 @@ pub(crate) fn open_blob(
     location: &BlobLocation,
     sealed: &[u8],
 ) -> Result<Vec<u8>> {
+    let blob = decode_blob(repository, decompressor, kind, id, location, sealed)?;
+    prove(kind, id, location, *BlobId::of(&blob).as_bytes())?;
+    Ok(blob)
+}
+
+/// As [`open_blob`], for those who hash what they get, and [`prove`] it, before they use it.
+pub(crate) fn decode_blob(
+    repository: &Repository,
+    decompressor: &mut Decompressor,
+    kind: BlobKind,
+    id: &BlobId,
+    location: &BlobLocation,
+    sealed: &[u8],
+) -> Result<Vec<u8>> {
     let mut memory = OpenMemory::default();
-    open_blob_in(&mut memory, repository, decompressor, kind, id, location, sealed)?;
+    decode_in(&mut memory, repository, decompressor, kind, id, location, sealed)?;
     Ok(if location.plain_bytes.is_some() { memory.plain } else { memory.opened })
+}
+
+/// Proves by its SHA-256 that a blob is what its id says.
+///
+/// # Errors
+/// `Corrupt` naming blob and pack.
+pub(crate) fn prove(
+    kind: BlobKind,
+    id: &BlobId,
+    location: &BlobLocation,
+    digest: [u8; 32],
+) -> Result<()> {
+    if digest == *id.as_bytes() {
+        return Ok(());
+    }
+    Err(damaged(kind, id, location, &"its bytes do not fit its id"))
 }
 
 /// Memory to open blobs in, one after the other.
@@ -85,24 +117,33 @@ pub(crate) fn open_blob_in(
     location: &BlobLocation,
     sealed: &[u8],
 ) -> Result<()> {
-    let damaged = |why: &dyn std::fmt::Display| {
-        Error::corrupt(format!("{} {id} in pack {}", noun(kind), location.pack), why)
-    };
+    let found = decode_in(memory, repository, decompressor, kind, id, location, sealed)?;
+    prove(kind, id, location, *BlobId::of(found).as_bytes())
+}
+
+fn decode_in<'a>(
+    memory: &'a mut OpenMemory,
+    repository: &Repository,
+    decompressor: &mut Decompressor,
+    kind: BlobKind,
+    id: &BlobId,
+    location: &BlobLocation,
+    sealed: &[u8],
+) -> Result<&'a [u8]> {
+    let damaged = |why: &dyn fmt::Display| damaged(kind, id, location, why);
     let OpenMemory { opened, plain } = memory;
     repository.key().open_into(sealed, opened).map_err(|error| damaged(&error))?;
-    let found = match location.plain_bytes {
-        None => opened,
-        Some(length) => {
-            decompressor
-                .decompress_into(opened, length as usize, MAX_BLOB_BYTES, plain)
-                .map_err(|error| damaged(&error))?;
-            plain
-        }
+    let Some(length) = location.plain_bytes else {
+        return Ok(opened);
     };
-    if BlobId::of(found) != *id {
-        return Err(damaged(&"its bytes do not fit its id"));
-    }
-    Ok(())
+    decompressor
+        .decompress_into(opened, length as usize, MAX_BLOB_BYTES, plain)
+        .map_err(|error| damaged(&error))?;
+    Ok(plain)
+}
+
+fn damaged(kind: BlobKind, id: &BlobId, location: &BlobLocation, why: &dyn fmt::Display) -> Error {
+    Error::corrupt(format!("{} {id} in pack {}", noun(kind), location.pack), why)
 }
 
 /// What people call a blob.

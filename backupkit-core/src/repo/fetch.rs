@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
-use super::blobs::{MAX_BLOB_BYTES, noun, open_blob};
+use super::blobs::{MAX_BLOB_BYTES, decode_blob, noun, prove};
 use super::index::{BlobLocation, Index};
 use super::layout::pack_key;
 use super::pack_header::BlobKind;
@@ -212,22 +212,42 @@ impl BlobFetcher {
             let (repository, blobs, sealed) =
                 (self.0.repository.clone(), blobs.to_vec(), sealed.clone());
             self.0.pool.run(move |worker| {
-                let mut open = |wanted: &Wanted| {
+                let mut decode = |wanted: &Wanted| {
                     let at = wanted.range_from(start)?;
                     let sealed = sealed.get(at).ok_or_else(|| {
                         Error::new(ErrorKind::Internal, "a blob was not within its request")
                     })?;
                     let (id, location) = (&wanted.id, &wanted.location);
                     let decompressor = &mut worker.decompressor;
-                    open_blob(&repository, decompressor, kind, id, location, sealed)
+                    decode_blob(&repository, decompressor, kind, id, location, sealed)
                 };
-                Ok(blobs
-                    .iter()
-                    .map(|wanted| (wanted.id, open(wanted).map(Bytes::from)))
-                    .collect::<Vec<_>>())
+                Ok(blobs.iter().map(|wanted| decode(wanted).map(Bytes::from)).collect::<Vec<_>>())
             })
         });
-        Ok(futures::future::try_join_all(opening).await?.into_iter().flatten().collect())
+        let decoded = futures::future::try_join_all(opening).await?.into_iter().flatten();
+        self.prove_all(kind, &request.blobs, decoded.collect()).await
+    }
+
+    /// Hashes blobs side by side. Those that are not what their ids say are errors from here on.
+    async fn prove_all(
+        &self,
+        kind: BlobKind,
+        wanted: &[Wanted],
+        decoded: Vec<Result<Bytes>>,
+    ) -> Result<Vec<(BlobId, Result<Bytes>)>> {
+        let messages = decoded.iter().flatten().map(|blob| vec![blob.clone()]).collect();
+        let mut digests = self.0.pool.hash(messages).await?.into_iter();
+        let proved = wanted.iter().zip(decoded).map(|(Wanted { id, location }, blob)| {
+            let proved = blob.and_then(|blob| {
+                let digest = digests.next().ok_or_else(|| {
+                    Error::new(ErrorKind::Internal, format!("blob {id} was not hashed"))
+                })?;
+                prove(kind, id, location, digest)?;
+                Ok(blob)
+            });
+            (*id, proved)
+        });
+        Ok(proved.collect())
     }
 }
 

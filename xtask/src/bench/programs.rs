@@ -123,8 +123,9 @@ impl Program {
         match self.grammar {
             Grammar::Ours => {
                 let mut command = self.command(None, cache, &["restore", "latest"], None);
-                // The others do not compare afterwards either.
-                command.arg("-r").arg(repository).args(["--verify", "none", "--to"]).arg(target);
+                // The others neither compare afterwards nor wait for the disk.
+                command.arg("-r").arg(repository).args(["--verify", "none", "--no-sync", "--to"]);
+                command.arg(target);
                 command
             }
             Grammar::Restic => self.command(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::{ReadAhead, Ready};
 use super::checkpoint::{Row, is_plan_changed};
 use super::keeper::Keeper;
 use super::outcome::{Outcome, Outcomes};
@@ -90,7 +91,8 @@ async fn go(
     }
     let kept = keeper.is_kept().then_some(&*earlier);
     let writer = Writer::new(&session, &request.target, tools, &outcomes, kept);
-    let mut work = Work { request, tools, keeper, session, outcomes, earlier, gatherer, writer };
+    let ahead = ReadAhead::new(gatherer, reader.fetcher(), tools);
+    let mut work = Work { request, tools, keeper, session, outcomes, earlier, ahead, writer };
     let end = match work.run().await {
         Ok(end) => end,
         Err(error) => {
@@ -161,7 +163,7 @@ struct Work<'a> {
     outcomes: Arc<Outcomes>,
     /// What an earlier run did.
     earlier: Arc<Row>,
-    gatherer: Gatherer,
+    ahead: ReadAhead,
     writer: Writer,
 }
 
@@ -192,28 +194,22 @@ impl Work<'_> {
 
     /// Returns whether it was asked to rest before all was written.
     async fn write_all(&mut self) -> Result<bool> {
-        let mut ready = None;
         loop {
-            // The window that was read is written while the next one is read. Both end before anything
-            // is decided, so that no write is torn off in the middle.
-            let written = self.writer.write(ready.take());
-            let (written, next) =
-                futures::future::join(written, self.gatherer.next_fetched()).await;
-            written?;
-            let next = next?;
-            if next.is_some() && self.tools.control.is_pausing() {
-                return Ok(true);
-            }
-            match next {
-                Some((Next::Window(window), fetched)) => ready = Some((window, fetched)),
-                Some((Next::PhaseEnd(phase), _)) => {
+            // What was read before a pause is written: it is in memory.
+            match self.ahead.next().await? {
+                Some(Ready::Window(window, fetched)) => {
+                    self.tools.cancel.check()?;
+                    // It ends before anything is decided, so that no write is torn off in the middle.
+                    self.ahead.during(self.writer.write(window, fetched)).await?;
+                }
+                Some(Ready::PhaseEnd(phase)) => {
                     self.tools.cancel.check()?;
                     if !self.earlier.has_ended(phase) {
                         self.session.end_phase(phase).await?;
                     }
                     self.outcomes.set_ended(phase);
                 }
-                Some((Next::Pause, _)) => return Ok(true),
+                Some(Ready::Pause) => return Ok(true),
                 None => return Ok(false),
             }
             if self.keeper.is_due() {
@@ -224,9 +220,10 @@ impl Work<'_> {
 
     /// Saves what is done. Nothing is under way but a large file.
     async fn save(&mut self) -> Result<()> {
-        let (restore, plan) = (self.keeper.restore(), self.gatherer.fingerprint());
-        let tokens = self.writer.tokens();
+        let (restore, gatherer) = (self.keeper.restore(), self.ahead.rest().await);
+        let (plan, tokens) = (gatherer.fingerprint(), self.writer.tokens());
         let row = Row::collect(restore, &self.earlier, &self.outcomes, plan, tokens);
+        drop(gatherer);
         self.keeper.save(&self.session, &row).await
     }
 

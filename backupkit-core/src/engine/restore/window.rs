@@ -13,14 +13,14 @@ use super::fingerprint::Fingerprint;
 use super::outcome::{Outcome, Outcomes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EntryKind;
-use crate::repo::fetch::{BlobFetcher, Fetched, is_of_stored_bytes};
+use crate::repo::fetch::{BlobFetcher, is_of_stored_bytes};
 use crate::repo::pack_header::BlobKind;
 use crate::repo::reader::RepositoryReader;
 use crate::target::{Phase, RestoreSession, Step, StepAction};
 use crate::token::WriteToken;
 
-/// Bytes of files in a window. Two windows are in memory: one is written, one is read.
-const WINDOW_BYTES: u64 = 16 << 20;
+/// Bytes of files in a window. One is written while a few are read, see [`super::ahead`].
+const WINDOW_BYTES: u64 = 8 << 20;
 const WINDOW_STEPS: usize = 1024;
 /// A plan that tells so many errors one after the other is taken for broken.
 const MAX_ERRORS_IN_A_ROW: usize = 1000;
@@ -115,34 +115,15 @@ impl Gatherer {
         &self.fingerprint
     }
 
-    /// The next window with its bytes, or the end of a phase; nothing after the last phase. After a
-    /// pause there is no more.
-    pub(super) async fn next_fetched(&mut self) -> Result<Option<(Next, Fetched)>> {
-        let cancel = self.tools.cancel.clone();
-        let control = self.tools.control.clone();
-        // Nothing is torn off here but reading.
+    /// As [`Self::next`], unless the run is asked to rest first; there is no more then.
+    pub(super) async fn next_or_pause(&mut self) -> Result<Option<Next>> {
+        let (cancel, control) = (self.tools.cancel.clone(), self.tools.control.clone());
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Error::cancelled()),
-            () = control.pausing() => Ok(Some((Next::Pause, Fetched::default()))),
-            next = self.gather_and_fetch() => next,
+            () = control.pausing() => Ok(Some(Next::Pause)),
+            next = self.next() => next,
         }
-    }
-
-    async fn gather_and_fetch(&mut self) -> Result<Option<(Next, Fetched)>> {
-        let Some(next) = self.next().await? else {
-            return Ok(None);
-        };
-        let fetched = match &next {
-            Next::Window(window) => {
-                let ids = window.items.iter().flat_map(Item::blob_ids);
-                let fetched = self.fetcher.fetch(BlobKind::Data, ids).await?;
-                self.tools.counters.add_read(fetched.read_bytes);
-                fetched
-            }
-            Next::PhaseEnd(_) | Next::Pause => Fetched::default(),
-        };
-        Ok(Some((next, fetched)))
     }
 
     /// The next window, or the end of a phase; nothing after the last phase.

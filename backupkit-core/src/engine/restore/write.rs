@@ -83,10 +83,7 @@ impl Writer {
     ///
     /// # Errors
     /// What ends the restore.
-    pub(super) async fn write(&mut self, window: Option<(Window, Fetched)>) -> Result<()> {
-        let Some((window, fetched)) = window else {
-            return Ok(());
-        };
+    pub(super) async fn write(&mut self, window: Window, fetched: Fetched) -> Result<()> {
         let result = self.write_window(window.items, &fetched).await;
         if result.is_err() {
             self.rest().await;

@@ -24,8 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, EntryKind, EntryPath, Metadata};
 use crate::snapshot::{SnapshotEntry, SnapshotReader};
 use crate::target::{
-    BodyReader, Phase, RestoreContext, RestoreNotes, RestoreOptions, RestoreSession, Step,
-    StepAction, Verdict, VerifyLevel, WholeStep, Written,
+    BodyReader, Durability, Phase, RestoreContext, RestoreNotes, RestoreOptions, RestoreSession,
+    Step, StepAction, Verdict, VerifyLevel, WholeStep, Written,
 };
 use crate::token::{CancelToken, WriteToken};
 
@@ -320,7 +320,9 @@ impl RestoreSession for Session {
         let core = Arc::clone(&self.0);
         let warnings = blocking(move || {
             let warnings = core.close_folders();
-            core.synchronise()?;
+            if core.options.durability == Durability::Durable {
+                core.synchronise()?;
+            }
             Ok(warnings)
         });
         let mut warnings: Vec<_> = warnings.await?.iter().map(Error::report).collect();

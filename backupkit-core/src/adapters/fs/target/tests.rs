@@ -75,7 +75,8 @@ impl Scene {
 
     async fn restore(&self, snapshot: &Arc<FakeSnapshot>, conflict: ConflictPolicy) -> Done {
         let path = EntryPath::root();
-        let session = self.session(snapshot, RestoreOptions { path, conflict }).await;
+        let session =
+            self.session(snapshot, RestoreOptions { path, conflict, ..Default::default() }).await;
         run(&session, snapshot).await
     }
 
@@ -126,7 +127,7 @@ fn skip(why: &str) {
 }
 
 fn options(path: &[&str]) -> RestoreOptions {
-    RestoreOptions { path: EntryPath::from_names(path), conflict: ConflictPolicy::default() }
+    RestoreOptions { path: EntryPath::from_names(path), ..Default::default() }
 }
 
 /// The content of a file in pieces of an odd size, the last one first.

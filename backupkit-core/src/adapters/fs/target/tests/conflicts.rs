@@ -101,7 +101,7 @@ async fn a_resumed_restore_follows_the_decisions_of_the_first() {
             .file(&[b"d", b"c"], b"c")
             .shared();
         let path = EntryPath::root();
-        let options = RestoreOptions { path, conflict: policy };
+        let options = RestoreOptions { path, conflict: policy, ..Default::default() };
         let first = scene.session(&snapshot, options.clone()).await;
         let planned = steps(&first).await;
         for step in &planned[..3] {
