@@ -1,13 +1,15 @@
 //! Large buffers that are used again and again.
 //!
-//! A fresh buffer of some MiB is a fresh mapping: the system zeroes every page of it at the first touch
-//! and takes it back at the end. At gigabytes a second that costs as much as hashing.
+//! Each is a mapping of its own. A fresh one costs as much as hashing what goes into it, as the system
+//! zeroes every page at the first touch; so some are kept. One that is not kept goes back to the system at
+//! once, where an allocator would keep it: it holds what it got back in sizes that come and go.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,13 +23,13 @@ pub struct BufferPool(Arc<Inner>);
 struct Inner {
     buffer_bytes: usize,
     most_idle: usize,
-    idle: Mutex<Vec<Vec<u8>>>,
+    idle: Mutex<Vec<MmapMut>>,
 }
 
 /// A buffer of a pool, empty at first. It returns there when the last [`Bytes`] made of it is dropped.
 pub struct Buffer {
-    /// May hold more behind what counts: bytes of before, which need no zeros before they are written.
-    bytes: Vec<u8>,
+    /// Holds anything behind what counts.
+    memory: Option<MmapMut>,
     len: usize,
     home: Arc<Inner>,
 }
@@ -49,13 +51,12 @@ impl BufferPool {
     /// `Unavailable` if there is no memory.
     pub fn take(&self) -> Result<Buffer> {
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut bytes = idle.unwrap_or_default();
-        let missing = self.0.buffer_bytes.saturating_sub(bytes.len());
-        bytes.try_reserve_exact(missing).map_err(|error| {
+        let memory = idle.map_or_else(|| MmapMut::map_anon(self.0.buffer_bytes), Ok);
+        let memory = memory.map_err(|error| {
             let message = format!("no memory for a buffer of {} bytes", self.0.buffer_bytes);
             Error::new(ErrorKind::Unavailable, message).with_source(error)
         })?;
-        Ok(Buffer { bytes, len: 0, home: Arc::clone(&self.0) })
+        Ok(Buffer { memory: Some(memory), len: 0, home: Arc::clone(&self.0) })
     }
 }
 
@@ -66,16 +67,21 @@ impl fmt::Debug for BufferPool {
 }
 
 impl Buffer {
-    /// What it holds, to be added to. One that grows beyond the size of its pool does not return there.
-    pub fn as_mut_vec(&mut self) -> BufferVec<'_> {
-        self.bytes.truncate(self.len);
-        // Until the vector is given back: it may never be.
-        self.len = 0;
-        BufferVec(self)
+    /// Adds as many of these bytes as there is room for. Returns them in their place.
+    pub fn push(&mut self, bytes: &[u8]) -> &mut [u8] {
+        let start = self.len;
+        let Some(memory) = &mut self.memory else {
+            return &mut [];
+        };
+        let end = memory.len().min(start.saturating_add(bytes.len()));
+        self.len = end;
+        let added = &mut memory[start..end];
+        added.copy_from_slice(&bytes[..end - start]);
+        added
     }
 
-    /// Replaces what it holds: `fill` writes into `length` bytes of any content, and returns how many
-    /// of them count.
+    /// Replaces what it holds: `fill` writes into `length` bytes of any content, or as many as there is
+    /// room for, and returns how many of them count.
     ///
     /// # Errors
     /// Those of `fill`; it is empty then.
@@ -85,16 +91,15 @@ impl Buffer {
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<(), E> {
         self.len = 0;
-        if self.bytes.len() < length {
-            self.bytes.resize(length, 0);
-        }
-        self.len = fill(&mut self.bytes[..length])?.min(length);
+        let memory = self.memory.as_deref_mut().unwrap_or_default();
+        let length = length.min(memory.len());
+        self.len = fill(&mut memory[..length])?.min(length);
         Ok(())
     }
 
     /// What it holds.
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.memory.as_deref().map_or(&[], |memory| &memory[..self.len])
     }
 
     /// Shares what it holds, from now on unchanged.
@@ -109,30 +114,6 @@ impl AsRef<[u8]> for Buffer {
     }
 }
 
-/// A [`Buffer`] as a vector, for as long as it is changed.
-#[derive(Debug)]
-pub struct BufferVec<'a>(&'a mut Buffer);
-
-impl Deref for BufferVec<'_> {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.0.bytes
-    }
-}
-
-impl DerefMut for BufferVec<'_> {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0.bytes
-    }
-}
-
-impl Drop for BufferVec<'_> {
-    fn drop(&mut self) {
-        self.0.len = self.0.bytes.len();
-    }
-}
-
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Buffer").field("len_bytes", &self.len).finish_non_exhaustive()
@@ -141,15 +122,80 @@ impl fmt::Debug for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        // An allocator may give a little more than was asked for.
-        if bytes.capacity() / 9 > self.home.buffer_bytes / 8 {
-            return;
-        }
         let mut idle = self.home.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.home.most_idle {
-            idle.push(bytes);
+            idle.extend(self.memory.take());
         }
+    }
+}
+
+/// Bytes in buffers of one pool that follow each other: large messages without large buffers.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    pool: BufferPool,
+    /// Each full but the last.
+    buffers: Vec<Buffer>,
+}
+
+impl Segments {
+    /// Returns an empty one in buffers of `pool`.
+    pub(crate) fn new(pool: &BufferPool) -> Self {
+        Self { pool: pool.clone(), buffers: Vec::new() }
+    }
+
+    pub(crate) fn len_bytes(&self) -> usize {
+        let full = self.buffers.len().saturating_sub(1) * self.pool.buffer_bytes();
+        full + self.buffers.last().map_or(0, |last| last.len)
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no memory.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.push_changed(bytes, |_| ())
+    }
+
+    /// Adds bytes, each stretch of which `change` changes in its place, in order.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no memory.
+    pub(crate) fn push_changed(
+        &mut self,
+        mut bytes: &[u8],
+        mut change: impl FnMut(&mut [u8]),
+    ) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.buffers.last().is_none_or(|last| last.len >= self.pool.buffer_bytes()) {
+                self.buffers.push(self.pool.take()?);
+            }
+            let Some(last) = self.buffers.last_mut() else { break };
+            let added = last.push(bytes);
+            change(added);
+            bytes = &bytes[added.len()..];
+        }
+        Ok(())
+    }
+
+    /// The bytes in `range`.
+    pub(crate) fn parts(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> + Clone {
+        let size = self.pool.buffer_bytes();
+        let first = range.start / size;
+        self.buffers.iter().enumerate().skip(first).map_while(move |(number, buffer)| {
+            let within = |at: usize| at.saturating_sub(number * size).min(buffer.len);
+            let part = &buffer.as_slice()[within(range.start)..within(range.end)];
+            (number * size < range.end).then_some(part)
+        })
+    }
+
+    /// All bytes.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.parts(0..self.len_bytes())
+    }
+
+    /// All of it, to be shared.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = Bytes> {
+        self.buffers.into_iter().map(Buffer::freeze)
     }
 }
 
@@ -159,7 +205,7 @@ mod tests {
 
     fn fill(pool: &BufferPool, byte: u8) -> Bytes {
         let mut buffer = pool.take().unwrap();
-        buffer.as_mut_vec().extend([byte; 100]);
+        buffer.push(&[byte; 100]);
         buffer.freeze()
     }
 
@@ -190,10 +236,37 @@ mod tests {
         });
         short.unwrap();
         assert_eq!(buffer.as_slice(), [9; 3]);
-        buffer.as_mut_vec().push(8);
+        assert_eq!(buffer.push(&[8]), [8]);
         assert_eq!(buffer.as_slice(), [9, 9, 9, 8]);
         assert!(buffer.fill(200, |_| Err(())).is_err());
-        assert!(buffer.freeze().is_empty());
+        assert!(buffer.as_slice().is_empty());
+        // It takes what it has room for.
+        assert_eq!(buffer.push(&[7; 5000]), [7; 4096]);
+        assert!(buffer.push(b"x").is_empty());
+        buffer.fill(5000, |bytes| Ok::<_, ()>(bytes.len())).unwrap();
+        assert_eq!(buffer.freeze().len(), 4096);
+    }
+
+    #[test]
+    fn segments_are_one_stretch_of_bytes() {
+        let pool = BufferPool::new(10, 1);
+        let mut segments = Segments::new(&pool);
+        assert_eq!((segments.len_bytes(), segments.parts(0..5).count()), (0, 0));
+        let bytes: Vec<u8> = (0..47).collect();
+        let mut changed = Vec::new();
+        for stretch in bytes.chunks(7) {
+            segments.push_changed(stretch, |bytes| changed.extend_from_slice(bytes)).unwrap();
+        }
+        assert_eq!((segments.len_bytes(), &changed), (bytes.len(), &bytes));
+        for start in 0..=47 {
+            for end in start..=47 {
+                let parts: Vec<&[u8]> = segments.parts(start..end).collect();
+                assert_eq!(parts.concat(), &bytes[start..end], "{start}..{end}");
+            }
+        }
+        let parts: Vec<Bytes> = segments.into_parts().collect();
+        assert_eq!(parts.len(), 5);
+        assert_eq!(parts.concat(), bytes);
     }
 
     #[test]
@@ -202,14 +275,5 @@ mod tests {
         let taken: Vec<_> = (0..5).map(|byte| fill(&pool, byte)).collect();
         drop(taken);
         assert_eq!(pool.0.idle.lock().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_buffer_that_grew_is_not_kept() {
-        let pool = BufferPool::new(16, 2);
-        let mut buffer = pool.take().unwrap();
-        buffer.as_mut_vec().resize(4096, 0);
-        drop(buffer);
-        assert!(pool.0.idle.lock().unwrap().is_empty());
     }
 }

@@ -30,7 +30,7 @@ pub mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use buffers::{Buffer, BufferPool, BufferVec};
+pub use buffers::{Buffer, BufferPool};
 pub use engine::{
     BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, Identity, OutputReport,
     RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus, Summary, VerifyCounts,

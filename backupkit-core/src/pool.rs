@@ -27,8 +27,6 @@ pub(crate) struct Pool {
 pub(crate) struct Worker {
     pub(crate) compressor: Compressor,
     pub(crate) decompressor: Decompressor,
-    /// Memory for what is needed for a moment.
-    pub(crate) scratch: Vec<u8>,
     /// Memory to open blobs in.
     pub(crate) opening: OpenMemory,
 }
@@ -120,7 +118,6 @@ fn with_worker<T>(level: i32, work: impl FnOnce(&mut Worker) -> Result<T>) -> Re
             _ => Worker {
                 compressor: Compressor::new(level)?,
                 decompressor: Decompressor::new()?,
-                scratch: Vec::new(),
                 opening: OpenMemory::default(),
             },
         };

@@ -85,8 +85,9 @@ impl Forge {
         for (kind, plain) in blobs {
             let mut compressor = Compressor::new(3).unwrap();
             let compressed = compressor.compress(plain).unwrap();
-            let plain_bytes = compressed.is_some().then(|| narrow(plain.len()));
-            let sealed = self.seal(compressed.unwrap_or(plain));
+            let is_smaller = compressed.len() < plain.len();
+            let plain_bytes = is_smaller.then(|| narrow(plain.len()));
+            let sealed = self.seal(if is_smaller { &compressed } else { plain });
             packed.push(PackedBlob {
                 id: BlobId::of(plain),
                 kind: *kind,

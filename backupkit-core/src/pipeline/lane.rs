@@ -6,6 +6,7 @@ mod upload;
 
 use std::collections::{BTreeSet, HashSet};
 use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Guard;
 use crate::activity::Activity;
-use crate::buffers::Buffer;
+use crate::buffers::Segments;
 use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, IndexId, PackId};
@@ -28,6 +29,7 @@ use crate::repo::pack_header::{BlobKind, PackedBlob};
 use crate::repo::repository::Repository;
 use crate::scratch::Scratch;
 use crate::state::RunJournal;
+pub(crate) use body::SEGMENT_BYTES;
 use packer::Packers;
 
 /// How long packs on their way to a lane that failed are waited for.
@@ -49,8 +51,8 @@ pub(crate) enum Claim {
 #[derive(Debug)]
 pub(crate) struct SealedBatch {
     pub(crate) kind: BlobKind,
-    /// The sealed bytes of all, one behind the other.
-    pub(crate) bytes: Buffer,
+    /// The sealed bytes of small blobs, one behind the other.
+    pub(crate) shared: Segments,
     pub(crate) blobs: Vec<SealedBlob>,
 }
 
@@ -59,12 +61,29 @@ pub(crate) struct SealedBatch {
 pub(crate) struct SealedBlob {
     pub(crate) id: BlobId,
     pub(crate) ticket: Ticket,
-    /// How many of the bytes of the batch are its.
-    pub(crate) sealed_bytes: usize,
+    pub(crate) bytes: SealedBytes,
     /// The plain size if the blob is compressed.
     pub(crate) compressed_from: Option<u32>,
     /// The plain size.
     pub(crate) plain_bytes: u64,
+}
+
+/// The sealed bytes of a blob.
+#[derive(Debug)]
+pub(crate) enum SealedBytes {
+    /// Those of the batch in this range.
+    Shared(Range<usize>),
+    /// Its own.
+    Own(Segments),
+}
+
+impl SealedBytes {
+    fn len_bytes(&self) -> usize {
+        match self {
+            Self::Shared(range) => range.len(),
+            Self::Own(segments) => segments.len_bytes(),
+        }
+    }
 }
 
 /// What a lane stored.
@@ -280,18 +299,12 @@ impl Lane {
     /// Takes sealed blobs into packs; waits while too many packs are under way. Errors set the lane
     /// aside and are not the caller's.
     pub(crate) async fn add(self: &Arc<Self>, batch: SealedBatch) {
-        let mut rest = batch.bytes.as_slice();
-        for blob in &batch.blobs {
+        let SealedBatch { kind, shared, blobs } = batch;
+        for blob in blobs {
             if !self.is_live() {
                 return;
             }
-            let Some((sealed, behind)) = rest.split_at_checked(blob.sealed_bytes) else {
-                let lost = format!("the sealed bytes of blob {} are incomplete", blob.id);
-                self.set_aside(Error::new(ErrorKind::Internal, lost));
-                return;
-            };
-            rest = behind;
-            if let Err(error) = self.packers.add(self, batch.kind, blob, sealed).await {
+            if let Err(error) = self.packers.add(self, kind, blob, &shared).await {
                 self.set_aside(error);
                 return;
             }

@@ -5,23 +5,24 @@ mod under_way;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::under_way::Answer;
 use self::under_way::UnderWay;
-use super::lane::{Claim, Lane, SealedBatch, SealedBlob, Ticket};
-use crate::buffers::BufferPool;
+use super::lane::{Claim, Lane, SEGMENT_BYTES, SealedBatch, SealedBlob, SealedBytes, Ticket};
+use crate::buffers::{BufferPool, Segments};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
 use crate::pool::{Pool, Worker};
+use crate::repo::compress::saves_enough;
 use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
-/// Scratch memory above this is given back after use: most chunks fit.
-const KEPT_SCRATCH_BYTES: usize = 4 << 20;
-
-/// Room for most chunks, sealed, and for a batch of small ones.
-const SEALED_BYTES: usize = 4 << 20;
+/// Segments that may lie idle in each lane: those of the packs that fill and are under way.
+const IDLE_SEGMENTS: usize = 64;
+/// Sealed blobs of this size and more go into packs as they are, smaller ones are copied together.
+const OWN_SEGMENTS_BYTES: usize = 2 * SEGMENT_BYTES;
 
 /// The end of the pipeline that all lanes share.
 #[derive(Debug, Clone)]
@@ -36,8 +37,8 @@ pub(crate) struct Store {
 struct Parts {
     lanes: Arc<[Arc<Lane>]>,
     pool: Pool,
-    /// For sealed blobs on their way into packs.
-    buffers: BufferPool,
+    /// For compressed and sealed blobs.
+    segments: BufferPool,
     /// Bounds how many puts hold such blobs. The others still hold the plain ones, which the budget
     /// counts.
     sealing: Arc<Semaphore>,
@@ -46,9 +47,9 @@ struct Parts {
 impl Store {
     pub(crate) fn new(lanes: Arc<[Arc<Lane>]>, pool: Pool) -> Self {
         let at_once = pool.threads().max(2);
-        let buffers = BufferPool::new(SEALED_BYTES, at_once * lanes.len());
+        let segments = BufferPool::new(SEGMENT_BYTES, IDLE_SEGMENTS * lanes.len());
         let sealing = Arc::new(Semaphore::new(at_once));
-        Self { parts: Parts { lanes, pool, buffers, sealing }, under_way: UnderWay::default() }
+        Self { parts: Parts { lanes, pool, segments, sealing }, under_way: UnderWay::default() }
     }
 
     pub(crate) fn lanes(&self) -> &[Arc<Lane>] {
@@ -176,16 +177,8 @@ impl Chunk {
         self.0.is_empty()
     }
 
-    /// The bytes, if they are in one stretch of memory; otherwise `scratch` holds them.
-    fn in_one_part(mut self, scratch: &mut Vec<u8>) -> Option<Bytes> {
-        if self.0.len() == 1 {
-            return self.0.pop();
-        }
-        scratch.clear();
-        for part in &self.0 {
-            scratch.extend_from_slice(part);
-        }
-        None
+    fn parts(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.0.iter().map(|part| &part[..])
     }
 
     /// One stretch of memory; copies only what arrived in several parts.
@@ -215,61 +208,76 @@ struct Sealer<'a> {
 
 impl Sealer<'_> {
     fn seal(&mut self, worker: &mut Worker, missing: Missing) -> Result<()> {
-        let Worker { compressor, decompressor, scratch, .. } = worker;
-        if scratch.capacity() > KEPT_SCRATCH_BYTES {
-            *scratch = Vec::new();
-        }
         let Missing { id, blob, lanes } = missing;
-        let whole = blob.in_one_part(scratch);
-        let plain = whole.as_deref().unwrap_or(scratch);
-        let plain_bytes = plain.len();
-        let packed = match self.kind {
-            BlobKind::Data => compressor.compress(plain)?,
+        let plain_bytes = blob.len_bytes();
+        let narrow = u32::try_from(plain_bytes)
+            .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
+        let mut packed = Segments::new(&self.parts.segments);
+        worker.compressor.compress_parts(blob.parts(), plain_bytes as u64, &mut packed)?;
+        let is_compressed = match self.kind {
+            BlobKind::Data => saves_enough(plain_bytes, packed.len_bytes()),
             // restic repacks plain trees on every prune.
-            BlobKind::Tree => Some(compressor.compress_always(plain)?),
+            BlobKind::Tree => true,
         };
-        if let Some(packed) = packed {
-            // The plain bytes are not needed any more, so they may be overwritten.
-            decompressor.decompress_into(packed, plain_bytes, plain_bytes, scratch)?;
-            if BlobId::of(scratch) != id {
+        if is_compressed {
+            let mut hash = Sha256::new();
+            worker.decompressor.decompress_parts(packed.all(), |piece| hash.update(piece))?;
+            if BlobId::from_bytes(hash.finalize().into()) != id {
                 return Err(broken(&id, "it does not decompress to what was compressed"));
             }
         }
-        let narrow = u32::try_from(plain_bytes)
-            .map_err(|_| Error::new(ErrorKind::Unsupported, "a blob of 4 GiB or more"))?;
-        let compressed_from = packed.is_some().then_some(narrow);
-        let content = packed.or(whole.as_deref()).unwrap_or(scratch);
-        let plain_bytes = plain_bytes as u64;
         for (lane, ticket) in lanes {
-            let sealed_bytes = self.seal_for(lane, &id, content)?;
-            let batch = self.batch(lane)?;
-            batch.blobs.push(SealedBlob { id, ticket, sealed_bytes, compressed_from, plain_bytes });
+            let bytes = if is_compressed {
+                self.seal_for(lane, &id, packed.all())?
+            } else {
+                self.seal_for(lane, &id, blob.parts())?
+            };
+            self.batch(lane).blobs.push(SealedBlob {
+                id,
+                ticket,
+                bytes,
+                compressed_from: is_compressed.then_some(narrow),
+                plain_bytes: u64::from(narrow),
+            });
         }
         Ok(())
     }
 
-    /// Seals a blob for one lane, and proves that it can be opened. Returns its size.
-    fn seal_for(&mut self, lane: usize, id: &BlobId, content: &[u8]) -> Result<usize> {
+    /// Seals a blob for one lane, and proves that it can be opened.
+    fn seal_for<'b>(
+        &mut self,
+        lane: usize,
+        id: &BlobId,
+        content: impl Iterator<Item = &'b [u8]> + Clone,
+    ) -> Result<SealedBytes> {
         let repository = self.parts.lanes[lane].repository();
-        let iv = Iv::random(repository.env())?;
-        let mut sealed = self.batch(lane)?.bytes.as_mut_vec();
-        let start = sealed.len();
-        repository.key().seal_into(iv, content, &mut sealed);
-        let sealed = &sealed[start..];
-        if !repository.key().opens_to(sealed, content) {
-            return Err(broken(id, "it does not decrypt to what was encrypted"));
+        let (key, iv) = (repository.key(), Iv::random(repository.env())?);
+        let proved = |opens: bool| {
+            let why = "it does not decrypt to what was encrypted";
+            if opens { Ok(()) } else { Err(broken(id, why)) }
+        };
+        let content_bytes: usize = content.clone().map(<[u8]>::len).sum();
+        if content_bytes >= OWN_SEGMENTS_BYTES {
+            let mut sealed = Segments::new(&self.parts.segments);
+            key.seal_parts(iv, content.clone(), &mut sealed)?;
+            proved(key.opens_to(sealed.all(), content))?;
+            return Ok(SealedBytes::Own(sealed));
         }
-        Ok(sealed.len())
+        let shared = &mut self.batch(lane).shared;
+        let start = shared.len_bytes();
+        let range = start..start + key.seal_parts(iv, content.clone(), shared)?;
+        proved(key.opens_to(shared.parts(range.clone()), content))?;
+        Ok(SealedBytes::Shared(range))
     }
 
-    fn batch(&mut self, lane: usize) -> Result<&mut SealedBatch> {
+    fn batch(&mut self, lane: usize) -> &mut SealedBatch {
         let known = self.batches.iter().position(|(of, _)| *of == lane);
         let at = known.unwrap_or(self.batches.len());
         if known.is_none() {
-            let bytes = self.parts.buffers.take()?;
-            self.batches.push((lane, SealedBatch { kind: self.kind, bytes, blobs: Vec::new() }));
+            let shared = Segments::new(&self.parts.segments);
+            self.batches.push((lane, SealedBatch { kind: self.kind, shared, blobs: Vec::new() }));
         }
-        Ok(&mut self.batches[at].1)
+        &mut self.batches[at].1
     }
 }
 

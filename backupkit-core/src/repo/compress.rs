@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use zstd::bulk;
-use zstd::zstd_safe::{self, DCtx, get_error_name};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective::{ZSTD_e_continue, ZSTD_e_end};
+use zstd::zstd_safe::{
+    self, CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, get_error_name,
+};
 
+use crate::buffers::Segments;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The lowest level, the fastest.
@@ -12,8 +15,6 @@ pub const MIN_LEVEL: i32 = -7;
 /// The highest level, the smallest.
 pub const MAX_LEVEL: i32 = 22;
 
-/// Scratch memory above this is given back after use: most chunks fit.
-const KEPT_SCRATCH_BYTES: usize = 4 << 20;
 /// What is tried first where a frame does not say its size.
 const FIRST_GUESS_BYTES: usize = 64 * 1024;
 /// zstd's smallest block says at most 128 KiB in 4 bytes.
@@ -21,8 +22,9 @@ const MAX_RATIO: usize = 128 * 1024 / 4 + 1;
 
 /// Compresses blobs. Keep one per thread: its context is costly to make.
 pub struct Compressor {
-    context: bulk::Compressor<'static>,
-    scratch: Vec<u8>,
+    context: CCtx<'static>,
+    /// What comes out of the context, piece by piece.
+    piece: Vec<u8>,
 }
 
 impl Compressor {
@@ -37,40 +39,67 @@ impl Compressor {
                 format!("compression level {level} is not between {MIN_LEVEL} and {MAX_LEVEL}"),
             ));
         }
-        let context = bulk::Compressor::new(level).map_err(cannot_compress)?;
-        Ok(Self { context, scratch: Vec::new() })
+        let mut context = CCtx::try_create().ok_or_else(out_of_memory)?;
+        context.set_parameter(CParameter::CompressionLevel(level)).map_err(cannot_compress)?;
+        Ok(Self { context, piece: Vec::with_capacity(CCtx::out_size()) })
     }
 
-    /// Returns `plain` compressed, or nothing if that saves less than 3 %; it is then stored plain.
-    /// What is returned lies in memory that the next call uses again.
+    /// Returns `plain` as one frame that says how long it is.
     ///
     /// # Errors
     /// `Internal` if zstd fails, such as for lack of memory.
-    pub fn compress(&mut self, plain: &[u8]) -> Result<Option<&[u8]>> {
-        let compressed = self.compress_always(plain)?;
-        let saved = plain.len().saturating_sub(compressed.len());
-        // As a quotient, so that nothing can overflow.
-        let worth_it = saved > 0 && saved >= plain.len().div_ceil(100) * 3;
-        Ok(worth_it.then_some(compressed))
+    pub fn compress(&mut self, plain: &[u8]) -> Result<Vec<u8>> {
+        let mut compressed = Vec::new();
+        let room = zstd_safe::compress_bound(plain.len());
+        compressed.try_reserve_exact(room).map_err(|_| out_of_memory())?;
+        self.context.compress2(&mut compressed, plain).map_err(cannot_compress)?;
+        Ok(compressed)
     }
 
-    /// Returns `plain` compressed even if that is longer: for trees and for files other than packs.
-    /// What is returned lies in memory that the next call uses again.
+    /// Adds a plaintext in parts that follow each other, `plain_bytes` long, to `out` as one frame that
+    /// says how long it is.
     ///
     /// # Errors
     /// As for [`Self::compress`].
-    pub fn compress_always(&mut self, plain: &[u8]) -> Result<&[u8]> {
-        self.scratch.clear();
-        if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
-            self.scratch = Vec::new();
+    pub(crate) fn compress_parts<'a>(
+        &mut self,
+        plain: impl Iterator<Item = &'a [u8]>,
+        plain_bytes: u64,
+        out: &mut Segments,
+    ) -> Result<()> {
+        let Self { context, piece } = self;
+        context.reset(ResetDirective::SessionOnly).map_err(cannot_compress)?;
+        context.set_pledged_src_size(Some(plain_bytes)).map_err(cannot_compress)?;
+        let mut parts = plain.peekable();
+        loop {
+            let mut input = InBuffer::around(parts.next().unwrap_or_default());
+            let is_last = parts.peek().is_none();
+            let directive = if is_last { ZSTD_e_end } else { ZSTD_e_continue };
+            loop {
+                piece.clear();
+                let mut output = OutBuffer::around(piece);
+                let unflushed = context
+                    .compress_stream2(&mut output, &mut input, directive)
+                    .map_err(cannot_compress)?;
+                out.push(piece)?;
+                let is_taken =
+                    if is_last { unflushed == 0 } else { input.pos() == input.src.len() };
+                if is_taken {
+                    break;
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
         }
-        // zstd writes the content size into the frame by itself, as it sees all of the input at once.
-        self.scratch
-            .try_reserve_exact(zstd_safe::compress_bound(plain.len()))
-            .map_err(cannot_compress)?;
-        self.context.compress_to_buffer(plain, &mut self.scratch).map_err(cannot_compress)?;
-        Ok(&self.scratch)
     }
+}
+
+/// Whether compressing saves as much as 3 %, so that it is worth the time to undo it.
+pub(crate) fn saves_enough(plain_bytes: usize, compressed_bytes: usize) -> bool {
+    let saved = plain_bytes.saturating_sub(compressed_bytes);
+    // As a quotient, so that nothing can overflow.
+    saved > 0 && saved >= plain_bytes.div_ceil(100) * 3
 }
 
 impl fmt::Debug for Compressor {
@@ -82,6 +111,8 @@ impl fmt::Debug for Compressor {
 /// Decompresses blobs and files. Keep one per thread.
 pub struct Decompressor {
     context: DCtx<'static>,
+    /// What comes out of the context, where that is not wanted whole.
+    piece: Vec<u8>,
 }
 
 impl Decompressor {
@@ -92,7 +123,39 @@ impl Decompressor {
     pub fn new() -> Result<Self> {
         let context = DCtx::try_create()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "cannot decompress: out of memory"))?;
-        Ok(Self { context })
+        Ok(Self { context, piece: Vec::new() })
+    }
+
+    /// Decompresses one frame in parts that follow each other, and hands out what comes, piece by piece.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is not exactly one frame.
+    pub(crate) fn decompress_parts<'a>(
+        &mut self,
+        compressed: impl Iterator<Item = &'a [u8]>,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        let Self { context, piece } = self;
+        let failed = |code| damaged(get_error_name(code).to_lowercase());
+        context.reset(ResetDirective::SessionOnly).map_err(failed)?;
+        piece.reserve(DCtx::out_size());
+        let mut is_whole = false;
+        for part in compressed {
+            let mut input = InBuffer::around(part);
+            let mut is_full = false;
+            while input.pos() < part.len() || is_full {
+                if is_whole {
+                    return Err(damaged("there is something behind it"));
+                }
+                piece.clear();
+                let mut output = OutBuffer::around(piece);
+                is_whole = context.decompress_stream(&mut output, &mut input).map_err(failed)? == 0;
+                // There may be more of what was taken in.
+                is_full = !is_whole && piece.len() == piece.capacity();
+                take(piece);
+            }
+        }
+        if is_whole { Ok(()) } else { Err(damaged("it ends too early")) }
     }
 
     /// Decompresses a blob that must be `expected_bytes` long.
@@ -220,8 +283,13 @@ fn too_long(max_bytes: usize) -> Error {
     .with_code("too-large")
 }
 
-fn cannot_compress(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Internal, "cannot compress").with_source(error)
+fn cannot_compress(code: usize) -> Error {
+    let reason = get_error_name(code).to_lowercase();
+    Error::new(ErrorKind::Internal, format!("cannot compress: {reason}"))
+}
+
+fn out_of_memory() -> Error {
+    Error::new(ErrorKind::Internal, "cannot compress: out of memory")
 }
 
 #[cfg(test)]
@@ -229,6 +297,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::buffers::BufferPool;
 
     const MAX: usize = 1 << 20;
 
@@ -253,42 +322,73 @@ mod tests {
         let mut decompressor = Decompressor::new().unwrap();
         for bytes in [100, 5000, 300_000, 1000] {
             let plain = text(bytes);
-            let compressed = compressor.compress(&plain).unwrap().unwrap();
-            assert_eq!(content_bytes(compressed).unwrap(), Some(bytes));
+            let compressed = compressor.compress(&plain).unwrap();
+            assert_eq!(content_bytes(&compressed).unwrap(), Some(bytes));
             assert!(compressed.len() < bytes);
-            let again = decompressor.decompress(compressed, bytes, MAX).unwrap();
+            let again = decompressor.decompress(&compressed, bytes, MAX).unwrap();
             assert_eq!(again, plain);
-            let again = decompressor.decompress_unknown(compressed, MAX).unwrap();
+            let again = decompressor.decompress_unknown(&compressed, MAX).unwrap();
             assert_eq!(again, plain);
         }
     }
 
     #[test]
-    fn what_saves_little_stays_plain() {
-        let mut compressor = Compressor::new(3).unwrap();
-        assert_eq!(compressor.compress(b"").unwrap(), None);
-        assert_eq!(compressor.compress(b"a").unwrap(), None);
-        assert_eq!(compressor.compress(&noise(100_000)).unwrap(), None);
-        // Two in a hundred to save, then ten.
-        let mut data = noise(98_000);
-        data.resize(100_000, 0);
-        assert_eq!(compressor.compress(&data).unwrap(), None);
-        data.resize(110_000, 0);
-        assert!(compressor.compress(&data).unwrap().is_some());
+    fn what_saves_less_than_three_percent_is_not_worth_it() {
+        assert!(!saves_enough(0, 0));
+        assert!(!saves_enough(1, 10));
+        assert!(!saves_enough(100_000, 97_001));
+        assert!(saves_enough(100_000, 97_000));
+        assert!(!saves_enough(usize::MAX, usize::MAX));
     }
 
     #[test]
-    fn compress_always_always_does() {
+    fn parts_become_one_frame_and_come_back() {
         let mut compressor = Compressor::new(3).unwrap();
         let mut decompressor = Decompressor::new().unwrap();
-        for plain in [vec![], vec![1], noise(1000), text(20 << 20)] {
-            let compressed = compressor.compress_always(&plain).unwrap();
-            assert_eq!(content_bytes(compressed).unwrap(), Some(plain.len()));
-            let again = decompressor.decompress(compressed, plain.len(), 20 << 20).unwrap();
-            assert_eq!(again, plain);
+        let pool = BufferPool::new(100_000, 4);
+        for plain in [vec![], vec![1], noise(1000), text(300_000), noise(700_000), text(20 << 20)] {
+            for size in [999, 131_072, 3 << 20] {
+                let mut segments = Segments::new(&pool);
+                let parts = plain.chunks(size);
+                compressor.compress_parts(parts, plain.len() as u64, &mut segments).unwrap();
+                let mut again = Vec::new();
+                let take = |piece: &[u8]| again.extend_from_slice(piece);
+                decompressor.decompress_parts(segments.all(), take).unwrap();
+                assert_eq!(again, plain);
+                let compressed = segments.all().collect::<Vec<_>>().concat();
+                assert_eq!(content_bytes(&compressed).unwrap(), Some(plain.len()));
+                let again = decompressor.decompress(&compressed, plain.len(), 20 << 20).unwrap();
+                assert_eq!(again, plain);
+            }
         }
-        compressor.compress_always(b"a").unwrap();
-        assert!(compressor.scratch.capacity() <= KEPT_SCRATCH_BYTES);
+    }
+
+    #[test]
+    fn parts_that_are_not_one_frame_are_damaged() {
+        let mut decompressor = Decompressor::new().unwrap();
+        let frame = Compressor::new(3).unwrap().compress(&text(400_000)).unwrap();
+        let mut refused = |frame: &[u8]| {
+            let error = decompressor.decompress_parts(frame.chunks(700), |_| ()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        };
+        refused(b"");
+        refused(&frame[..frame.len() - 1]);
+        refused(&[&frame[..], b"x"].concat());
+        refused(&[&frame[..], &frame].concat());
+        refused(&frame[1..]);
+    }
+
+    #[test]
+    fn parts_of_another_length_than_announced_are_refused() {
+        let mut compressor = Compressor::new(3).unwrap();
+        let pool = BufferPool::new(1000, 4);
+        for wrong in [99, 101] {
+            let mut segments = Segments::new(&pool);
+            let plain = text(100);
+            let parts = plain.chunks(60);
+            assert!(compressor.compress_parts(parts, wrong, &mut segments).is_err());
+        }
+        assert!(compressor.compress(b"goes on").is_ok());
     }
 
     #[test]
@@ -296,8 +396,8 @@ mod tests {
         let plain = text(10_000);
         for level in MIN_LEVEL..=MAX_LEVEL {
             let mut compressor = Compressor::new(level).unwrap();
-            let compressed = compressor.compress_always(&plain).unwrap();
-            let again = Decompressor::new().unwrap().decompress(compressed, plain.len(), MAX);
+            let compressed = compressor.compress(&plain).unwrap();
+            let again = Decompressor::new().unwrap().decompress(&compressed, plain.len(), MAX);
             assert_eq!(again.unwrap(), plain);
         }
         for level in [MIN_LEVEL - 1, MAX_LEVEL + 1, i32::MAX] {
@@ -331,7 +431,7 @@ mod tests {
 
     #[test]
     fn several_frames_are_one_file() {
-        let mut data = Compressor::new(3).unwrap().compress_always(b"one").unwrap().to_vec();
+        let mut data = Compressor::new(3).unwrap().compress(b"one").unwrap();
         data.extend(streamed(b"two"));
         let plain = Decompressor::new().unwrap().decompress_unknown(&data, MAX);
         assert_eq!(plain.unwrap(), b"onetwo");
@@ -341,12 +441,12 @@ mod tests {
     fn bombs_are_refused() {
         let mut compressor = Compressor::new(3).unwrap();
         let mut decompressor = Decompressor::new().unwrap();
-        let bomb = compressor.compress_always(&vec![0; 4 * MAX]).unwrap();
-        let error = decompressor.decompress_unknown(bomb, MAX).unwrap_err();
+        let bomb = compressor.compress(&vec![0; 4 * MAX]).unwrap();
+        let error = decompressor.decompress_unknown(&bomb, MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let error = decompressor.decompress(bomb, 4 * MAX, MAX).unwrap_err();
+        let error = decompressor.decompress(&bomb, 4 * MAX, MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let error = decompressor.decompress(bomb, 10, MAX).unwrap_err();
+        let error = decompressor.decompress(&bomb, 10, MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         // A frame that says 2^60 bytes: refused by what it says, whatever the cap.
         let mut liar = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
@@ -363,7 +463,7 @@ mod tests {
         let mut decompressor = Decompressor::new().unwrap();
         let plain = text(5000);
         let mut compressor = Compressor::new(3).unwrap();
-        let compressed = compressor.compress_always(&plain).unwrap();
+        let compressed = compressor.compress(&plain).unwrap();
         for data in [&b""[..], b"x", b"{\"a\":1}", &compressed[..compressed.len() - 1]] {
             let error = decompressor.decompress(data, 5000, MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -371,7 +471,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
         for wrong in [0, 4999, 5001] {
-            let error = decompressor.decompress(compressed, wrong, MAX).unwrap_err();
+            let error = decompressor.decompress(&compressed, wrong, MAX).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
     }

@@ -3,6 +3,8 @@
 //! `sealed = iv (16 bytes) || ciphertext || mac (16 bytes)`. There is no associated data, and the
 //! authentication covers the ciphertext only; the iv takes part as the nonce of Poly1305-AES.
 
+mod pieces;
+
 use std::fmt;
 use std::hint::black_box;
 
@@ -15,6 +17,8 @@ use ctr::flavors::Ctr128BE;
 use poly1305::Poly1305;
 use zeroize::Zeroizing;
 
+use self::pieces::{Authenticator, Pieces};
+use crate::buffers::Segments;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -181,27 +185,61 @@ impl MasterKey {
         Ok(plaintext)
     }
 
-    /// Whether `sealed` opens to exactly `plaintext`. Decrypts piece by piece, so that it needs next to
-    /// no memory.
-    pub fn opens_to(&self, sealed: &[u8], plaintext: &[u8]) -> bool {
-        let Ok((iv, ciphertext)) = self.check(sealed) else {
+    /// Like [`Self::seal`], for a plaintext in parts that follow each other. Returns how many bytes were
+    /// added to `out`.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no memory.
+    pub(crate) fn seal_parts<'a>(
+        &self,
+        iv: Iv,
+        plaintext: impl Iterator<Item = &'a [u8]>,
+        out: &mut Segments,
+    ) -> Result<usize> {
+        let start = out.len_bytes();
+        let (mut keystream, mut mac) = (self.keystream(&iv.0), self.authenticator(&iv.0));
+        out.push(&iv.0)?;
+        for part in plaintext {
+            out.push_changed(part, |stretch| {
+                keystream.apply_keystream(stretch);
+                mac.update(stretch);
+            })?;
+        }
+        out.push(&mac.finish())?;
+        Ok(out.len_bytes() - start)
+    }
+
+    /// Whether `sealed` opens to exactly `plaintext`, both in parts that follow each other. Decrypts
+    /// piece by piece, so that it needs next to no memory.
+    pub fn opens_to<'a, 'b>(
+        &self,
+        sealed: impl Iterator<Item = &'a [u8]> + Clone,
+        plaintext: impl Iterator<Item = &'b [u8]>,
+    ) -> bool {
+        let sealed_bytes: usize = sealed.clone().map(<[u8]>::len).sum();
+        let Some(mut left) = sealed_bytes.checked_sub(OVERHEAD) else {
             return false;
         };
-        if ciphertext.len() != plaintext.len() {
+        let (mut sealed, mut plaintext) = (Pieces::new(sealed), Pieces::new(plaintext));
+        let mut iv = [0; IV_BYTES];
+        if !sealed.fill(&mut iv) || iv == [0; IV_BYTES] {
             return false;
         }
-        let mut keystream = self.keystream(&iv);
-        let mut piece = [0; COMPARED_BYTES];
-        let pieces = ciphertext.chunks(COMPARED_BYTES).zip(plaintext.chunks(COMPARED_BYTES));
-        for (sealed, expected) in pieces {
-            let piece = &mut piece[..sealed.len()];
-            piece.copy_from_slice(sealed);
-            keystream.apply_keystream(piece);
-            if piece != expected {
+        let (mut keystream, mut mac) = (self.keystream(&iv), self.authenticator(&iv));
+        let mut opened = [0; COMPARED_BYTES];
+        while left > 0 {
+            let piece = sealed.next(left.min(COMPARED_BYTES));
+            let opened = &mut opened[..piece.len()];
+            opened.copy_from_slice(piece);
+            mac.update(piece);
+            keystream.apply_keystream(opened);
+            if !plaintext.begins_with(opened) {
                 return false;
             }
+            left -= piece.len();
         }
-        true
+        let mut code = [0; MAC_BYTES];
+        sealed.fill(&mut code) && code == mac.finish() && plaintext.next(1).is_empty()
     }
 
     /// Returns iv and ciphertext if the code matches. Takes the same time wherever it differs.
@@ -230,12 +268,20 @@ impl MasterKey {
     }
 
     fn mac(&self, iv: &[u8; IV_BYTES], ciphertext: &[u8]) -> [u8; MAC_BYTES] {
+        self.one_time(iv).compute_unpadded(ciphertext).into()
+    }
+
+    fn authenticator(&self, iv: &[u8; IV_BYTES]) -> Authenticator {
+        Authenticator::new(self.one_time(iv))
+    }
+
+    fn one_time(&self, iv: &[u8; IV_BYTES]) -> Poly1305 {
         let mut s = (*iv).into();
         self.authentication.encrypt_block(&mut s);
         let mut one_time_key = Zeroizing::new([0; 32]);
         one_time_key[..16].copy_from_slice(&self.bytes[48..]);
         one_time_key[16..].copy_from_slice(&s);
-        Poly1305::new((&*one_time_key).into()).compute_unpadded(ciphertext).into()
+        Poly1305::new((&*one_time_key).into())
     }
 }
 
@@ -248,6 +294,7 @@ impl fmt::Debug for MasterKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffers::BufferPool;
 
     fn key() -> MasterKey {
         let mut bytes = [0; KEY_BYTES];
@@ -259,6 +306,15 @@ mod tests {
 
     fn iv(text: &str) -> Iv {
         Iv::from_bytes(hex::decode(text).unwrap().try_into().unwrap()).unwrap()
+    }
+
+    fn opens(sealed: &[u8], plaintext: &[u8]) -> bool {
+        let sizes = [1, 17, 31, 4096, 9000];
+        sizes.iter().all(|size| {
+            let whole = key().opens_to(sealed.chunks(*size), std::iter::once(plaintext));
+            assert_eq!(whole, key().opens_to(std::iter::once(sealed), plaintext.chunks(*size)));
+            whole
+        })
     }
 
     const IV: &str = "404142434445464748494a4b4c4d4e4f";
@@ -294,14 +350,15 @@ mod tests {
         for at in [0, 8191, 8192, 29_999] {
             let mut other = plaintext.clone();
             other[at] ^= 1;
-            assert!(!key().opens_to(&sealed, &other), "byte {at}");
+            assert!(!opens(&sealed, &other), "byte {at}");
         }
-        assert!(!key().opens_to(&sealed, &plaintext[1..]));
-        assert!(!key().opens_to(&sealed, &[&plaintext[..], b"x"].concat()));
+        assert!(opens(&sealed, &plaintext));
+        assert!(!opens(&sealed, &plaintext[1..]));
+        assert!(!opens(&sealed, &[&plaintext[..], b"x"].concat()));
         let mut damaged = sealed.clone();
         damaged[20_000] ^= 1;
-        assert!(!key().opens_to(&damaged, &plaintext));
-        assert!(!key().opens_to(&[], &[]));
+        assert!(!opens(&damaged, &plaintext));
+        assert!(!opens(&[], &[]));
     }
 
     #[test]
@@ -317,13 +374,22 @@ mod tests {
             assert_eq!(&appended[..6], b"before");
             assert_eq!(&appended[6..], sealed);
 
+            for size in [1, 15, 16, 17, 1000] {
+                let mut segments = Segments::new(&BufferPool::new(64, 2));
+                segments.push(b"before").unwrap();
+                let parts = plaintext.chunks(size);
+                let bytes = key().seal_parts(iv(IV), parts, &mut segments).unwrap();
+                assert_eq!(bytes, sealed.len());
+                assert_eq!(segments.parts(6..6 + bytes).collect::<Vec<_>>().concat(), sealed);
+            }
+
             assert_eq!(key().open(&sealed).unwrap(), plaintext);
             let mut buffer = sealed.clone();
             assert_eq!(key().open_slice(&mut buffer).unwrap(), plaintext);
             let mut buffer = sealed.clone();
             key().open_in_place(&mut buffer).unwrap();
             assert_eq!(buffer, plaintext);
-            assert!(key().opens_to(&sealed, &plaintext));
+            assert!(opens(&sealed, &plaintext));
         }
     }
 

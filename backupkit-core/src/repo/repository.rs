@@ -339,7 +339,7 @@ impl Repository {
             json.to_vec()
         } else {
             let mut plain = vec![2];
-            plain.extend(Compressor::new(UNPACKED_LEVEL)?.compress_always(json)?);
+            plain.extend(Compressor::new(UNPACKED_LEVEL)?.compress(json)?);
             plain
         };
         Ok(self.0.key.seal(Iv::random(&self.0.env)?, &plain))

@@ -47,7 +47,7 @@ const CONCURRENCY: usize = 8;
 /// How much of a large file is read at a time. More would gain nothing and hold more memory.
 const RANGE_BYTES: usize = 2 << 20;
 /// Buffers for such ranges that may lie idle.
-const IDLE_BUFFERS: usize = 8;
+const IDLE_BUFFERS: usize = 4;
 
 /// The first byte of a list token.
 const TOKEN_VERSION: u8 = 1;

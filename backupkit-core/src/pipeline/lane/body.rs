@@ -6,15 +6,16 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::blocking::blocking;
-use crate::buffers::{Buffer, BufferPool};
+use crate::buffers::{Buffer, BufferPool, Segments};
 use crate::destination::{Payload, PayloadFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PackId;
 use crate::pool::Pool;
 use crate::scratch::{Scratch, ScratchFile};
 
-/// The size of the buffers that packs are built in. A pack in a file keeps one in memory.
-pub(super) const SEGMENT_BYTES: usize = 1 << 20;
+/// The size of the buffers that blobs are sealed and packs are built in, up to the end of the upload. All
+/// of one size, so that they serve again and no allocator has to keep gaps of odd sizes.
+pub(crate) const SEGMENT_BYTES: usize = 256 << 10;
 
 /// Grows at its end.
 ///
@@ -30,7 +31,7 @@ pub(super) struct PackBody {
     file_bytes: u64,
     /// Of what is in the file.
     hash: Sha256,
-    /// The bytes behind them, in full buffers.
+    /// The bytes behind them.
     full: Vec<Bytes>,
     /// And in one with room for more.
     open: Option<Buffer>,
@@ -60,10 +61,8 @@ impl PackBody {
                 Some(open) => open,
                 None => self.buffers.take()?,
             };
-            let room = SEGMENT_BYTES.saturating_sub(open.as_slice().len());
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            open.as_mut_vec().extend_from_slice(now);
-            bytes = later;
+            let added = open.push(bytes).len();
+            bytes = &bytes[added..];
             if open.as_slice().len() < SEGMENT_BYTES {
                 self.open = Some(open);
             } else {
@@ -71,6 +70,12 @@ impl PackBody {
             }
         }
         Ok(())
+    }
+
+    /// Adds bytes without copying them.
+    pub(super) fn push_segments(&mut self, segments: Segments) {
+        self.full.extend(self.open.take().map(Buffer::freeze));
+        self.full.extend(segments.into_parts());
     }
 
     /// Writes what should not stay in memory.

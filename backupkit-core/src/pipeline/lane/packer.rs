@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::body::{PackBody, SEGMENT_BYTES};
-use super::{Lane, SealedBlob, Ticket, upload};
-use crate::buffers::BufferPool;
+use super::{Lane, SealedBlob, SealedBytes, Ticket, upload};
+use crate::buffers::{BufferPool, Segments};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repo::pack_header::{BlobKind, MAX_BLOBS, PackedBlob};
 use crate::repo::repository::Repository;
@@ -20,8 +20,8 @@ const DEFAULT_PACK_BYTES: u64 = 16 << 20;
 const MAX_MEMORY_BYTES: u64 = 32 << 20;
 /// The largest pack that restic makes.
 const MAX_PACK_BYTES: u64 = 128 << 20;
-/// Buffers that may wait for the next pack. What is above that was of a pack under way.
-const IDLE_SEGMENTS: usize = 32;
+/// Buffers for small blobs that may wait for the next pack.
+const IDLE_SEGMENTS: usize = 16;
 /// A pack that waits for more blobs is closed after this, so that checkpoints take effect.
 pub(super) const MAX_OPEN: Duration = Duration::from_mins(5);
 /// Blobs are spread at random over so many open packs: the sizes of consecutive chunks would tell
@@ -81,8 +81,8 @@ impl Packers {
         &self,
         lane: &Arc<Lane>,
         kind: BlobKind,
-        blob: &SealedBlob,
-        sealed: &[u8],
+        blob: SealedBlob,
+        shared: &Segments,
     ) -> Result<()> {
         let mut open = self.of(kind).lock().await;
         // Under the lock: what is to be closed is closed behind this.
@@ -98,13 +98,13 @@ impl Packers {
         }
         let choice = usize::from(lane.repository.env().random::<1>()?[0]) % wanted;
         let pack = &mut open[choice];
-        if !pack.blobs.is_empty() && !pack.has_room_for(sealed, self.target_bytes) {
+        if !pack.blobs.is_empty() && !pack.has_room_for(&blob, self.target_bytes) {
             let room = upload::room(lane).await?;
             let full = std::mem::replace(pack, self.new_pack(lane));
             upload::start(lane, full.close(), room);
         }
         let pack = &mut open[choice];
-        pack.push(kind, blob, sealed)?;
+        pack.push(kind, blob, shared)?;
         pack.body.write_if_due().await?;
         if pack.bytes >= self.target_bytes {
             let room = upload::room(lane).await?;
@@ -182,8 +182,8 @@ impl OpenPack {
     }
 
     /// A blob as large as a pack gets one of its own.
-    fn has_room_for(&self, sealed: &[u8], target_bytes: u64) -> bool {
-        self.blobs.len() < MAX_BLOBS && (sealed.len() as u64) < target_bytes
+    fn has_room_for(&self, blob: &SealedBlob, target_bytes: u64) -> bool {
+        self.blobs.len() < MAX_BLOBS && (blob.bytes.len_bytes() as u64) < target_bytes
     }
 
     fn can_take(&self, other: &Self, target_bytes: u64) -> bool {
@@ -191,9 +191,15 @@ impl OpenPack {
             && self.blobs.len() + other.blobs.len() <= MAX_BLOBS
     }
 
-    fn push(&mut self, kind: BlobKind, blob: &SealedBlob, sealed: &[u8]) -> Result<()> {
-        let (offset, sealed_bytes) = (narrow(self.bytes)?, narrow(sealed.len() as u64)?);
-        self.body.push(sealed)?;
+    fn push(&mut self, kind: BlobKind, blob: SealedBlob, shared: &Segments) -> Result<()> {
+        let blob_bytes = blob.bytes.len_bytes() as u64;
+        let (offset, sealed_bytes) = (narrow(self.bytes)?, narrow(blob_bytes)?);
+        match blob.bytes {
+            SealedBytes::Own(segments) => self.body.push_segments(segments),
+            SealedBytes::Shared(range) => {
+                shared.parts(range).try_for_each(|part| self.body.push(part))?;
+            }
+        }
         self.blobs.push(PackedBlob {
             id: blob.id,
             kind,
@@ -201,7 +207,7 @@ impl OpenPack {
             sealed_bytes,
             plain_bytes: blob.compressed_from,
         });
-        self.bytes += sealed.len() as u64;
+        self.bytes += blob_bytes;
         self.plain_bytes += blob.plain_bytes;
         self.tickets.push(blob.ticket);
         Ok(())
