@@ -16,6 +16,7 @@ use std::process::Command;
 
 use crate::step::{cargo, output_of, run, step, workspace_root};
 use crate::{Outcome, cache};
+pub(crate) use measure::{TOUCH_MEMORY, touch_memory};
 use options::Options;
 use programs::Program;
 use report::Report;

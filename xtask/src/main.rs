@@ -44,6 +44,10 @@ fn main() -> ExitCode {
     let outcome = match task {
         "test" => test::run(rest),
         "bench" => bench::run_bench(rest),
+        bench::TOUCH_MEMORY => {
+            bench::touch_memory();
+            Ok(())
+        }
         "lint" => without_arguments(task, rest).and_then(|()| lint::run()),
         "tidy" => without_arguments(task, rest).and_then(|()| tidy::run()),
         "ci" => {

@@ -19,7 +19,7 @@ use crate::repo::compress::saves_enough;
 use crate::repo::crypto::Iv;
 use crate::repo::pack_header::BlobKind;
 
-/// Segments that may lie idle in each lane: those of the packs that fill and are under way.
+/// Segments that may lie idle for each lane, those of a pack; the others go back to the system.
 const IDLE_SEGMENTS: usize = 64;
 /// Sealed blobs of this size and more go into packs as they are, smaller ones are copied together.
 const OWN_SEGMENTS_BYTES: usize = 2 * SEGMENT_BYTES;

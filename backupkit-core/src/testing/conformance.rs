@@ -15,10 +15,12 @@
 //! ```
 #![expect(clippy::missing_panics_doc, reason = "a case panics where the contract is broken")]
 
+pub mod catalogue;
 pub mod destination;
 pub mod source;
 pub mod target;
 
+pub use catalogue::CatalogueFixture;
 pub use destination::DestinationFixture;
 pub use source::SourceFixture;
 pub use target::{Found, TargetFixture, TargetProbe};
@@ -121,6 +123,10 @@ mod tests {
             concat!(
                 include_str!("conformance/destination.rs"),
                 include_str!("conformance/destination/swap.rs")
+            ),
+            concat!(
+                include_str!("conformance/catalogue.rs"),
+                include_str!("conformance/catalogue/random.rs")
             ),
             concat!(
                 include_str!("conformance/source.rs"),

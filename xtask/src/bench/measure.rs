@@ -1,6 +1,7 @@
 //! One command: how long, how much processor, how much memory.
 
 use std::fs::{self, File, OpenOptions};
+use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -9,6 +10,13 @@ use wait4::Wait4 as _;
 
 use crate::Outcome;
 use crate::step::run_quietly;
+
+/// As much as a command of the benchmark takes, with what the system keeps for it.
+const TOUCHED_BYTES: usize = 3 << 30;
+const PAGE_BYTES: usize = 4 << 10;
+
+/// The task that only this benchmark calls.
+pub(crate) const TOUCH_MEMORY: &str = "touch-memory";
 
 /// What one command used.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +38,8 @@ pub(crate) fn measure(mut command: Command, log: &Path) -> Outcome<Usage> {
     let (out, err) = (open().map_err(cannot_log)?, open().map_err(cannot_log)?);
     command.stdin(Stdio::null()).stdout(out).stderr(err);
     run_quietly(&mut Command::new("sync"))?;
+    let itself = std::env::current_exe().map_err(|error| format!("find this program: {error}"))?;
+    run_quietly(Command::new(itself).arg(TOUCH_MEMORY))?;
     let started = Instant::now();
     let used = command
         .spawn()
@@ -44,6 +54,18 @@ pub(crate) fn measure(mut command: Command, log: &Path) -> Outcome<Usage> {
         cpu_seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
         peak_bytes: used.rusage.maxrss,
     })
+}
+
+/// Touches memory that is free. On a virtual machine the host takes back what lies idle, and the first
+/// touch after that costs more than much of the work: whoever came first would pay for all.
+///
+/// In a process of its own: a child begins with the peak of its parent.
+pub(crate) fn touch_memory() {
+    let mut bytes = vec![0_u8; TOUCHED_BYTES];
+    for page in bytes.chunks_mut(PAGE_BYTES) {
+        page[0] = 1;
+    }
+    black_box(bytes);
 }
 
 /// Reads all files below a folder, so that they are in the system's cache.

@@ -1,0 +1,155 @@
+//! Records: what people set up, by kind, with a name.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest name, in bytes.
+pub const MAX_NAME_BYTES: usize = 200;
+/// The longest body, in bytes.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+const ID_BYTES: usize = 16;
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKind {
+    /// How to reach a system.
+    Connection,
+    /// A repository, and through which connection it is reached.
+    Repository,
+    /// What is copied where, and how.
+    Plan,
+}
+
+/// Tells a record from all others, of whatever kind and scope. Random, so that it is never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId([u8; ID_BYTES]);
+
+/// Points to a record of the same scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordRef {
+    /// What it is.
+    pub kind: RecordKind,
+    /// Which one.
+    pub id: RecordId,
+}
+
+/// What a record is to hold.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What people call it: unique within its scope and kind.
+    pub name: String,
+    /// What it says, as one JSON value. The store does not look into it. It holds no secret.
+    pub body: Arc<RawValue>,
+    /// The records that it needs. They cannot be deleted as long as it does.
+    pub needs: Vec<RecordRef>,
+}
+
+/// What a store holds.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What it is, and which one.
+    pub itself: RecordRef,
+    /// One more with each update; 1 at first.
+    pub revision: u64,
+    /// What it holds.
+    pub content: Draft,
+    /// When it was created, by the clock of the store.
+    pub created_at: Timestamp,
+    /// When it was changed last, by the clock of the store.
+    pub updated_at: Timestamp,
+}
+
+impl RecordKind {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Connection, Self::Repository, Self::Plan];
+
+    /// The stable name, as databases and JSON hold it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Repository => "repository",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+impl RecordId {
+    /// Returns a new one.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no randomness.
+    pub fn random(env: &Env) -> Result<Self> {
+        env.random().map(Self)
+    }
+}
+
+impl Draft {
+    /// Says what is wrong with it, if anything is: for stores, before they keep it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that is empty, longer than [`MAX_NAME_BYTES`], begins or ends with a
+    /// space, or holds control characters, and for a body longer than [`MAX_BODY_BYTES`].
+    pub fn check(&self) -> Result<()> {
+        let refused = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
+        let name = &self.name;
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+            return refused(format!(
+                "a name needs 1 to {MAX_NAME_BYTES} bytes without control characters"
+            ));
+        }
+        if name.trim() != name {
+            return refused("a name must not begin or end with a space".to_owned());
+        }
+        let body_bytes = self.body.get().len();
+        if body_bytes > MAX_BODY_BYTES {
+            return refused(format!(
+                "`{name}` has {body_bytes} bytes of settings; at most {MAX_BODY_BYTES} are kept"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq for Draft {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.body.get(), &self.needs) == (&other.name, other.body.get(), &other.needs)
+    }
+}
+
+impl fmt::Display for RecordKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordId({self})")
+    }
+}
+
+impl FromStr for RecordId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut bytes = [0; ID_BYTES];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| {
+            Error::new(ErrorKind::InvalidInput, "an id of a record has 32 hexadecimal digits")
+        })?;
+        Ok(Self(bytes))
+    }
+}
