@@ -13,4 +13,6 @@ pub use actor::{Actor, Scope};
 pub use catalogue::{Catalogue, Change, ChangeKind, refusal};
 pub use in_memory::InMemoryCatalogue;
 pub use journal::{CheckpointInterval, InMemoryJournal, RunJournal, SealedOutput};
-pub use record::{Draft, MAX_BODY_BYTES, MAX_NAME_BYTES, Record, RecordId, RecordKind, RecordRef};
+pub use record::{
+    Draft, MAX_BODY_BYTES, MAX_NAME_BYTES, MAX_SECRETS, Record, RecordId, RecordKind, RecordRef,
+};

@@ -1,4 +1,4 @@
--- What people set up. `needs` repeats what the table of that name says, in the order in which it was given.
+-- What people set up. `secrets` holds sealed ones. `needs` repeats what the table of that name says, in the order in which it was given.
 CREATE TABLE records (
     id TEXT NOT NULL PRIMARY KEY,
     scope TEXT NOT NULL,
@@ -6,6 +6,7 @@ CREATE TABLE records (
     name TEXT NOT NULL,
     revision INTEGER NOT NULL,
     body TEXT NOT NULL,
+    secrets TEXT NOT NULL,
     needs TEXT NOT NULL,
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL,

@@ -3,14 +3,13 @@
 use async_trait::async_trait;
 use backupkit_core::Result;
 use backupkit_core::state::{
-    Actor, Catalogue, Change, ChangeKind, Draft, Record, RecordId, RecordKind, RecordRef, Scope,
-    refusal,
+    Actor, Catalogue, Change, ChangeKind, Draft, Record, RecordKind, RecordRef, Scope, refusal,
 };
 use jiff::Timestamp;
 use sqlx::{Sqlite, SqliteExecutor, Transaction};
 
 use crate::SqliteStore;
-use crate::rows::{ChangeRow, RecordRow, encode_needs};
+use crate::rows::{ChangeRow, RecordRow, encode_needs, encode_secrets};
 
 /// A change that is being made.
 struct Changing<'a> {
@@ -84,6 +83,15 @@ impl Changing<'_> {
         }
     }
 
+    async fn check_id_is_free(&mut self, itself: RecordRef) -> Result<()> {
+        let used: Option<String> = sqlx::query_scalar("SELECT id FROM records WHERE id = ?")
+            .bind(itself.id.to_string())
+            .fetch_optional(&mut *self.transaction)
+            .await
+            .map_err(|error| self.store.failure(error))?;
+        if used.is_some() { Err(refusal::id_taken(itself)) } else { Ok(()) }
+    }
+
     /// Whether the content may stand in the record of this id.
     async fn check(&mut self, itself: RecordRef, draft: &Draft) -> Result<()> {
         draft.check()?;
@@ -112,10 +120,10 @@ impl Changing<'_> {
         let id = itself.id.to_string();
         sqlx::query(
             "INSERT INTO records \
-             (id, scope, kind, name, revision, body, needs, created_at, updated_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+             (id, scope, kind, name, revision, body, secrets, needs, created_at, updated_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
              name = excluded.name, revision = excluded.revision, body = excluded.body, \
-             needs = excluded.needs, updated_at = excluded.updated_at",
+             secrets = excluded.secrets, needs = excluded.needs, updated_at = excluded.updated_at",
         )
         .bind(&id)
         .bind(self.scope.as_str())
@@ -123,6 +131,7 @@ impl Changing<'_> {
         .bind(&content.name)
         .bind(i64::try_from(*revision).map_err(|_| store.damaged("a revision is too large"))?)
         .bind(content.body.get())
+        .bind(encode_secrets(&content.secrets))
         .bind(encode_needs(&content.needs))
         .bind(created_at.to_string())
         .bind(updated_at.to_string())
@@ -172,11 +181,11 @@ impl Catalogue for SqliteStore {
         &self,
         scope: &Scope,
         actor: &Actor,
-        kind: RecordKind,
+        itself: RecordRef,
         draft: Draft,
     ) -> Result<Record> {
-        let itself = RecordRef { kind, id: RecordId::random(&self.env)? };
         let mut change = self.change(scope, actor).await?;
+        change.check_id_is_free(itself).await?;
         change.check(itself, &draft).await?;
         let now = change.now;
         let record =

@@ -30,8 +30,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store in this file, and makes it if there is none. Brings an older one up to date. Ids
-    /// and times come from `env`.
+    /// Opens the store in this file, and makes it if there is none. Brings an older one up to date. Times
+    /// come from `env`.
     ///
     /// # Errors
     /// `PermissionDenied` if the file may not be read and written, `Corrupt` if it is no such store,

@@ -1,6 +1,9 @@
 //! Records and changes as they stand in the tables.
 
+use std::collections::BTreeMap;
+
 use backupkit_core::Result;
+use backupkit_core::secret::SealedSecret;
 use backupkit_core::state::{
     Actor, Change, ChangeKind, Draft, Record, RecordId, RecordKind, RecordRef,
 };
@@ -18,6 +21,7 @@ pub(crate) struct RecordRow {
     name: String,
     revision: i64,
     body: String,
+    secrets: String,
     needs: String,
     created_at: String,
     updated_at: String,
@@ -42,6 +46,11 @@ impl RecordRow {
             let (kind, id) = need.split_once(' ')?;
             reference(kind, id)
         });
+        let secrets = self.secrets.split_terminator(',').map(|secret| {
+            let (field, sealed) = secret.split_once(' ')?;
+            let sealed = SealedSecret::from_bytes(&hex::decode(sealed).ok()?).ok()?;
+            Some((field.to_owned(), sealed))
+        });
         Ok(Record {
             itself: reference(&self.kind, &self.id).ok_or_else(damaged)?,
             revision: u64::try_from(self.revision).map_err(|_| damaged())?,
@@ -49,6 +58,7 @@ impl RecordRow {
             updated_at: time(&self.updated_at)?,
             content: Draft {
                 needs: needs.collect::<Option<_>>().ok_or_else(damaged)?,
+                secrets: secrets.collect::<Option<_>>().ok_or_else(damaged)?,
                 body: RawValue::from_string(self.body.clone()).map_err(|_| damaged())?.into(),
                 name: self.name.clone(),
             },
@@ -69,6 +79,14 @@ impl ChangeRow {
             name: self.name.clone(),
         })
     }
+}
+
+/// Sealed secrets in one column: `<field> <hexadecimal>,<field> <hexadecimal>`.
+pub(crate) fn encode_secrets(secrets: &BTreeMap<String, SealedSecret>) -> String {
+    let encode = |(field, sealed): (&String, &SealedSecret)| {
+        format!("{field} {}", hex::encode(sealed.to_bytes()))
+    };
+    secrets.iter().map(encode).collect::<Vec<_>>().join(",")
 }
 
 /// What a record needs, in one column: `plan <id>,connection <id>`.

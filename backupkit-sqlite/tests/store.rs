@@ -1,11 +1,12 @@
 //! The store against its contract, and what people do to its file.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use backupkit_core::state::{Actor, Catalogue as _, Draft, RecordKind, Scope};
+use backupkit_core::state::{Actor, Catalogue as _, Draft, RecordId, RecordKind, RecordRef, Scope};
 use backupkit_core::testing::conformance::CatalogueFixture;
 use backupkit_core::{Env, ErrorKind, catalogue_conformance};
 use backupkit_sqlite::SqliteStore;
@@ -22,7 +23,12 @@ catalogue_conformance!(sqlite, async || {
 
 fn draft(name: &str) -> Draft {
     let body = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
-    Draft { name: name.to_owned(), body: body.into(), needs: Vec::new() }
+    let secrets = BTreeMap::new();
+    Draft { name: name.to_owned(), body: body.into(), secrets, needs: Vec::new() }
+}
+
+fn new_plan() -> RecordRef {
+    RecordRef { kind: RecordKind::Plan, id: RecordId::random(&Env::system()).unwrap() }
 }
 
 #[tokio::test]
@@ -30,7 +36,7 @@ async fn what_was_kept_is_there_after_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let (scope, actor) = (Scope::default(), Actor::new("test").unwrap());
     let store = open(folder.path()).await;
-    let made = store.create(&scope, &actor, RecordKind::Plan, draft("nightly")).await.unwrap();
+    let made = store.create(&scope, &actor, new_plan(), draft("nightly")).await.unwrap();
     store.close().await;
     let again = open(folder.path()).await;
     let found = again.get(&scope, made.itself).await.unwrap().unwrap();
@@ -44,7 +50,7 @@ async fn two_handles_on_one_file_see_each_others_changes() {
     let (one, other) = (open(folder.path()).await, open(folder.path()).await);
     for (number, store) in [&one, &other].iter().cycle().take(6).enumerate() {
         let name = format!("plan {number}");
-        store.create(&scope, &actor, RecordKind::Plan, draft(&name)).await.unwrap();
+        store.create(&scope, &actor, new_plan(), draft(&name)).await.unwrap();
         for reader in [&one, &other] {
             assert!(reader.find(&scope, RecordKind::Plan, &name).await.unwrap().is_some());
         }
@@ -57,7 +63,7 @@ async fn nobody_else_may_read_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
     let (scope, actor) = (Scope::default(), Actor::new("test").unwrap());
-    store.create(&scope, &actor, RecordKind::Plan, draft("nightly")).await.unwrap();
+    store.create(&scope, &actor, new_plan(), draft("nightly")).await.unwrap();
     let mut files = 0;
     for file in fs::read_dir(folder.path()).unwrap() {
         let file = file.unwrap();

@@ -25,18 +25,20 @@ use crate::error::Result;
 ///    which the changes took effect.
 /// 6. A change takes effect as a whole or not at all, also when its future is dropped; on return it is
 ///    durable, as far as the store is.
-/// 7. What [`Draft::check`] refuses is refused. Everything else comes back byte by byte.
+/// 7. An id is used once, in all scopes together; a second record of it is refused with code `id-taken`,
+///    as long as the first is there.
+/// 8. What [`Draft::check`] refuses is refused. Everything else comes back byte by byte.
 #[async_trait]
 pub trait Catalogue: fmt::Debug + Send + Sync + 'static {
     /// Adds a record.
     ///
     /// # Errors
-    /// `Conflict` if the name is taken, `NotFound` if something that it needs is missing.
+    /// `Conflict` if the id or the name is taken, `NotFound` if something that it needs is missing.
     async fn create(
         &self,
         scope: &Scope,
         actor: &Actor,
-        kind: RecordKind,
+        itself: RecordRef,
         draft: Draft,
     ) -> Result<Record>;
 
@@ -145,6 +147,12 @@ pub mod refusal {
         Error::new(ErrorKind::Conflict, format!("there is a {kind} called `{name}` already"))
             .with_code("name-taken")
             .with_hint("choose another name")
+    }
+
+    /// There is a record with this id.
+    pub fn id_taken(RecordRef { kind, id }: RecordRef) -> Error {
+        let message = format!("cannot create {kind} {}: its id is in use", short(&id));
+        Error::new(ErrorKind::Conflict, message).with_code("id-taken")
     }
 
     /// The record was changed since the revision that the caller saw.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::actor::{Actor, Scope};
 use super::catalogue::{Catalogue, Change, ChangeKind, refusal};
-use super::record::{Draft, Record, RecordId, RecordKind, RecordRef};
+use super::record::{Draft, Record, RecordKind, RecordRef};
 use crate::env::Env;
 use crate::error::Result;
 
@@ -27,7 +27,7 @@ struct Shelf {
 }
 
 impl InMemoryCatalogue {
-    /// Returns an empty one. Ids and times come from `env`.
+    /// Returns an empty one. Times come from `env`.
     pub fn new(env: &Env) -> Self {
         Self { env: env.clone(), scopes: Mutex::default() }
     }
@@ -99,12 +99,15 @@ impl Catalogue for InMemoryCatalogue {
         &self,
         scope: &Scope,
         actor: &Actor,
-        kind: RecordKind,
+        itself: RecordRef,
         draft: Draft,
     ) -> Result<Record> {
-        let itself = RecordRef { kind, id: RecordId::random(&self.env)? };
         let now = self.env.now();
         let mut scopes = self.scopes();
+        let mut ids = scopes.values().flat_map(|shelf| shelf.records.keys());
+        if ids.any(|used| used.id == itself.id) {
+            return Err(refusal::id_taken(itself));
+        }
         let kept = scopes.entry(scope.clone()).or_default();
         kept.check(itself, &draft)?;
         let record =

@@ -1,5 +1,6 @@
 //! Records: what people set up, by kind, with a name.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,12 +10,17 @@ use serde_json::value::RawValue;
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::secret::SealedSecret;
 
 /// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 200;
 /// The longest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// A record has no more secrets.
+pub const MAX_SECRETS: usize = 16;
+
+const MAX_FIELD_BYTES: usize = 64;
 const ID_BYTES: usize = 16;
 
 /// What a record is.
@@ -29,6 +35,7 @@ pub enum RecordKind {
 }
 
 /// Tells a record from all others, of whatever kind and scope. Random, so that it is never used again.
+/// Whoever creates a record draws it, since secrets are sealed for the record that they belong to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId([u8; ID_BYTES]);
 
@@ -48,6 +55,8 @@ pub struct Draft {
     pub name: String,
     /// What it says, as one JSON value. The store does not look into it. It holds no secret.
     pub body: Arc<RawValue>,
+    /// Its secrets, sealed, by field. A field is named by 1 to 64 of `a` to `z`, `0` to `9` and `_`.
+    pub secrets: BTreeMap<String, SealedSecret>,
     /// The records that it needs. They cannot be deleted as long as it does.
     pub needs: Vec<RecordRef>,
 }
@@ -96,7 +105,8 @@ impl Draft {
     ///
     /// # Errors
     /// `InvalidInput` for a name that is empty, longer than [`MAX_NAME_BYTES`], begins or ends with a
-    /// space, or holds control characters, and for a body longer than [`MAX_BODY_BYTES`].
+    /// space, or holds control characters, for a body longer than [`MAX_BODY_BYTES`], and for more than
+    /// [`MAX_SECRETS`] secrets or a field that is no field.
     pub fn check(&self) -> Result<()> {
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
         let name = &self.name;
@@ -114,13 +124,25 @@ impl Draft {
                 "`{name}` has {body_bytes} bytes of settings; at most {MAX_BODY_BYTES} are kept"
             ));
         }
+        if self.secrets.len() > MAX_SECRETS || !self.secrets.keys().all(|field| is_field(field)) {
+            return refused(format!("`{name}` has too many secrets, or one with an odd name"));
+        }
         Ok(())
     }
 }
 
+fn is_field(text: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=MAX_FIELD_BYTES).contains(&text.len()) && text.bytes().all(is_known)
+}
+
+/// Bodies are compared byte by byte.
 impl PartialEq for Draft {
     fn eq(&self, other: &Self) -> bool {
-        (&self.name, self.body.get(), &self.needs) == (&other.name, other.body.get(), &other.needs)
+        self.name == other.name
+            && self.body.get() == other.body.get()
+            && self.secrets == other.secrets
+            && self.needs == other.needs
     }
 }
 

@@ -6,17 +6,21 @@ pub use random::{
     changes_made_at_random_are_those_of_a_model, dropped_calls_take_effect_whole_or_not_at_all,
 };
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::value::RawValue;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::KeepAlive;
+use crate::env::Env;
 use crate::error::{Error, ErrorKind};
+use crate::secret::{MasterKey, SecretPlace, Vault};
 use crate::state::{
-    Actor, Catalogue, Change, ChangeKind, Draft, MAX_BODY_BYTES, MAX_NAME_BYTES, Record,
+    Actor, Catalogue, Change, ChangeKind, Draft, MAX_BODY_BYTES, MAX_NAME_BYTES, Record, RecordId,
     RecordKind, RecordRef, Scope,
 };
 
@@ -32,6 +36,8 @@ macro_rules! catalogue_conformance {
             what_is_not_there_is_nothing
             a_name_is_taken_within_its_kind_only
             names_and_bodies_out_of_bounds_are_refused
+            an_id_is_used_once
+            sealed_secrets_come_back_and_open_in_their_place_only
             an_update_replaces_all_and_counts
             an_update_of_an_earlier_revision_is_refused
             what_is_needed_must_be_there
@@ -104,7 +110,12 @@ impl Desk {
     }
 
     async fn create(&self, kind: RecordKind, draft: Draft) -> Result<Record, Error> {
-        self.catalogue.create(&self.scope, &self.actor, kind, draft).await
+        let id = RecordId::random(&Env::system())?;
+        self.create_as(RecordRef { kind, id }, draft).await
+    }
+
+    async fn create_as(&self, itself: RecordRef, draft: Draft) -> Result<Record, Error> {
+        self.catalogue.create(&self.scope, &self.actor, itself, draft).await
     }
 
     async fn update(&self, record: &Record, draft: Draft) -> Result<Record, Error> {
@@ -145,7 +156,8 @@ impl Desk {
 
 fn draft(name: &str, body: &str, needs: &[RecordRef]) -> Draft {
     let body = RawValue::from_string(body.to_owned()).expect("a JSON value");
-    Draft { name: name.to_owned(), body: body.into(), needs: needs.to_vec() }
+    let secrets = BTreeMap::new();
+    Draft { name: name.to_owned(), body: body.into(), secrets, needs: needs.to_vec() }
 }
 
 fn named(name: &str) -> Draft {
@@ -182,7 +194,7 @@ pub async fn what_is_created_is_found_by_id_and_by_name(fixture: CatalogueFixtur
     assert_same(&desk.find(CONNECTION, "nas").await.expect("it succeeds"), &made);
 }
 
-/// Line 7: names and bodies come back byte by byte.
+/// Line 8: names and bodies come back byte by byte.
 pub async fn every_kind_and_odd_text_comes_back(fixture: CatalogueFixture) {
     let desk = fixture.desk();
     let longest = "n".repeat(MAX_NAME_BYTES);
@@ -237,7 +249,7 @@ pub async fn a_name_is_taken_within_its_kind_only(fixture: CatalogueFixture) {
     assert_eq!(desk.names(CONNECTION).await, ["nas", "other"]);
 }
 
-/// Line 7: what a draft may not hold is refused.
+/// Line 8: what a draft may not hold is refused.
 pub async fn names_and_bodies_out_of_bounds_are_refused(fixture: CatalogueFixture) {
     let desk = fixture.desk();
     let made = desk.create(CONNECTION, named("nas")).await.expect("it succeeds");
@@ -252,6 +264,60 @@ pub async fn names_and_bodies_out_of_bounds_are_refused(fixture: CatalogueFixtur
     let created = desk.create(CONNECTION, draft("large", &large, &[])).await;
     assert_eq!(created.expect_err("a refusal").kind(), ErrorKind::InvalidInput);
     assert_eq!(desk.changes().await.len(), 1);
+}
+
+/// Line 7, also across scopes; it is free again once its record is deleted.
+pub async fn an_id_is_used_once(fixture: CatalogueFixture) {
+    let desk = fixture.desk();
+    let made = desk.create(CONNECTION, named("nas")).await.expect("it succeeds");
+    let other_kind = RecordRef { kind: PLAN, ..made.itself };
+    for (desk, itself) in [
+        (desk.clone(), made.itself),
+        (desk.clone(), other_kind),
+        (desk.in_scope("tenant-2"), made.itself),
+    ] {
+        let created = desk.create_as(itself, named("other")).await;
+        assert_refused(created, ErrorKind::Conflict, "id-taken");
+    }
+    assert_same(&desk.get(made.itself).await.expect("it is there"), &made);
+    desk.delete(&made).await.expect("it succeeds");
+    desk.create_as(made.itself, named("again")).await.expect("it succeeds");
+}
+
+/// Line 8: sealed secrets come back as they were, are replaced and dropped by updates.
+pub async fn sealed_secrets_come_back_and_open_in_their_place_only(fixture: CatalogueFixture) {
+    let (desk, env) = (fixture.desk(), Env::system());
+    let vault = Vault::new(&env, MasterKey::generate(&env).expect("a key"), []);
+    let id = RecordId::random(&env).expect("an id");
+    let itself = RecordRef { kind: CONNECTION, id };
+    let (owner_id, scope) = (id.to_string(), desk.scope.to_string());
+    let place = |field| SecretPlace {
+        scope: &scope,
+        owner_kind: CONNECTION.as_str(),
+        owner_id: &owner_id,
+        field,
+    };
+    let seal = |field: &'static str, text: &str| {
+        let sealed = vault.seal(&place(field), &SecretString::from(text)).expect("it is sealed");
+        (field.to_owned(), sealed)
+    };
+    let secrets = BTreeMap::from([seal("password", "one"), seal("key_2", &"k".repeat(60_000))]);
+    let draft = |secrets: &BTreeMap<_, _>| Draft { secrets: secrets.clone(), ..named("nas") };
+    let made = desk.create_as(itself, draft(&secrets)).await.expect("it succeeds");
+    let found = desk.get(itself).await.expect("it is there");
+    assert_same(&found, &made);
+    let opened = vault.open(&place("password"), &found.content.secrets["password"]);
+    assert_eq!(opened.expect("it opens").expose_secret(), "one");
+    assert!(vault.open(&place("key_2"), &found.content.secrets["password"]).is_err());
+    let fewer = BTreeMap::from([seal("password", "two")]);
+    let updated = desk.update(&found, draft(&fewer)).await.expect("it succeeds");
+    assert_eq!(updated.content.secrets, fewer);
+    assert_same(&desk.get(itself).await.expect("it is there"), &updated);
+    for field in ["", "Password", "a-b", "a b", "a,b", &"f".repeat(65)] {
+        let odd = BTreeMap::from([(field.to_owned(), fewer["password"].clone())]);
+        let error = desk.update(&updated, draft(&odd)).await.expect_err("a refusal");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{field}");
+    }
 }
 
 /// An update leaves nothing of before but the id and the time of creation.
@@ -342,7 +408,7 @@ pub async fn a_record_may_let_go_of_what_it_needs(fixture: CatalogueFixture) {
     desk.delete(&new).await.expect("it succeeds");
 }
 
-/// A deleted record is gone for readers and changes, and its id is not used again.
+/// A deleted record is gone for readers and changes.
 pub async fn what_is_deleted_is_gone_and_its_name_is_free(fixture: CatalogueFixture) {
     let desk = fixture.desk();
     let made = desk.create(CONNECTION, named("nas")).await.expect("it succeeds");
