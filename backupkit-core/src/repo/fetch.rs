@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
-use super::blobs::{MAX_BLOB_BYTES, decode_blob, noun, prove};
+use super::blobs::{MAX_BLOB_BYTES, noun};
 use super::index::{BlobLocation, Index};
 use super::layout::pack_key;
 use super::pack_header::BlobKind;
@@ -217,9 +217,8 @@ impl BlobFetcher {
                     let sealed = sealed.get(at).ok_or_else(|| {
                         Error::new(ErrorKind::Internal, "a blob was not within its request")
                     })?;
-                    let (id, location) = (&wanted.id, &wanted.location);
-                    let decompressor = &mut worker.decompressor;
-                    decode_blob(&repository, decompressor, kind, id, location, sealed)
+                    let blob = wanted.blob(kind);
+                    blob.decode(repository.key(), &mut worker.decompressor, sealed)
                 };
                 Ok(blobs.iter().map(|wanted| decode(wanted).map(Bytes::from)).collect::<Vec<_>>())
             })
@@ -237,15 +236,15 @@ impl BlobFetcher {
     ) -> Result<Vec<(BlobId, Result<Bytes>)>> {
         let messages = decoded.iter().flatten().map(|blob| vec![blob.clone()]).collect();
         let mut digests = self.0.pool.hash(messages).await?.into_iter();
-        let proved = wanted.iter().zip(decoded).map(|(Wanted { id, location }, blob)| {
-            let proved = blob.and_then(|blob| {
+        let proved = wanted.iter().zip(decoded).map(|(wanted, bytes)| {
+            let proved = bytes.and_then(|bytes| {
                 let digest = digests.next().ok_or_else(|| {
-                    Error::new(ErrorKind::Internal, format!("blob {id} was not hashed"))
+                    Error::new(ErrorKind::Internal, format!("blob {} was not hashed", wanted.id))
                 })?;
-                prove(kind, id, location, digest)?;
-                Ok(blob)
+                wanted.blob(kind).prove(digest)?;
+                Ok(bytes)
             });
-            (*id, proved)
+            (wanted.id, proved)
         });
         Ok(proved.collect())
     }

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use crate::destination::ObjectMeta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, PackId};
-use crate::repo::blobs::open_blob;
+use crate::repo::blobs::StoredBlob;
 use crate::repo::compress::Decompressor;
 use crate::repo::index::BlobLocation;
 use crate::repo::layout::{FileKind, id_of_name, pack_key, packs_prefix};
@@ -123,8 +123,8 @@ async fn read(repository: &Repository, pack: &PackId, blob: &PackedBlob) -> Resu
     };
     let range = u64::from(blob.offset)..blob.end();
     let sealed = repository.destination().get(&pack_key(pack)?, Some(range)).await?;
-    let mut decompressor = Decompressor::new()?;
-    open_blob(repository, &mut decompressor, blob.kind, &blob.id, &location, &sealed)
+    let stored = StoredBlob { kind: blob.kind, id: blob.id, location };
+    stored.open(repository.key(), &mut Decompressor::new()?, &sealed)
 }
 
 async fn read_header(repository: &Repository, id: &PackId, bytes: u64) -> Result<Vec<PackedBlob>> {

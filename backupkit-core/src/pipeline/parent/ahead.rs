@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, Result};
 use crate::model::BlobId;
 use crate::pipeline::lane::Lane;
 use crate::pipeline::task::{self, OwnedTask};
-use crate::repo::blobs::{open_blob, read_sealed};
+use crate::repo::blobs::StoredBlob;
 use crate::repo::pack_header::BlobKind;
 use crate::repo::tree::decode_tree;
 
@@ -84,12 +84,11 @@ pub(super) async fn read(lane: Arc<Lane>, id: BlobId) -> Result<Option<Arc<Tree>
     };
     let repository = lane.repository().clone();
     let reading = async {
-        let sealed = read_sealed(&repository, BlobKind::Tree, &id, &location).await?;
+        let blob = StoredBlob { kind: BlobKind::Tree, id, location };
+        let sealed = blob.read_sealed(&repository).await?;
         let repository = repository.clone();
         let open = move |worker: &mut crate::pool::Worker| {
-            let decompressor = &mut worker.decompressor;
-            let json =
-                open_blob(&repository, decompressor, BlobKind::Tree, &id, &location, &sealed)?;
+            let json = blob.open(repository.key(), &mut worker.decompressor, &sealed)?;
             Ok(decode_tree(&json).ok().map(|nodes| Arc::new(Tree(nodes))))
         };
         lane.pool().run(open).await

@@ -12,7 +12,7 @@ use super::packs::{PackFacts, hash_blobs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PackId;
 use crate::pool::Worker;
-use crate::repo::blobs::{MAX_BLOB_BYTES, open_blob_in};
+use crate::repo::blobs::{MAX_BLOB_BYTES, StoredBlob};
 use crate::repo::fetch::{is_of_stored_bytes, read_pack_range};
 use crate::repo::index::BlobLocation;
 use crate::repo::pack_header::{PackedBlob, TRAILER_BYTES, parse_header, parse_trailer};
@@ -175,8 +175,8 @@ impl PackReader<'_> {
                 let mut open = |blob: &PackedBlob| {
                     let sealed = slice_of(&bytes, start, blob)?;
                     let location = location(pack, blob);
-                    let (kind, id) = (blob.kind, &blob.id);
-                    open_blob_in(opening, &repository, decompressor, kind, id, &location, &sealed)
+                    let stored = StoredBlob { kind: blob.kind, id: blob.id, location };
+                    stored.check(repository.key(), decompressor, opening, &sealed)
                 };
                 let problems = job.iter().filter_map(|blob| open(blob).err());
                 let problems = problems.map(|error| error.to_string()).collect::<Vec<_>>();

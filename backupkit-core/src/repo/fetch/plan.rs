@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, PackId};
+use crate::repo::blobs::StoredBlob;
 use crate::repo::index::BlobLocation;
+use crate::repo::pack_header::BlobKind;
 
 /// Bytes that nobody asked for are read up to this length if that saves a request: far below the
 /// 1 MiB at which a remote request pays, since on a local disk requests cost next to nothing.
@@ -30,6 +32,10 @@ pub(super) struct Request {
 }
 
 impl Wanted {
+    pub(super) fn blob(&self, kind: BlobKind) -> StoredBlob {
+        StoredBlob { kind, id: self.id, location: self.location }
+    }
+
     fn range(&self) -> Range<u64> {
         let start = u64::from(self.location.offset);
         start..start + u64::from(self.location.sealed_bytes)
