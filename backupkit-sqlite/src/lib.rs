@@ -4,7 +4,8 @@
 //! follow. Backups and restores without a state store need `backupkit-core` alone.
 //!
 //! The file is in WAL mode, with two more beside it while it is open. Each change is on disk when the
-//! call returns. Only its owner may read it. It must not lie on a network file system.
+//! call returns. It is made so that only its owner may read it. It must not lie on a network file
+//! system.
 
 mod catalogue;
 mod database;
