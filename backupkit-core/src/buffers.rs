@@ -5,6 +5,7 @@
 //! once, where an allocator would keep it: it holds what it got back in sizes that come and go.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,21 +81,25 @@ impl Buffer {
         added
     }
 
-    /// Replaces what it holds: `fill` writes into `length` bytes of any content, or as many as there is
-    /// room for, and returns how many of them count.
+    /// Adds bytes: `fill` writes into `length` bytes of any content, or as many as there is room for, and
+    /// returns how many of them count.
     ///
     /// # Errors
-    /// Those of `fill`; it is empty then.
+    /// Those of `fill`; nothing is added then.
     pub fn fill<E>(
         &mut self,
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<(), E> {
-        self.len = 0;
+        let length = length.min(self.room_bytes());
         let memory = self.memory.as_deref_mut().unwrap_or_default();
-        let length = length.min(memory.len());
-        self.len = fill(&mut memory[..length])?.min(length);
+        self.len += fill(&mut memory[self.len..self.len + length])?.min(length);
         Ok(())
+    }
+
+    /// How many bytes more it has room for.
+    pub fn room_bytes(&self) -> usize {
+        self.memory.as_deref().map_or(0, <[u8]>::len).saturating_sub(self.len)
     }
 
     /// What it holds.
@@ -199,6 +204,17 @@ impl Segments {
     }
 }
 
+impl io::Write for Segments {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_is_filled_again_holds_nothing_of_before() {
+    fn a_buffer_that_is_used_again_holds_nothing_of_before() {
         let pool = BufferPool::new(4096, 1);
         drop(fill(&pool, 1));
         let mut buffer = pool.take().unwrap();
@@ -239,12 +255,21 @@ mod tests {
         assert_eq!(buffer.push(&[8]), [8]);
         assert_eq!(buffer.as_slice(), [9, 9, 9, 8]);
         assert!(buffer.fill(200, |_| Err(())).is_err());
-        assert!(buffer.as_slice().is_empty());
+        assert_eq!(buffer.as_slice(), [9, 9, 9, 8]);
+        buffer
+            .fill(2, |bytes| {
+                Ok::<_, ()>({
+                    bytes.fill(7);
+                    9
+                })
+            })
+            .unwrap();
+        assert_eq!(buffer.as_slice(), [9, 9, 9, 8, 7, 7]);
         // It takes what it has room for.
-        assert_eq!(buffer.push(&[7; 5000]), [7; 4096]);
+        assert_eq!(buffer.push(&[6; 5000]), [6; 4090]);
         assert!(buffer.push(b"x").is_empty());
         buffer.fill(5000, |bytes| Ok::<_, ()>(bytes.len())).unwrap();
-        assert_eq!(buffer.freeze().len(), 4096);
+        assert_eq!((buffer.room_bytes(), buffer.freeze().len()), (0, 4096));
     }
 
     #[test]

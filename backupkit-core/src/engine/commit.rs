@@ -127,7 +127,7 @@ async fn publish(lane: &Lane, output: &SealedOutput) -> Result<()> {
         lane.guard().check().await?;
         let sealed = output.sealed.clone();
         let snapshot = lane.repository();
-        snapshot.create_sealed(FileKind::Snapshot, sealed).await
+        snapshot.create_sealed(FileKind::Snapshot, [sealed]).await
     })
     .await?;
     Ok(())

@@ -165,7 +165,7 @@ async fn save_lane(
         .call(async {
             lane.guard().check().await?;
             let repository = lane.repository();
-            repository.create_sealed(FileKind::Snapshot, sealed.into()).await
+            repository.create_sealed(FileKind::Snapshot, [sealed.into()]).await
         })
         .await?;
     Ok(SnapshotId::from_bytes(id))

@@ -7,7 +7,7 @@
 mod builder;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 
 pub use builder::{IndexBuilder, Pushed};
@@ -17,8 +17,8 @@ use super::pack_header::{BlobKind, PackedBlob};
 use crate::model::{BlobId, PackId};
 use table::{PackNumber, Slot, Table};
 
-/// The hash map is merged when it holds more than this many blobs, and more than an eighth of the
-/// table: so merging costs little per blob.
+/// New blobs are merged into the table when there are more than this many, and more than an eighth of
+/// the table: so merging costs little per blob.
 const MERGE_BLOBS: usize = 16 * 1024;
 
 /// Where a blob lies.
@@ -61,7 +61,9 @@ pub struct Index {
 #[derive(Debug, Default)]
 struct Blobs {
     table: Table,
-    new: HashMap<BlobId, Slot>,
+    /// A tree and no hash map, as that would be one large block of memory for a short time, which
+    /// allocators keep.
+    new: BTreeMap<BlobId, Slot>,
 }
 
 impl Index {
@@ -180,16 +182,17 @@ impl Index {
         Some((id, self.location(slot)))
     }
 
-    /// Memory in use, allocated but unused room included. What a hash map takes is estimated.
+    /// Memory in use, allocated but unused room included. What maps take is estimated.
     pub fn memory_bytes(&self) -> usize {
         // One byte of control per bucket, and buckets filled to seven eighths at most.
         let map = |capacity: usize, entry: usize| capacity * (entry + 1) * 8 / 7;
-        let new_blob = size_of::<(BlobId, Slot)>();
+        // Nodes are two thirds full, on average.
+        let tree = |len: usize| len * size_of::<(BlobId, Slot)>() * 3 / 2;
         self.packs.capacity() * size_of::<PackId>()
             + map(self.new_packs.capacity(), size_of::<(PackId, PackNumber)>())
             + [&self.data, &self.trees]
                 .into_iter()
-                .map(|blobs| blobs.table.memory_bytes() + map(blobs.new.capacity(), new_blob))
+                .map(|blobs| blobs.table.memory_bytes() + tree(blobs.new.len()))
                 .sum::<usize>()
     }
 

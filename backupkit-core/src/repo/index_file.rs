@@ -3,6 +3,7 @@
 //! The JSON may be large, so packs are handed on one by one while it is read.
 
 use std::fmt;
+use std::io::Write;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -27,13 +28,19 @@ pub struct IndexedPack {
 /// # Errors
 /// `Internal`, which does not happen.
 pub fn encode(packs: &[IndexedPack]) -> Result<Vec<u8>> {
-    let blobs: usize = packs.iter().map(|pack| pack.blobs.len()).sum();
-    let mut json = Vec::with_capacity(packs.len() * 100 + blobs * 150 + 16);
-    serde_json::to_writer(&mut json, &StoredIndex { packs }).map_err(|error| {
-        Error::new(ErrorKind::Internal, "cannot encode an index file").with_source(error)
-    })?;
-    json.push(b'\n');
+    let mut json = Vec::new();
+    encode_into(packs, &mut json)?;
     Ok(json)
+}
+
+/// As [`encode`], to a writer: an index file may be larger than one buffer should be.
+pub(crate) fn encode_into(packs: &[IndexedPack], mut out: impl Write) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Internal, "cannot encode an index file").with_source(error)
+    };
+    serde_json::to_writer(&mut out, &StoredIndex { packs })
+        .map_err(|error| failed(error.into()))?;
+    out.write_all(b"\n").map_err(failed)
 }
 
 /// Reads the plaintext of an index file and hands each pack to `on_pack`, in the file's order.

@@ -144,7 +144,7 @@ impl RepositoryLock {
             }),
         }));
         let take = async {
-            repository.create_sealed(FileKind::Lock, sealed.into()).await?;
+            repository.create_sealed(FileKind::Lock, [sealed.into()]).await?;
             lock.state().seen_from = repository.env().clock().elapsed_since_boot() + RECHECK_DELAY;
             Ok(())
         };
@@ -210,7 +210,7 @@ impl RepositoryLock {
         let refreshed_at = repository.env().clock().elapsed_since_boot();
         // It may arrive though this fails or is dropped.
         let unsure = LeavesLock(instance);
-        repository.create_sealed(FileKind::Lock, sealed.into()).await?;
+        repository.create_sealed(FileKind::Lock, [sealed.into()]).await?;
         // That may have taken long enough for others to remove the one before, and what it protected.
         if let Err(lost) = self.check_alive().await {
             repository.delete(FileKind::Lock, id.as_bytes()).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 
 use super::compress::{Compressor, Decompressor};
 use super::config::Config;
@@ -15,7 +16,8 @@ use super::key_file::{KdfParams, KeyFile};
 use super::layout::{FileKind, config_key, id_of_name, no_repository};
 use super::snapshot_file::Snapshot;
 use crate::blocking::blocking;
-use crate::destination::{Destination, ObjectKey};
+use crate::buffers::{BufferPool, Segments};
+use crate::destination::{Destination, ObjectKey, Payload};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileTime, KeyId, SnapshotId};
@@ -345,10 +347,35 @@ impl Repository {
         Ok(self.0.key.seal(Iv::random(&self.0.env)?, &plain))
     }
 
+    /// As [`Self::seal_file`], for what may be large, into buffers of `pool`.
+    pub(crate) fn seal_large_file(&self, json: &Segments, pool: &BufferPool) -> Result<Segments> {
+        let mut sealed = Segments::new(pool);
+        let iv = Iv::random(&self.0.env)?;
+        if self.version() == 1 {
+            self.0.key.seal_parts(iv, json.all(), &mut sealed)?;
+        } else {
+            let mut plain = Segments::new(pool);
+            plain.push(&[2])?;
+            let mut compressor = Compressor::new(UNPACKED_LEVEL)?;
+            compressor.compress_parts(json.all(), json.len_bytes() as u64, &mut plain)?;
+            self.0.key.seal_parts(iv, plain.all(), &mut sealed)?;
+        }
+        Ok(sealed)
+    }
+
     /// Creates a file under the SHA-256 of its sealed bytes, which it returns.
-    pub(crate) async fn create_sealed(&self, kind: FileKind, sealed: Bytes) -> Result<[u8; 32]> {
-        let id = sha256(&sealed);
-        self.0.destination.create(&kind.key(&id)?, sealed.into()).await?;
+    pub(crate) async fn create_sealed(
+        &self,
+        kind: FileKind,
+        sealed: impl IntoIterator<Item = Bytes>,
+    ) -> Result<[u8; 32]> {
+        let parts: Vec<Bytes> = sealed.into_iter().collect();
+        let mut hash = Sha256::new();
+        for part in &parts {
+            hash.update(part);
+        }
+        let id = hash.finalize().into();
+        self.0.destination.create(&kind.key(&id)?, Payload::from_parts(parts)).await?;
         Ok(id)
     }
 

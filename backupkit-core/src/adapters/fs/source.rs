@@ -1,6 +1,7 @@
 //! Folders and files as a source.
 
 mod body;
+mod contents;
 mod excluded;
 mod layout;
 mod name_list;
@@ -48,6 +49,10 @@ const CONCURRENCY: usize = 8;
 const RANGE_BYTES: usize = 2 << 20;
 /// Buffers for such ranges that may lie idle.
 const IDLE_BUFFERS: usize = 4;
+/// Room for the contents of many small files, and for at least one.
+const SMALL_BUFFER_BYTES: usize = 1 << 20;
+/// So many of them are kept for the next batches.
+const IDLE_SMALL_BUFFERS: usize = 8;
 
 /// The first byte of a list token.
 const TOKEN_VERSION: u8 = 1;
@@ -135,6 +140,7 @@ impl FsSource {
                 excluded: Excluded::new(&self.excluded, &self.working_directory),
                 notes: Notes::default(),
                 buffers: BufferPool::new(RANGE_BYTES, IDLE_BUFFERS),
+                small_buffers: BufferPool::new(SMALL_BUFFER_BYTES, IDLE_SMALL_BUFFERS),
                 cancel,
             }),
         })
@@ -206,7 +212,10 @@ struct Shared {
     maker: MetadataMaker,
     excluded: Excluded,
     notes: Notes,
+    /// For ranges of large files.
     buffers: BufferPool,
+    /// For contents of small files.
+    small_buffers: BufferPool,
     cancel: CancelToken,
 }
 
@@ -238,17 +247,15 @@ impl SourceView for FsView {
 
     async fn body(&self, entry: &Entry, _segment: Option<&Segment>) -> Result<Body> {
         let (shared, path) = (Arc::clone(&self.shared), entry.path.clone());
-        blocking(move || Opener::new(&shared).open(path)).await
+        let opened = blocking(move || Ok(Opener::new(&shared).open_all(vec![path]))).await?;
+        let lost = || Err(Error::new(ErrorKind::Internal, "cannot open one file: none came back"));
+        opened.into_iter().next().unwrap_or_else(lost)
     }
 
     async fn bodies(&self, entries: &[Entry]) -> Option<Vec<Result<Body>>> {
         let shared = Arc::clone(&self.shared);
         let paths: Vec<EntryPath> = entries.iter().map(|entry| entry.path.clone()).collect();
-        let opened = blocking(move || {
-            let mut opener = Opener::new(&shared);
-            Ok(paths.into_iter().map(|path| opener.open(path)).collect())
-        });
-        opened.await.ok()
+        blocking(move || Ok(Opener::new(&shared).open_all(paths))).await.ok()
     }
 
     async fn close(&self, _outcome: Outcome) -> Result<SourceNotes> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::packer::ClosedPack;
-use super::{Lane, StoredPack, UncertainPack};
+use super::{Lane, SEGMENT_BYTES, StoredPack, UncertainPack};
+use crate::buffers::{BufferPool, Segments};
 use crate::error::{Error, Result, Retry};
 use crate::model::{IndexId, PackId};
 use crate::repo::crypto::Iv;
@@ -151,10 +152,15 @@ pub(super) async fn save_index_now(lane: &Arc<Lane>) -> Result<()> {
         return Ok(());
     }
     let (repository, encoded) = (lane.repository.clone(), Arc::clone(&packs.packs));
-    let sealed =
-        lane.pool.run(move |_| repository.seal_file(&index_file::encode(&encoded)?)).await?;
+    let seal = move || {
+        let pool = BufferPool::new(SEGMENT_BYTES, 0);
+        let mut json = Segments::new(&pool);
+        index_file::encode_into(&encoded, &mut json)?;
+        repository.seal_large_file(&json, &pool)
+    };
+    let sealed = lane.pool.run(move |_| seal()).await?;
     lane.guard.check().await?;
-    let id = lane.repository.create_sealed(FileKind::Index, sealed.into()).await?;
+    let id = lane.repository.create_sealed(FileKind::Index, sealed.into_parts()).await?;
     packs.are_indexed();
     lane.state().index_files.push(IndexId::from_bytes(id));
     Ok(())

@@ -1,6 +1,6 @@
 //! An immutable table of blobs, sorted by id.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::model::BlobId;
@@ -77,25 +77,23 @@ impl Table {
     }
 
     /// Adds blobs that are not in the table. Needs room for them, but no second table.
-    pub(super) fn merge(&mut self, new: HashMap<BlobId, Slot>) {
-        let mut new: Vec<Row> = new.into_iter().map(|(id, slot)| Row { id, slot }).collect();
-        new.sort_unstable();
-        let Some(filler) = new.first().copied() else {
+    pub(super) fn merge(&mut self, mut new: BTreeMap<BlobId, Slot>) {
+        let Some((id, slot)) = new.first_key_value().map(|(id, slot)| (*id, *slot)) else {
             return;
         };
         let mut old = self.rows.len();
         self.rows.reserve_exact(new.len());
-        self.rows.resize(old + new.len(), filler);
+        self.rows.resize(old + new.len(), Row { id, slot });
         // From the back, so that no row is overwritten before it was moved.
-        while let Some(last) = new.last() {
-            let to = old + new.len() - 1;
-            if old > 0 && self.rows[old - 1].id > last.id {
+        while let Some(last) = new.last_entry() {
+            let row = if old > 0 && self.rows[old - 1].id > *last.key() {
                 old -= 1;
-                self.rows[to] = self.rows[old];
+                self.rows[old]
             } else {
-                self.rows[to] = *last;
-                new.pop();
-            }
+                let (id, slot) = last.remove_entry();
+                Row { id, slot }
+            };
+            self.rows[old + new.len()] = row;
         }
         self.build_directory();
     }

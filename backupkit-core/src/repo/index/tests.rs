@@ -196,7 +196,7 @@ proptest! {
             (blob.id, Slot::new(*pack, &blob))
         };
         let rows: BTreeMap<_, _> = old.iter().map(row).collect();
-        let new: HashMap<_, _> = new
+        let new: BTreeMap<_, _> = new
             .iter()
             .filter(|(id, _)| !old.contains_key(*id))
             .map(row)

@@ -15,6 +15,7 @@ use super::super::stat::{Version, file_type, size_bytes};
 use super::super::xattr::{Holder, Reader};
 use super::super::{read_fully, read_slice};
 use super::Shared;
+use super::contents::{Content, Contents};
 use crate::BufferPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryKind, EntryPath, Fingerprint};
@@ -27,17 +28,45 @@ const WHOLE_BYTES: u64 = 512 << 10;
 pub(super) struct Opener<'a> {
     shared: &'a Shared,
     attributes: Reader,
+    contents: Contents<'a>,
     /// The folder of the last file.
     folder: Option<(EntryPath, OwnedFd)>,
 }
 
+/// A file that was opened, before all contents are read.
+struct Opened {
+    entry: Box<Entry>,
+    content: OpenedContent,
+}
+
+enum OpenedContent {
+    Whole { content: Content, end: BodyEnd },
+    Large(FileBody),
+}
+
 impl<'a> Opener<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
-        Self { shared, attributes: Reader::default(), folder: None }
+        let contents = Contents::new(&shared.small_buffers);
+        Self { shared, attributes: Reader::default(), contents, folder: None }
     }
 
-    /// Opens a file; reads it if it is small.
-    pub(super) fn open(&mut self, path: EntryPath) -> Result<Body> {
+    /// Opens files; reads those that are small. One result for each path, in order.
+    pub(super) fn open_all(mut self, paths: Vec<EntryPath>) -> Vec<Result<Body>> {
+        let opened: Vec<Result<Opened>> = paths.into_iter().map(|path| self.open(path)).collect();
+        let buffers = self.contents.finish();
+        let body = |opened: Opened| {
+            let content: Arc<dyn RangedBody> = match opened.content {
+                OpenedContent::Whole { content, end } => {
+                    Arc::new(WholeBody { bytes: content.bytes(&buffers), end })
+                }
+                OpenedContent::Large(body) => Arc::new(body),
+            };
+            Body { refreshed: Some(opened.entry), content: BodyContent::Ranged(content) }
+        };
+        opened.into_iter().map(|opened| opened.map(body)).collect()
+    }
+
+    fn open(&mut self, path: EntryPath) -> Result<Opened> {
         let file = self.open_file(&path)?;
         let failed = |error: Errno| failure(&path, error);
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
@@ -48,16 +77,17 @@ impl<'a> Opener<'a> {
             ));
         }
         let mut entry = self.refreshed(&file, &stat, &path);
-        let content: Arc<dyn RangedBody> = if size_bytes(&stat) <= WHOLE_BYTES {
-            let bytes = read_whole(&file, &stat)
+        let content = if size_bytes(&stat) <= WHOLE_BYTES {
+            let content = self
+                .read_whole(&file, &stat)
                 .map_err(|error| Error::io(format!("read {path}"), error))?;
             let after = rustix::fs::fstat(&file).map_err(failed)?;
-            entry.size_bytes = bytes.len() as u64;
-            Arc::new(WholeBody { bytes, end: end(Version::of(&stat), &after) })
+            entry.size_bytes = content.len_bytes();
+            OpenedContent::Whole { content, end: end(Version::of(&stat), &after) }
         } else {
             // A failure costs speed only.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-            Arc::new(FileBody(Arc::new(OpenFile {
+            OpenedContent::Large(FileBody(Arc::new(OpenFile {
                 file,
                 version: Version::of(&stat),
                 len_bytes: size_bytes(&stat),
@@ -65,7 +95,21 @@ impl<'a> Opener<'a> {
                 buffers: self.shared.buffers.clone(),
             })))
         };
-        Ok(Body { refreshed: Some(Box::new(entry)), content: BodyContent::Ranged(content) })
+        Ok(Opened { entry: Box::new(entry), content })
+    }
+
+    /// Reads all that a small file has. Files that the kernel makes up say that they have no bytes and
+    /// have some.
+    fn read_whole(&mut self, file: &OwnedFd, stat: &Stat) -> std::io::Result<Content> {
+        match size_bytes(stat) {
+            0 => {
+                let first = read_fully(file, 0, 512)?;
+                let is_all = first.len() < 512;
+                let all = if is_all { first } else { read_fully(file, 0, WHOLE_BYTES)? };
+                Ok(self.contents.add(all))
+            }
+            size => self.contents.read(file, size),
+        }
     }
 
     fn open_file(&mut self, path: &EntryPath) -> Result<OwnedFd> {
@@ -141,18 +185,6 @@ fn failure(path: &EntryPath, error: Errno) -> Error {
             format!("cannot read {path}: it is no longer a file"),
         ),
         error => Error::io(format!("read {path}"), error.into()),
-    }
-}
-
-/// Reads all that a small file has. Files that the kernel makes up say that they have no bytes and have
-/// some.
-fn read_whole(file: &OwnedFd, stat: &Stat) -> std::io::Result<Bytes> {
-    match size_bytes(stat) {
-        0 => {
-            let first = read_fully(file, 0, 512)?;
-            if first.len() < 512 { Ok(first) } else { read_fully(file, 0, WHOLE_BYTES) }
-        }
-        size => read_fully(file, 0, size),
     }
 }
 
