@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::journal::SealedOutput;
 use super::leases::LeaseRef;
+use super::refusal;
 use crate::error::Result;
 use crate::model::PackId;
 
@@ -22,8 +23,9 @@ pub const MAX_PARTS: u32 = 1024;
 /// 1. Each call names a lease that is alive, else it fails with `Conflict` and code `lease-lost` and
 ///    changes nothing; reading too.
 /// 2. A change is durable on return, as far as the store is, and takes effect as a whole or not at all.
-/// 3. A checkpoint of more than [`MAX_CHECKPOINT_BYTES`] or a part beyond [`MAX_PARTS`] is refused with
-///    `InvalidInput`.
+/// 3. A checkpoint of more than [`MAX_CHECKPOINT_BYTES`], and in each call a part that is not below
+///    [`MAX_PARTS`], is refused with `InvalidInput`.
+/// 4. What is kept of one part is not seen in another.
 #[async_trait]
 pub trait Checkpoints: fmt::Debug + Send + Sync + 'static {
     /// Replaces the checkpoint of a part. If `reach` is greater than any before in this part, the run
@@ -59,8 +61,8 @@ pub trait Checkpoints: fmt::Debug + Send + Sync + 'static {
     /// Replaces the sealed outputs of a part.
     ///
     /// # Errors
-    /// `Conflict` with code `run-refused` if the run is cancelling or rests, since it is too late then;
-    /// at other times as the contract says.
+    /// `Conflict` with code `run-refused` if the run is cancelling or comes to rest, since it is too
+    /// late then, and if it is committing and the part has some already, since these may exist by now.
     async fn record_outputs(
         &self,
         lease: &LeaseRef,
@@ -70,4 +72,21 @@ pub trait Checkpoints: fmt::Debug + Send + Sync + 'static {
 
     /// The sealed outputs of a part, in the order given; none before they are recorded.
     async fn recorded_outputs(&self, lease: &LeaseRef, part: u32) -> Result<Vec<SealedOutput>>;
+}
+
+/// Whether a checkpoint may be kept: for stores.
+///
+/// # Errors
+/// `InvalidInput` if it is longer than [`MAX_CHECKPOINT_BYTES`].
+pub fn check_checkpoint(checkpoint: &[u8]) -> Result<()> {
+    let bytes = checkpoint.len();
+    if bytes > MAX_CHECKPOINT_BYTES { Err(refusal::checkpoint_too_long(bytes)) } else { Ok(()) }
+}
+
+/// Whether a run may have this part: for stores.
+///
+/// # Errors
+/// `InvalidInput` if it is not below [`MAX_PARTS`].
+pub fn check_part(part: u32) -> Result<()> {
+    if part >= MAX_PARTS { Err(refusal::no_such_part(part)) } else { Ok(()) }
 }

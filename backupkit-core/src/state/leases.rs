@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 
-use super::runs::{Cause, Run, RunId};
+use super::actor::checked;
+use super::runs::{Cause, Run, RunId, check_body};
 use crate::error::Result;
-use crate::model::run::{RunInput, RunState, Wanted};
+use crate::model::{RunInput, RunState, Wanted};
 
 /// Gives runs to workers, each to one at a time. Across all scopes: workers belong to nobody.
 ///
@@ -26,7 +27,8 @@ use crate::model::run::{RunInput, RunState, Wanted};
 ///    claimed, since its resources are used up or its time has not come, holds up no other.
 /// 7. What becomes of a run is decided by [`RunState::after`] alone.
 /// 8. A change takes effect as a whole or not at all, also when its future is dropped.
-/// 9. Once a run has ended, its checkpoints, noted packs and sealed outputs are gone.
+/// 9. Once a run has ended, its checkpoints, noted packs and sealed outputs are gone. Once a commit is
+///    taken back (`BlobLost`), its sealed outputs are.
 #[async_trait]
 pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// Takes a run that waits for a worker; nothing if there is none.
@@ -37,7 +39,8 @@ pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// Prolongs the lease to `time` from now, and notes how far the run is.
     ///
     /// # Errors
-    /// `Conflict` with code `lease-lost`.
+    /// `Conflict` with code `lease-lost`; `InvalidInput` for progress of more than
+    /// [`MAX_RUN_BODY_BYTES`](super::MAX_RUN_BODY_BYTES).
     async fn renew(
         &self,
         lease: &LeaseRef,
@@ -58,7 +61,8 @@ pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// `report` replaces what came of the run so far, if given. `cause` is kept as its last error.
     ///
     /// # Errors
-    /// `Conflict` with code `lease-lost`; what [`RunState::after`] refuses.
+    /// `Conflict` with code `lease-lost`; what [`RunState::after`] refuses; `InvalidInput` for what
+    /// [`Report::check`] refuses, and for what persons ask or time brings, which no worker reports.
     async fn report(&self, lease: &LeaseRef, input: RunInput, report: Report) -> Result<Run>;
 
     /// The workers that hold leases.
@@ -67,8 +71,8 @@ pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// Lets time take effect on at most `most` runs, and returns how many moved: leases that are over,
     /// or held by one of the `dead`, are lost (`LeaseLost`, with [`Cause`] code `worker-lost` unless a
     /// cause is on record); what rests is mended when its time has come (`PauseMended`); what is
-    /// overdue counts as such (`PauseOverdue` after [`PAUSE_GRACE`](crate::model::run::PAUSE_GRACE),
-    /// `CancelOverdue` after [`CANCEL_GRACE`](crate::model::run::CANCEL_GRACE)).
+    /// overdue counts as such (`PauseOverdue` after [`PAUSE_GRACE`](crate::model::PAUSE_GRACE),
+    /// `CancelOverdue` after [`CANCEL_GRACE`](crate::model::CANCEL_GRACE)).
     async fn sweep(&self, dead: &[WorkerId], most: usize) -> Result<usize>;
 }
 
@@ -119,4 +123,68 @@ pub struct Report {
     pub body: Option<Arc<RawValue>>,
     /// The error.
     pub cause: Option<Cause>,
+}
+
+impl WorkerId {
+    /// Returns the worker of this name.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is empty, longer than 200 bytes, or holds control characters.
+    pub fn new(name: impl Into<Arc<str>>) -> Result<Self> {
+        checked(name.into(), "a worker").map(Self)
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl LeaseRef {
+    /// Returns the proof with this fence: for stores.
+    pub fn new(run: RunId, fence: u64) -> Self {
+        Self { run, fence }
+    }
+
+    /// The run that is held.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// The number of the claim: for stores.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+}
+
+impl Claim {
+    /// Returns the wish for any run.
+    pub fn new(worker: WorkerId, time: Duration) -> Self {
+        Self { worker, time, only: None }
+    }
+
+    /// Restricts it to one run.
+    #[must_use]
+    pub fn only(mut self, run: RunId) -> Self {
+        self.only = Some(run);
+        self
+    }
+}
+
+impl Report {
+    /// Says what is wrong with it, if anything is: for stores, before they keep it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a body longer than [`MAX_RUN_BODY_BYTES`](super::MAX_RUN_BODY_BYTES), and for
+    /// what [`Cause::check`] refuses.
+    pub fn check(&self) -> Result<()> {
+        check_body("report", self.body.as_ref())?;
+        self.cause.as_ref().map_or(Ok(()), Cause::check)
+    }
 }
