@@ -23,7 +23,7 @@ pub use catalogue::{Catalogue, Change, ChangeKind};
 pub use checkpoints::{Checkpoints, MAX_CHECKPOINT_BYTES, MAX_PARTS, check_checkpoint, check_part};
 pub use in_memory::InMemoryStore;
 pub use journal::{CheckpointInterval, InMemoryJournal, RunJournal, SealedOutput};
-pub use leases::{Claim, Lease, LeaseRef, Leases, Renewal, Report, WorkerId};
+pub use leases::{Claim, Lease, LeaseRef, Leases, Renewal, Report, WorkerId, check_progress};
 pub use logs::{LogFilter, LogLine, Logs, MAX_LOG_LINE_BYTES, NewLogLine};
 pub use record::{
     Draft, MAX_BODY_BYTES, MAX_NAME_BYTES, MAX_SECRETS, Record, RecordId, RecordKind, RecordRef,

@@ -188,3 +188,11 @@ impl Report {
         self.cause.as_ref().map_or(Ok(()), Cause::check)
     }
 }
+
+/// Whether a run may say that it is so far: for stores.
+///
+/// # Errors
+/// `InvalidInput` if it is longer than [`MAX_RUN_BODY_BYTES`](super::MAX_RUN_BODY_BYTES).
+pub fn check_progress(progress: Option<&Arc<RawValue>>) -> Result<()> {
+    check_body("progress", progress)
+}

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::actor::{Actor, Scope};
 use super::leases::{Claim, Lease, LeaseRef, Renewal, Report, WorkerId};
 use super::refusal;
-use super::runs::{Cause, NewRun, Run, check_body};
+use super::runs::{Cause, NewRun, Run};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
@@ -80,6 +80,12 @@ impl Moment {
         self.at
     }
 
+    /// When a lease for this time is over.
+    pub fn lease_until(&self, time: Duration) -> Tick {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Tick { boot: Arc::clone(&self.tick.boot), millis: self.tick.millis.saturating_add(millis) }
+    }
+
     /// How long something has lasted: by the time since boot, or else, if it began before the machine
     /// was started, by the wall clock.
     fn since(&self, tick: &Tick, at: Timestamp) -> Duration {
@@ -95,16 +101,6 @@ impl Tick {
         let clock = env.clock();
         let millis = u64::try_from(clock.elapsed_since_boot().as_millis()).unwrap_or(u64::MAX);
         Self { boot: clock.boot_id(), millis }
-    }
-
-    /// Returns the moment so long after now: when a lease for this time is over.
-    pub fn after(env: &Env, time: Duration) -> Self {
-        Self::now(env).plus(time)
-    }
-
-    fn plus(&self, time: Duration) -> Self {
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self { boot: Arc::clone(&self.boot), millis: self.millis.saturating_add(millis) }
     }
 
     /// Whether it has come. What was to come in another boot has.
@@ -227,19 +223,15 @@ impl StoredRun {
     }
 
     /// Prolongs its lease, which the caller has looked at.
-    ///
-    /// # Errors
-    /// `InvalidInput` for progress that is too long.
     pub fn renew(
         &mut self,
         time: Duration,
         progress: Option<Arc<RawValue>>,
         now: &Moment,
-    ) -> Result<Renewal> {
-        check_body("progress", progress.as_ref())?;
-        self.lease_until = Some(now.tick.plus(time));
+    ) -> Renewal {
+        self.lease_until = Some(now.lease_until(time));
         self.run.progress = progress.or(self.run.progress.take());
-        Ok(self.renewal())
+        self.renewal()
     }
 
     /// Moves it as its worker says, whose lease the caller has looked at.
@@ -260,6 +252,11 @@ impl StoredRun {
             Err(_) => self.run.cause = earlier,
         }
         moved
+    }
+
+    /// Whether time, or the death of its worker, does something to it.
+    pub fn is_due(&self, dead: &[WorkerId], now: &Moment) -> bool {
+        self.due(dead, now).is_some()
     }
 
     /// Lets time take effect, and says whether it did.
@@ -362,7 +359,7 @@ impl StoredRun {
         match (next.lease, claim) {
             (LeaseChange::Take, Some(claim)) => {
                 self.fence = self.fence.saturating_add(1);
-                self.lease_until = Some(now.tick.plus(claim.time));
+                self.lease_until = Some(now.lease_until(claim.time));
                 self.progressed = false;
                 run.worker = Some(claim.worker.clone());
                 run.started_at.get_or_insert(now.at);

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::model::RunInput;
 use crate::state::{
     Claim, Lease, LeaseRef, Leases, Moment, Renewal, Report, Run, Slot, StoredRun, WorkerId,
+    check_progress,
 };
 
 impl Kept {
@@ -62,9 +63,10 @@ impl Leases for InMemoryStore {
         time: Duration,
         progress: Option<Arc<RawValue>>,
     ) -> Result<Renewal> {
+        check_progress(progress.as_ref())?;
         let now = Moment::now(&self.env)?;
         let mut kept = self.kept();
-        let renewal = kept.held_mut(lease)?.stored.renew(time, progress, &now)?;
+        let renewal = kept.held_mut(lease)?.stored.renew(time, progress, &now);
         kept.version += 1;
         Ok(renewal)
     }
