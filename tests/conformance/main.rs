@@ -6,5 +6,4 @@ mod faults;
 mod flaws;
 mod sources;
 mod states;
-mod states;
 mod targets;

@@ -197,6 +197,7 @@ const LEASE: Duration = Duration::from_mins(1);
 const ANY_WAIT: Duration = Duration::from_hours(1);
 
 const UNREACHABLE: RunInput = RunInput::Failed { kind: ErrorKind::Unavailable, retry: Retry::Soon };
+const CORRUPT: RunInput = RunInput::Failed { kind: ErrorKind::Corrupt, retry: Retry::Never };
 const THROTTLED: RunInput = RunInput::Failed { kind: ErrorKind::RateLimited, retry: Retry::Soon };
 
 impl Desk {

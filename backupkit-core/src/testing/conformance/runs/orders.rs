@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::helpers::{assert_refused, race};
-use super::{RunsFixture, assert_invalid, assert_same, json, new_run};
+use super::{CORRUPT, RunsFixture, assert_invalid, assert_same, json, new_run};
 use crate::env::Env;
 use crate::error::ErrorKind;
 use crate::model::{AttemptPolicy, RunKind, RunState, Wanted};
@@ -82,9 +82,7 @@ pub async fn a_key_makes_one_run(fixture: RunsFixture) {
     let elsewhere = desk.in_scope("tenant-2").create(keyed("elsewhere")).await;
     assert_eq!((elsewhere.number, &elsewhere.new.title[..]), (1, "elsewhere"));
     let lease = desk.claim_run(made.new.id).await.expect("it is claimed").lease;
-    let failed =
-        super::RunInput::Failed { kind: ErrorKind::Corrupt, retry: crate::error::Retry::Never };
-    let ended = desk.report(&lease, failed).await.expect("it ends");
+    let ended = desk.report(&lease, CORRUPT).await.expect("it ends");
     assert_same(&desk.create(keyed("third")).await, &ended);
     assert_eq!(desk.numbers().await, [2, 1]);
     desk.clock.advance(Duration::from_secs(1));

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Desk, LEASE, RunsFixture, THROTTLED, UNREACHABLE, new_run, worker};
-use crate::error::ErrorKind;
+use super::{CORRUPT, Desk, LEASE, RunsFixture, THROTTLED, UNREACHABLE, new_run, worker};
 use crate::model::{
     CANCEL_GRACE, LeaseChange, PAUSE_GRACE, PauseReason, RunFacts, RunInput, RunOutcome, RunState,
     Wanted,
@@ -298,10 +297,7 @@ impl Walk {
                     RunInput::Finished(RunOutcome::Succeeded),
                     RunInput::Finished(RunOutcome::Partial),
                     RunInput::CancelFinished,
-                    RunInput::Failed {
-                        kind: ErrorKind::Corrupt,
-                        retry: crate::error::Retry::Never,
-                    },
+                    CORRUPT,
                     UNREACHABLE,
                     THROTTLED,
                 ]);

@@ -1,7 +1,7 @@
 //! Resources that only so many runs may use.
 
 use super::super::helpers::race;
-use super::{RunsFixture, new_run};
+use super::{CORRUPT, RunsFixture, new_run};
 use crate::model::RunInput;
 use crate::state::{NewRun, Slot};
 
@@ -27,23 +27,13 @@ pub async fn no_more_runs_use_a_resource_than_each_allows(fixture: RunsFixture) 
     let third = desk.claim().await.expect("there is room").lease;
     assert!(desk.claim().await.is_none());
     for lease in [second, third] {
-        desk.report(
-            &lease,
-            RunInput::Failed {
-                kind: crate::error::ErrorKind::Corrupt,
-                retry: crate::error::Retry::Never,
-            },
-        )
-        .await
-        .expect("it ends");
+        desk.report(&lease, CORRUPT).await.expect("it ends");
     }
     // Now one that wants it alone.
     let last = desk.claim().await.expect("there is room").lease;
     let alone = desk.create(using(&[("nas", 1)])).await.new.id;
     assert!(desk.claim_run(alone).await.is_none());
-    desk.report(&last, RunInput::Finished(crate::model::RunOutcome::Failed))
-        .await
-        .expect("it ends");
+    desk.report(&last, CORRUPT).await.expect("it ends");
     let alone = desk.claim_run(alone).await.expect("there is room").lease;
     let many = desk.create(using(&[("nas", 9)])).await.new.id;
     assert!(desk.claim_run(many).await.is_none(), "the other one allows no second");
@@ -86,11 +76,7 @@ pub async fn racing_claimers_respect_slots(fixture: RunsFixture) {
         assert_eq!(claimed.len(), 4);
         assert!(claimed.iter().filter(|lease| lease.run.new.slots.len() == 2).count() <= 3);
         for lease in claimed {
-            let failed = RunInput::Failed {
-                kind: crate::error::ErrorKind::Corrupt,
-                retry: crate::error::Retry::Never,
-            };
-            desk.report(&lease.lease, failed).await.expect("it ends");
+            desk.report(&lease.lease, CORRUPT).await.expect("it ends");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::helpers::assert_refused;
-use super::{RunsFixture, THROTTLED, UNREACHABLE, assert_invalid, assert_same, new_run};
+use super::{CORRUPT, RunsFixture, THROTTLED, UNREACHABLE, assert_invalid, assert_same, new_run};
 use crate::error::{Error, ErrorKind, Retry};
 use crate::model::{PauseReason, Refusal, RunFacts, RunInput, RunOutcome, RunState, Wanted};
 use crate::state::Run;
@@ -84,7 +84,7 @@ pub async fn what_workers_report_follows_the_rules_from_every_state(fixture: Run
         RunInput::BlobLost,
         UNREACHABLE,
         THROTTLED,
-        RunInput::Failed { kind: ErrorKind::Corrupt, retry: Retry::Never },
+        CORRUPT,
         RunInput::Failed { kind: ErrorKind::Unauthenticated, retry: Retry::Never },
         RunInput::CancelFinished,
     ];
@@ -185,9 +185,8 @@ pub async fn times_of_a_run_are_noted(fixture: RunsFixture) {
     let again = tick();
     let lease = desk.claim().await.expect("it is claimed");
     assert_eq!((lease.run.started_at, lease.run.state_since), (Some(started), again));
-    let failed = RunInput::Failed { kind: ErrorKind::Corrupt, retry: Retry::Never };
     let ended = tick();
-    let run = desk.report(&lease.lease, failed).await.expect("it ends");
+    let run = desk.report(&lease.lease, CORRUPT).await.expect("it ends");
     assert_eq!((run.ended_at, run.created_at), (Some(ended), made.created_at));
     assert_same(&desk.run(id).await, &run);
 }
