@@ -1,6 +1,7 @@
 //! What suites of state stores share.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -41,14 +42,18 @@ pub(super) async fn race<T: Send + 'static>(
     tasks.join_all().await
 }
 
-/// Polls so often, then drops. Returns whether it came to its end.
+/// Polls so often, then drops. Returns whether it came to its end. Polls only when woken, so that it
+/// counts waits, however long they take.
 pub(super) async fn poll_times<T>(times: usize, call: impl Future<Output = T>) -> bool {
     let mut call = pin!(call);
-    for _ in 0..times {
-        if std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await {
-            return true;
+    let mut left = times;
+    poll_fn(|cx| {
+        left = left.saturating_sub(1);
+        match call.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
         }
-        tokio::task::yield_now().await;
-    }
-    false
+    })
+    .await
 }
