@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -17,6 +17,11 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// Returns the time since boot, sleep included, for measuring how long something took.
     fn elapsed_since_boot(&self) -> Duration;
+    /// Returns what tells this boot from all others, so that times since boot of one are not compared
+    /// with those of another. Empty if nothing does.
+    fn boot_id(&self) -> Arc<str> {
+        "".into()
+    }
     /// Waits. Cancel safe.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
@@ -113,6 +118,14 @@ impl Clock for SystemClock {
             u64::try_from(now.tv_sec).unwrap_or_default(),
             u32::try_from(now.tv_nsec).unwrap_or_default(),
         )
+    }
+
+    fn boot_id(&self) -> Arc<str> {
+        static BOOT_ID: LazyLock<Arc<str>> = LazyLock::new(|| {
+            let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+            read.unwrap_or_default().trim().into()
+        });
+        Arc::clone(&BOOT_ID)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The result of everything that can fail here.
@@ -253,6 +254,29 @@ impl std::error::Error for Error {
 }
 
 impl ErrorKind {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::RateLimited,
+        Self::QuotaExceeded,
+        Self::StorageFull,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Unsupported,
+        Self::InvalidConfig,
+        Self::InvalidInput,
+        Self::SourceChanged,
+        Self::Corrupt,
+        Self::WrongPassword,
+        Self::Locked,
+        Self::Conflict,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
     /// The kind in kebab case, as codes and JSON use it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -308,6 +332,17 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+impl FromStr for ErrorKind {
+    type Err = Error;
+
+    /// # Errors
+    /// `InvalidInput` if no kind is called so.
+    fn from_str(text: &str) -> Result<Self> {
+        let named = Self::ALL.iter().find(|kind| kind.as_str() == text);
+        named.copied().ok_or_else(|| Error::new(Self::InvalidInput, "not a kind of error"))
+    }
+}
+
 /// What a person can do about an I/O error, where that is known.
 fn io_hint(kind: std::io::ErrorKind) -> Option<&'static str> {
     use std::io::ErrorKind as Io;
@@ -340,6 +375,16 @@ mod tests {
             .with_context("host", "a")
             .with_hint("run unlock");
         assert_eq!(error.report(), "repository is locked by another, host=a; run unlock");
+    }
+
+    #[test]
+    fn kinds_come_back_from_their_names() {
+        for kind in ErrorKind::ALL {
+            assert_eq!(kind.as_str().parse::<ErrorKind>().unwrap(), *kind);
+        }
+        // The last one: none is missing, as long as they are declared in this order.
+        assert_eq!(ErrorKind::ALL.len(), ErrorKind::Internal as usize + 1);
+        assert!("no-kind".parse::<ErrorKind>().is_err());
     }
 
     #[test]

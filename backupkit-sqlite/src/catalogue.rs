@@ -290,6 +290,6 @@ impl Catalogue for SqliteStore {
     }
 }
 
-fn limit(most: usize) -> i64 {
+pub(crate) fn limit(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }

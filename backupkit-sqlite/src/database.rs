@@ -27,6 +27,8 @@ pub struct SqliteStore {
     /// One connection: `SQLite` has one writer at a time.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// One connection that never writes and is never replaced: it tells the version of the data.
+    watcher: SqlitePool,
 }
 
 impl SqliteStore {
@@ -51,12 +53,19 @@ impl SqliteStore {
         MIGRATIONS.run(&writer).await.map_err(|error| cannot_migrate(&path, error))?;
         let readers = SqlitePoolOptions::new().max_connections(READERS);
         let options = options.pragma("query_only", "ON");
-        let readers = readers.connect_with(options).await.map_err(failed)?;
-        Ok(Self { env: env.clone(), path, writer, readers })
+        let readers = readers.connect_with(options.clone()).await.map_err(failed)?;
+        let watcher = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false);
+        let watcher = watcher.connect_with(options).await.map_err(failed)?;
+        Ok(Self { env: env.clone(), path, writer, readers, watcher })
     }
 
     /// Closes the file. Calls under way end first.
     pub async fn close(&self) {
+        self.watcher.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -67,12 +76,22 @@ impl SqliteStore {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.failure(error))
     }
 
+    /// Begins to read: what is read comes from one moment.
+    pub(crate) async fn begin_reading(&self) -> Result<Transaction<'static, Sqlite>> {
+        self.readers.begin().await.map_err(|error| self.failure(error))
+    }
+
     pub(crate) async fn commit(&self, change: Transaction<'static, Sqlite>) -> Result<()> {
         change.commit().await.map_err(|error| self.failure(error))
     }
 
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    /// The connection that tells the version of the data.
+    pub(crate) fn watcher(&self) -> &SqlitePool {
+        &self.watcher
     }
 
     pub(crate) fn failure(&self, error: sqlx::Error) -> Error {

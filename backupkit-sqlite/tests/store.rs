@@ -5,21 +5,49 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use backupkit_core::state::{Actor, Catalogue as _, Draft, RecordId, RecordKind, RecordRef, Scope};
-use backupkit_core::testing::conformance::CatalogueFixture;
-use backupkit_core::{Env, ErrorKind, catalogue_conformance};
+use backupkit_core::model::{
+    AttemptPolicy, BlobId, CANCEL_GRACE, IndexId, Level, LockId, PackId, RunInput, RunKind,
+    RunOutcome, RunState, SnapshotId, Wanted,
+};
+use backupkit_core::state::{
+    Actor, Catalogue as _, Checkpoints as _, Claim, Draft, Lease, Leases as _, LogFilter,
+    Logs as _, NewLogLine, NewRun, RecordId, RecordKind, RecordRef, Report, RunId, Runs as _,
+    Scope, SealedOutput, Slot, WorkerId,
+};
+use backupkit_core::testing::ManualClock;
+use backupkit_core::testing::conformance::{CatalogueFixture, RunsFixture};
+use backupkit_core::{Env, ErrorKind, Retry, catalogue_conformance, runs_conformance};
 use backupkit_sqlite::SqliteStore;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+const LEASE: Duration = Duration::from_mins(1);
 
 async fn open(folder: &Path) -> SqliteStore {
     SqliteStore::open(folder.join("state.db"), &Env::system()).await.unwrap()
 }
 
-catalogue_conformance!(sqlite, async || {
+catalogue_conformance!(catalogue, async || {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
     CatalogueFixture::new(store).keeping(folder)
 });
+
+runs_conformance!(runs, async || {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, env) = manual();
+    let store = SqliteStore::open(folder.path().join("state.db"), &env).await.unwrap();
+    RunsFixture::new(store, clock).keeping(folder)
+});
+
+fn manual() -> (ManualClock, Env) {
+    let clock = ManualClock::default();
+    let env = Env::system().with_clock(Arc::new(clock.clone()));
+    (clock, env)
+}
 
 fn draft(name: &str) -> Draft {
     let body = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
@@ -92,4 +120,166 @@ async fn a_folder_that_is_not_there_is_told() {
     let path = folder.path().join("gone/state.db");
     let error = SqliteStore::open(&path, &Env::system()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.report());
+}
+
+fn new_run(title: &str) -> NewRun {
+    NewRun {
+        id: RunId::random(&Env::system()).unwrap(),
+        kind: RunKind::Backup,
+        title: title.to_owned(),
+        plan: None,
+        settings: json("{}"),
+        retry_of: None,
+        key: None,
+        exclusive: None,
+        priority: 0,
+        slots: vec![Slot { resource: "nas".to_owned(), most: 1 }],
+        attempts: AttemptPolicy::default(),
+    }
+}
+
+fn json(text: &str) -> Arc<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap().into()
+}
+
+fn line(text: &str) -> NewLogLine {
+    NewLogLine {
+        at: Env::system().now(),
+        level: Level::Warning,
+        code: "entry-unreadable".to_owned(),
+        text: text.to_owned(),
+        body: json("{\"path\": \"a\"}"),
+    }
+}
+
+fn output() -> SealedOutput {
+    SealedOutput {
+        repository_id: "r".to_owned(),
+        snapshot: SnapshotId::of(b"snapshot"),
+        sealed: Bytes::from_static(b"sealed"),
+        tree: BlobId::of(b"tree"),
+        lock: LockId::of(b"lock"),
+        index_files: vec![IndexId::of(b"1"), IndexId::of(b"2")],
+        problems: 3,
+    }
+}
+
+/// A run that is claimed, with something of all that is kept of it.
+async fn claimed(store: &SqliteStore) -> Lease {
+    let (scope, actor) = (Scope::default(), Actor::new("test").unwrap());
+    let run = store.create_run(&scope, &actor, new_run("nightly")).await.unwrap();
+    let claim = Claim::new(WorkerId::new("one").unwrap(), LEASE).only(run.new.id);
+    let lease = store.claim(&claim).await.unwrap().unwrap();
+    let held = &lease.lease;
+    store.save_checkpoint(held, 0, Bytes::from_static(b"checkpoint"), 1).await.unwrap();
+    store.record_packs(held, 0, "r", &[PackId::of(b"pack")]).await.unwrap();
+    store.record_outputs(held, 0, &[output()]).await.unwrap();
+    store.append_logs(held, &[line("one"), line("two")]).await.unwrap();
+    lease
+}
+
+#[tokio::test]
+async fn a_run_is_there_after_the_file_is_opened_again_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let held = claimed(&store).await.lease;
+    let before = store.run(&Scope::default(), held.run()).await.unwrap();
+    store.close().await;
+    let again = open(folder.path()).await;
+    let found = again.run(&Scope::default(), held.run()).await.unwrap();
+    assert_eq!(format!("{found:?}"), format!("{before:?}"));
+    // The machine runs on, so the lease does.
+    assert_eq!(again.sweep(&[], 9).await.unwrap(), 0);
+    let checkpoint = again.load_checkpoint(&held, 0).await.unwrap();
+    assert_eq!(checkpoint.as_deref(), Some(&b"checkpoint"[..]));
+    assert_eq!(again.recorded_packs(&held, 0, "r").await.unwrap(), [PackId::of(b"pack")]);
+    assert_eq!(again.recorded_outputs(&held, 0).await.unwrap(), [output()]);
+    let lines =
+        again.logs(&Scope::default(), held.run(), &LogFilter::default(), 0, 9).await.unwrap();
+    let texts: Vec<_> = lines.iter().map(|line| (line.number, &line.line.text[..])).collect();
+    assert_eq!(texts, [(1, "one"), (2, "two")]);
+}
+
+#[tokio::test]
+async fn a_lease_is_over_after_the_machine_was_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, env) = manual();
+    let path = folder.path().join("state.db");
+    let store = SqliteStore::open(&path, &env).await.unwrap();
+    let held = claimed(&store).await.lease;
+    store.close().await;
+    clock.reboot();
+    let again = SqliteStore::open(&path, &env).await.unwrap();
+    assert_eq!(again.sweep(&[], 9).await.unwrap(), 1);
+    let error = again.renewal(&held).await.unwrap_err();
+    assert_eq!(error.code(), "lease-lost");
+    let run = again.run(&Scope::default(), held.run()).await.unwrap().unwrap();
+    assert_eq!((run.state, run.worker), (RunState::Queued, None));
+}
+
+#[tokio::test]
+async fn the_version_tells_of_changes_by_any_handle() {
+    let folder = tempfile::tempdir().unwrap();
+    let (scope, actor) = (Scope::default(), Actor::new("test").unwrap());
+    let handles = [open(folder.path()).await, open(folder.path()).await];
+    let version = async |handle: usize| handles[handle].version().await.unwrap();
+    for writer in [0, 1, 1, 0] {
+        let before = [version(0).await, version(1).await];
+        assert_eq!(before, [version(0).await, version(1).await]);
+        handles[writer].create_run(&scope, &actor, new_run("run")).await.unwrap();
+        for (handle, before) in before.into_iter().enumerate() {
+            assert_ne!(version(handle).await, before, "{writer} wrote, {handle} is asked");
+        }
+    }
+    let claim = Claim::new(WorkerId::new("one").unwrap(), LEASE);
+    let held = handles[0].claim(&claim).await.unwrap().unwrap().lease;
+    let before = version(1).await;
+    handles[1].ask(&scope, &actor, held.run(), Wanted::Pause).await.unwrap();
+    assert_eq!(handles[0].renewal(&held).await.unwrap().wanted, Wanted::Pause);
+    assert_ne!(version(1).await, before);
+}
+
+/// The rows of all tables that belong to runs, besides runs and their numbers.
+async fn rows(path: &Path) -> Vec<(String, i64)> {
+    let pool = sqlx::SqlitePool::connect(path.to_str().unwrap()).await.unwrap();
+    let rows = sqlx::query_as(
+        "SELECT 'held_slots', COUNT(*) FROM held_slots UNION ALL \
+         SELECT 'checkpoints', COUNT(*) FROM checkpoints UNION ALL \
+         SELECT 'noted_packs', COUNT(*) FROM noted_packs UNION ALL \
+         SELECT 'sealed_outputs', COUNT(*) FROM sealed_outputs UNION ALL \
+         SELECT 'log_lines', COUNT(*) FROM log_lines",
+    );
+    let rows = rows.fetch_all(&pool).await.unwrap();
+    pool.close().await;
+    rows
+}
+
+#[tokio::test]
+async fn what_only_a_run_needs_is_gone_once_it_ended_and_its_log_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, env) = manual();
+    let path = folder.path().join("state.db");
+    let store = SqliteStore::open(&path, &env).await.unwrap();
+    let count = async || rows(&path).await.into_iter().map(|(_, rows)| rows).collect::<Vec<_>>();
+    let failed = RunInput::Failed { kind: ErrorKind::Corrupt, retry: Retry::Never };
+    let finished = RunInput::Finished(RunOutcome::Succeeded);
+    for inputs in [&[failed][..], &[RunInput::CommitRecorded, finished]] {
+        let held = claimed(&store).await.lease;
+        assert_eq!(count().await, [1, 1, 1, 1, 2]);
+        for input in inputs {
+            store.report(&held, *input, Report::default()).await.unwrap();
+        }
+        assert_eq!(count().await, [0, 0, 0, 0, 2]);
+        clock.advance(LEASE);
+        let removed = store.remove_ended(&Scope::default(), env.now(), 9).await.unwrap();
+        assert_eq!(removed, [held.run()]);
+        assert_eq!(count().await, [0; 5]);
+    }
+    // Cancelled by time, too.
+    let held = claimed(&store).await.lease;
+    let actor = Actor::new("test").unwrap();
+    store.ask(&Scope::default(), &actor, held.run(), Wanted::Cancel).await.unwrap();
+    clock.advance(CANCEL_GRACE);
+    assert_eq!(store.sweep(&[], 9).await.unwrap(), 1);
+    assert_eq!(count().await, [0, 0, 0, 0, 2]);
 }

@@ -65,12 +65,18 @@ impl fmt::Display for Actor {
     }
 }
 
-fn checked(text: Arc<str>, what: &str) -> Result<Arc<str>> {
+pub(super) fn checked(text: Arc<str>, what: &str) -> Result<Arc<str>> {
+    check_label(&text, what)?;
+    Ok(text)
+}
+
+/// Whether programs may call something so.
+pub(super) fn check_label(text: &str, what: &str) -> Result<()> {
     if text.is_empty() || text.len() > MAX_BYTES || text.chars().any(char::is_control) {
         return Err(Error::new(
             ErrorKind::InvalidInput,
             format!("{what} needs 1 to {MAX_BYTES} bytes without control characters"),
         ));
     }
-    Ok(text)
+    Ok(())
 }

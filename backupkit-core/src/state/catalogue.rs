@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::actor::{Actor, Scope};
-use super::record::{Draft, Record, RecordId, RecordKind, RecordRef};
+use super::record::{Draft, Record, RecordKind, RecordRef};
 use crate::error::Result;
 
 /// Keeps named records: what people set up. One mechanism for all kinds, so that a store needs to know
@@ -130,60 +130,5 @@ impl ChangeKind {
             Self::Update => "update",
             Self::Delete => "delete",
         }
-    }
-}
-
-/// The refusals of the contract, so that all stores say the same.
-pub mod refusal {
-    use super::{RecordId, RecordKind, RecordRef};
-    use crate::error::{Error, ErrorKind};
-    use crate::state::Record;
-
-    /// So many users are named in a message.
-    const NAMED_USERS: usize = 5;
-
-    /// Another record has this name.
-    pub fn name_taken(kind: RecordKind, name: &str) -> Error {
-        Error::new(ErrorKind::Conflict, format!("there is a {kind} called `{name}` already"))
-            .with_code("name-taken")
-            .with_hint("choose another name")
-    }
-
-    /// There is a record with this id.
-    pub fn id_taken(RecordRef { kind, id }: RecordRef) -> Error {
-        let message = format!("cannot create {kind} {}: its id is in use", short(&id));
-        Error::new(ErrorKind::Conflict, message).with_code("id-taken")
-    }
-
-    /// The record was changed since the revision that the caller saw.
-    pub fn stale(kind: RecordKind, name: &str) -> Error {
-        Error::new(ErrorKind::Conflict, format!("{kind} `{name}` was changed meanwhile"))
-            .with_code("stale")
-            .with_hint("look at it again")
-    }
-
-    /// There is no such record, at least not in this scope.
-    pub fn missing(RecordRef { kind, id }: RecordRef) -> Error {
-        Error::new(ErrorKind::NotFound, format!("there is no {kind} {}", short(&id)))
-            .with_code("no-such-record")
-    }
-
-    /// Others need the record.
-    pub fn in_use(record: &Record, users: &[Record]) -> Error {
-        let named = users.iter().take(NAMED_USERS);
-        let mut named: Vec<String> =
-            named.map(|user| format!("{} `{}`", user.itself.kind, user.content.name)).collect();
-        if let Some(more) = users.len().checked_sub(NAMED_USERS).filter(|more| *more > 0) {
-            named.push(format!("{more} more"));
-        }
-        let (kind, name) = (record.itself.kind, &record.content.name);
-        let message = format!("{kind} `{name}` is in use by {}", named.join(", "));
-        Error::new(ErrorKind::Conflict, message)
-            .with_code("in-use")
-            .with_hint("change or delete these first")
-    }
-
-    fn short(id: &RecordId) -> String {
-        id.to_string().chars().take(8).collect()
     }
 }

@@ -1,196 +1,105 @@
 //! The reference: what the traits say, in the fewest lines. Gone with the process.
 
-use std::collections::BTreeMap;
+mod catalogue;
+mod checkpoints;
+mod leases;
+mod logs;
+mod runs;
+mod settings;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
-use jiff::Timestamp;
+use bytes::Bytes;
 
-use super::actor::{Actor, Scope};
-use super::catalogue::{Catalogue, Change, ChangeKind, refusal};
-use super::record::{Draft, Record, RecordKind, RecordRef};
+use super::actor::Scope;
+use super::journal::SealedOutput;
+use super::leases::LeaseRef;
+use super::logs::LogLine;
+use super::refusal;
+use super::runs::RunId;
+use super::stored::{Dropped, StoredRun};
 use crate::env::Env;
 use crate::error::Result;
+use crate::model::PackId;
 
-/// A catalogue in memory, for tests and for hosts that keep such things elsewhere.
+/// A state store in memory, for tests and for hosts that keep such things elsewhere.
 #[derive(Debug)]
-pub struct InMemoryCatalogue {
+pub struct InMemoryStore {
     env: Env,
-    scopes: Mutex<BTreeMap<Scope, Shelf>>,
+    kept: Mutex<Kept>,
 }
 
-/// What is kept of one scope.
 #[derive(Debug, Default)]
-struct Shelf {
-    records: BTreeMap<RecordRef, Record>,
-    changes: Vec<Change>,
+struct Kept {
+    /// One more with each change.
+    version: u64,
+    shelves: BTreeMap<Scope, catalogue::Shelf>,
+    /// In the order of their creation, over all scopes.
+    runs: BTreeMap<u64, Folder>,
+    created: u64,
+    /// The last number of each scope.
+    numbers: BTreeMap<Scope, u64>,
+    settings: BTreeMap<String, String>,
 }
 
-impl InMemoryCatalogue {
-    /// Returns an empty one. Times come from `env`.
+/// A run, and all that belongs to it.
+#[derive(Debug)]
+struct Folder {
+    stored: StoredRun,
+    parts: BTreeMap<u32, Part>,
+    log: Vec<LogLine>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    checkpoint: Option<Bytes>,
+    reach: u64,
+    packs: BTreeMap<String, BTreeSet<PackId>>,
+    outputs: Vec<SealedOutput>,
+}
+
+impl InMemoryStore {
+    /// Returns an empty one. Times and chance come from `env`.
     pub fn new(env: &Env) -> Self {
-        Self { env: env.clone(), scopes: Mutex::default() }
+        Self { env: env.clone(), kept: Mutex::default() }
     }
 
-    fn scopes(&self) -> MutexGuard<'_, BTreeMap<Scope, Shelf>> {
-        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read<T>(&self, scope: &Scope, read: impl FnOnce(&Shelf) -> T) -> T {
-        match self.scopes().get(scope) {
-            Some(kept) => read(kept),
-            None => read(&Shelf::default()),
-        }
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
-    fn named(&self, kind: RecordKind, name: &str) -> Option<&Record> {
-        self.of_kind(kind).find(|record| record.content.name == name)
+impl Kept {
+    fn find(&self, id: RunId) -> Option<&Folder> {
+        self.runs.values().find(|folder| folder.stored.run.new.id == id)
     }
 
-    fn of_kind(&self, kind: RecordKind) -> impl Iterator<Item = &Record> {
-        self.records.values().filter(move |record| record.itself.kind == kind)
+    fn find_in(&mut self, scope: &Scope, id: RunId) -> Result<&mut Folder> {
+        let is_it = |folder: &&mut Folder| {
+            folder.stored.run.new.id == id && folder.stored.run.scope == *scope
+        };
+        self.runs.values_mut().find(is_it).ok_or_else(|| refusal::run_missing(id))
     }
 
-    /// A record in the revision that the caller saw.
-    fn at(&self, itself: RecordRef, revision: u64) -> Result<&Record> {
-        let record = self.records.get(&itself).ok_or_else(|| refusal::missing(itself))?;
-        if record.revision != revision {
-            return Err(refusal::stale(itself.kind, &record.content.name));
-        }
-        Ok(record)
+    /// The run of a lease that is alive.
+    fn held(&self, lease: &LeaseRef) -> Result<&Folder> {
+        let held = self.find(lease.run()).filter(|folder| folder.stored.is_held_by(lease));
+        held.ok_or_else(|| refusal::lease_lost(lease.run()))
     }
 
-    fn users(&self, itself: RecordRef) -> Vec<Record> {
-        let others = self.records.values().filter(|record| record.itself != itself);
-        let users = others.filter(|record| record.content.needs.contains(&itself));
-        sorted(users.cloned().collect())
-    }
-
-    /// Whether the content may stand in the record of this id.
-    fn check(&self, itself: RecordRef, draft: &Draft) -> Result<()> {
-        draft.check()?;
-        let kind = itself.kind;
-        if self.named(kind, &draft.name).is_some_and(|other| other.itself != itself) {
-            return Err(refusal::name_taken(kind, &draft.name));
-        }
-        match draft.needs.iter().find(|needed| !self.records.contains_key(needed)) {
-            Some(missing) => Err(refusal::missing(*missing)),
-            None => Ok(()),
-        }
-    }
-
-    fn note(&mut self, at: Timestamp, actor: &Actor, kind: ChangeKind, record: &Record) {
-        self.changes.push(Change {
-            number: self.changes.len() as u64 + 1,
-            at,
-            actor: actor.clone(),
-            kind,
-            record: record.itself,
-            name: record.content.name.clone(),
-        });
+    fn held_mut(&mut self, lease: &LeaseRef) -> Result<&mut Folder> {
+        let held = self.runs.values_mut().find(|folder| folder.stored.is_held_by(lease));
+        held.ok_or_else(|| refusal::lease_lost(lease.run()))
     }
 }
 
-#[async_trait]
-impl Catalogue for InMemoryCatalogue {
-    async fn create(
-        &self,
-        scope: &Scope,
-        actor: &Actor,
-        itself: RecordRef,
-        draft: Draft,
-    ) -> Result<Record> {
-        let now = self.env.now();
-        let mut scopes = self.scopes();
-        let mut ids = scopes.values().flat_map(|shelf| shelf.records.keys());
-        if ids.any(|used| used.id == itself.id) {
-            return Err(refusal::id_taken(itself));
+impl Folder {
+    fn drop_parts(&mut self, dropped: Dropped) {
+        match dropped {
+            Dropped::Nothing => {}
+            Dropped::Outputs => self.parts.values_mut().for_each(|part| part.outputs.clear()),
+            Dropped::All => self.parts.clear(),
         }
-        let kept = scopes.entry(scope.clone()).or_default();
-        kept.check(itself, &draft)?;
-        let record =
-            Record { itself, revision: 1, content: draft, created_at: now, updated_at: now };
-        kept.records.insert(itself, record.clone());
-        kept.note(now, actor, ChangeKind::Create, &record);
-        Ok(record)
     }
-
-    async fn update(
-        &self,
-        scope: &Scope,
-        actor: &Actor,
-        itself: RecordRef,
-        revision: u64,
-        draft: Draft,
-    ) -> Result<Record> {
-        let now = self.env.now();
-        let mut scopes = self.scopes();
-        let kept = scopes.entry(scope.clone()).or_default();
-        let before = kept.at(itself, revision)?;
-        let created_at = before.created_at;
-        kept.check(itself, &draft)?;
-        let revision = revision + 1;
-        let record = Record { itself, revision, content: draft, created_at, updated_at: now };
-        kept.records.insert(itself, record.clone());
-        kept.note(now, actor, ChangeKind::Update, &record);
-        Ok(record)
-    }
-
-    async fn delete(
-        &self,
-        scope: &Scope,
-        actor: &Actor,
-        itself: RecordRef,
-        revision: u64,
-    ) -> Result<()> {
-        let now = self.env.now();
-        let mut scopes = self.scopes();
-        let kept = scopes.entry(scope.clone()).or_default();
-        let record = kept.at(itself, revision)?.clone();
-        let users = kept.users(itself);
-        if !users.is_empty() {
-            return Err(refusal::in_use(&record, &users));
-        }
-        kept.records.remove(&itself);
-        kept.note(now, actor, ChangeKind::Delete, &record);
-        Ok(())
-    }
-
-    async fn get(&self, scope: &Scope, itself: RecordRef) -> Result<Option<Record>> {
-        Ok(self.read(scope, |shelf| shelf.records.get(&itself).cloned()))
-    }
-
-    async fn find(&self, scope: &Scope, kind: RecordKind, name: &str) -> Result<Option<Record>> {
-        Ok(self.read(scope, |shelf| shelf.named(kind, name).cloned()))
-    }
-
-    async fn list(
-        &self,
-        scope: &Scope,
-        kind: RecordKind,
-        after: Option<&str>,
-        most: usize,
-    ) -> Result<Vec<Record>> {
-        let all = self.read(scope, |shelf| shelf.of_kind(kind).cloned().collect());
-        let is_behind =
-            |record: &Record| after.is_none_or(|after| &record.content.name[..] > after);
-        Ok(sorted(all).into_iter().filter(is_behind).take(most).collect())
-    }
-
-    async fn users(&self, scope: &Scope, itself: RecordRef) -> Result<Vec<Record>> {
-        Ok(self.read(scope, |shelf| shelf.users(itself)))
-    }
-
-    async fn changes(&self, scope: &Scope, after: u64, most: usize) -> Result<Vec<Change>> {
-        let behind = usize::try_from(after).unwrap_or(usize::MAX);
-        Ok(self
-            .read(scope, |shelf| shelf.changes.iter().skip(behind).take(most).cloned().collect()))
-    }
-}
-
-fn sorted(mut records: Vec<Record>) -> Vec<Record> {
-    records.sort_by(|a, b| (a.itself.kind, &a.content.name).cmp(&(b.itself.kind, &b.content.name)));
-    records
 }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::env::Env;
+use super::id::random_id;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::SealedSecret;
 
@@ -20,8 +19,7 @@ pub const MAX_BODY_BYTES: usize = 1 << 20;
 /// A record has no more secrets.
 pub const MAX_SECRETS: usize = 16;
 
-const MAX_FIELD_BYTES: usize = 64;
-const ID_BYTES: usize = 16;
+const MAX_WORD_BYTES: usize = 64;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,10 +32,12 @@ pub enum RecordKind {
     Plan,
 }
 
-/// Tells a record from all others, of whatever kind and scope. Random, so that it is never used again.
-/// Whoever creates a record draws it, since secrets are sealed for the record that they belong to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordId([u8; ID_BYTES]);
+random_id! {
+    /// Tells a record from all others, of whatever kind and scope. Random, so that it is never used
+    /// again. Whoever creates a record draws it, since secrets are sealed for the record that they
+    /// belong to.
+    RecordId: "record"
+}
 
 /// Points to a record of the same scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,16 +90,6 @@ impl RecordKind {
     }
 }
 
-impl RecordId {
-    /// Returns a new one.
-    ///
-    /// # Errors
-    /// `Unavailable` if there is no randomness.
-    pub fn random(env: &Env) -> Result<Self> {
-        env.random().map(Self)
-    }
-}
-
 impl Draft {
     /// Says what is wrong with it, if anything is: for stores, before they keep it.
     ///
@@ -108,32 +98,42 @@ impl Draft {
     /// space, or holds control characters, for a body longer than [`MAX_BODY_BYTES`], and for more than
     /// [`MAX_SECRETS`] secrets or a field that is no field.
     pub fn check(&self) -> Result<()> {
+        check_name(&self.name)?;
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
         let name = &self.name;
-        if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-            return refused(format!(
-                "a name needs 1 to {MAX_NAME_BYTES} bytes without control characters"
-            ));
-        }
-        if name.trim() != name {
-            return refused("a name must not begin or end with a space".to_owned());
-        }
         let body_bytes = self.body.get().len();
         if body_bytes > MAX_BODY_BYTES {
             return refused(format!(
                 "`{name}` has {body_bytes} bytes of settings; at most {MAX_BODY_BYTES} are kept"
             ));
         }
-        if self.secrets.len() > MAX_SECRETS || !self.secrets.keys().all(|field| is_field(field)) {
+        if self.secrets.len() > MAX_SECRETS
+            || !self.secrets.keys().all(|field| is_word(field, b'_'))
+        {
             return refused(format!("`{name}` has too many secrets, or one with an odd name"));
         }
         Ok(())
     }
 }
 
-fn is_field(text: &str) -> bool {
-    let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    (1..=MAX_FIELD_BYTES).contains(&text.len()) && text.bytes().all(is_known)
+/// Whether people may call something so.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let refused = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        return refused(format!(
+            "a name needs 1 to {MAX_NAME_BYTES} bytes without control characters"
+        ));
+    }
+    if name.trim() != name {
+        return refused("a name must not begin or end with a space".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether this is a word that programs use: 1 to 64 of `a` to `z`, `0` to `9` and `joint`.
+pub(super) fn is_word(text: &str, joint: u8) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == joint;
+    (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(is_known)
 }
 
 /// Bodies are compared byte by byte.
@@ -149,29 +149,5 @@ impl PartialEq for Draft {
 impl fmt::Display for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for RecordId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for RecordId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RecordId({self})")
-    }
-}
-
-impl FromStr for RecordId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let mut bytes = [0; ID_BYTES];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| {
-            Error::new(ErrorKind::InvalidInput, "an id of a record has 32 hexadecimal digits")
-        })?;
-        Ok(Self(bytes))
     }
 }

@@ -1,5 +1,6 @@
 //! A clock that the test moves.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub struct ManualClock {
     auto_advance: bool,
     now: Arc<Mutex<Timestamp>>,
     elapsed: Arc<watch::Sender<Duration>>,
+    boots: Arc<AtomicU64>,
     sleeping: Arc<watch::Sender<usize>>,
 }
 
@@ -26,6 +28,7 @@ impl ManualClock {
             auto_advance: false,
             now: Arc::new(Mutex::new(now)),
             elapsed: Arc::new(watch::Sender::new(Duration::from_hours(24))),
+            boots: Arc::new(AtomicU64::new(1)),
             sleeping: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -46,6 +49,12 @@ impl ManualClock {
     /// Sets the wall clock alone, as an administrator would. Sleeps do not notice.
     pub fn set_now(&self, now: Timestamp) {
         *lock(&self.now) = now;
+    }
+
+    /// Boots again: the time since boot starts over, under another id. The wall clock goes on.
+    pub fn reboot(&self) {
+        self.boots.fetch_add(1, Ordering::Relaxed);
+        self.elapsed.send_replace(Duration::ZERO);
     }
 
     /// Waits until at least `count` sleeps are under way, so that the test can advance past them.
@@ -77,6 +86,10 @@ impl Clock for ManualClock {
 
     fn elapsed_since_boot(&self) -> Duration {
         *self.elapsed.borrow()
+    }
+
+    fn boot_id(&self) -> Arc<str> {
+        format!("boot {}", self.boots.load(Ordering::Relaxed)).into()
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

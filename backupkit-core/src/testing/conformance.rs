@@ -17,11 +17,15 @@
 
 pub mod catalogue;
 pub mod destination;
+pub mod runs;
 pub mod source;
 pub mod target;
 
+mod helpers;
+
 pub use catalogue::CatalogueFixture;
 pub use destination::DestinationFixture;
+pub use runs::RunsFixture;
 pub use source::SourceFixture;
 pub use target::{Found, TargetFixture, TargetProbe};
 
@@ -127,6 +131,19 @@ mod tests {
             concat!(
                 include_str!("conformance/catalogue.rs"),
                 include_str!("conformance/catalogue/random.rs")
+            ),
+            concat!(
+                include_str!("conformance/runs.rs"),
+                include_str!("conformance/runs/checkpoints.rs"),
+                include_str!("conformance/runs/dropped.rs"),
+                include_str!("conformance/runs/leases.rs"),
+                include_str!("conformance/runs/logs.rs"),
+                include_str!("conformance/runs/orders.rs"),
+                include_str!("conformance/runs/random.rs"),
+                include_str!("conformance/runs/settings.rs"),
+                include_str!("conformance/runs/slots.rs"),
+                include_str!("conformance/runs/states.rs"),
+                include_str!("conformance/runs/sweep.rs")
             ),
             concat!(
                 include_str!("conformance/source.rs"),

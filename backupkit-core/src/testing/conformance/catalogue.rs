@@ -12,10 +12,9 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::value::RawValue;
-use tokio::sync::Barrier;
-use tokio::task::JoinSet;
 
 use super::KeepAlive;
+use super::helpers::{assert_refused, race};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::secret::{MasterKey, SecretPlace, Vault};
@@ -169,13 +168,6 @@ fn assert_same(found: &Record, expected: &Record) {
     assert_eq!(found.content, expected.content);
     assert_eq!(found.created_at, expected.created_at);
     assert_eq!(found.updated_at, expected.updated_at);
-}
-
-#[track_caller]
-fn assert_refused<T: fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, code: &str) -> String {
-    let error = result.expect_err("a refusal");
-    assert_eq!((error.kind(), error.code()), (kind, code), "{}", error.report());
-    error.report()
 }
 
 const CONNECTION: RecordKind = RecordKind::Connection;
@@ -487,23 +479,6 @@ pub async fn changes_are_numbered_without_gaps(fixture: CatalogueFixture) {
         changes[1..2]
     );
     assert!(desk.catalogue.changes(&desk.scope, 3, 9).await.expect("it succeeds").is_empty());
-}
-
-/// Runs the same at the same time, and returns what came of each.
-async fn race<T: Send + 'static>(
-    racers: usize,
-    start: impl Fn(usize) -> futures::future::BoxFuture<'static, T>,
-) -> Vec<T> {
-    let barrier = Arc::new(Barrier::new(racers));
-    let mut tasks = JoinSet::new();
-    for number in 0..racers {
-        let (barrier, work) = (Arc::clone(&barrier), start(number));
-        tasks.spawn(async move {
-            barrier.wait().await;
-            work.await
-        });
-    }
-    tasks.join_all().await
 }
 
 /// Line 1, with 16 at the same time.

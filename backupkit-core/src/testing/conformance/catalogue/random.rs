@@ -1,9 +1,8 @@
 //! Changes at random, and calls that are dropped half-way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
-use std::task::Poll;
 
+use super::super::helpers::{MOST_POLLS, poll_times};
 use super::{CatalogueFixture, Desk, draft, named};
 use crate::error::Error;
 use crate::state::{ChangeKind, Record, RecordKind};
@@ -12,8 +11,6 @@ use crate::testing::entropy::Random;
 const SEED: u64 = 5;
 const STEPS: usize = 400;
 const NAMES: usize = 6;
-/// No call waits more often before it ends.
-const MOST_POLLS: usize = 1000;
 
 /// What a record should be: its revision, its body, and what it needs.
 type Expected = (Record, BTreeSet<Key>);
@@ -119,16 +116,4 @@ pub async fn dropped_calls_take_effect_whole_or_not_at_all(fixture: CatalogueFix
         }
     }
     panic!("a call waits more than {MOST_POLLS} times");
-}
-
-/// Polls so often, then drops. Returns whether it came to its end.
-async fn poll_times<T>(times: usize, call: impl Future<Output = T>) -> bool {
-    let mut call = pin!(call);
-    for _ in 0..times {
-        if std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await {
-            return true;
-        }
-        tokio::task::yield_now().await;
-    }
-    false
 }

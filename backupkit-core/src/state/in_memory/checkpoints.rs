@@ -1,0 +1,98 @@
+//! Checkpoints, noted packs and sealed outputs.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{InMemoryStore, Part};
+use crate::error::Result;
+use crate::model::PackId;
+use crate::state::{Checkpoints, LeaseRef, SealedOutput, check_checkpoint, check_part};
+
+impl InMemoryStore {
+    fn read_part<T>(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        read: impl FnOnce(&Part) -> T,
+    ) -> Result<T> {
+        check_part(part)?;
+        let kept = self.kept();
+        let parts = &kept.held(lease)?.parts;
+        Ok(match parts.get(&part) {
+            Some(part) => read(part),
+            None => read(&Part::default()),
+        })
+    }
+}
+
+#[async_trait]
+impl Checkpoints for InMemoryStore {
+    async fn save_checkpoint(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        checkpoint: Bytes,
+        reach: u64,
+    ) -> Result<()> {
+        check_part(part)?;
+        check_checkpoint(&checkpoint)?;
+        let mut kept = self.kept();
+        let folder = kept.held_mut(lease)?;
+        let part = folder.parts.entry(part).or_default();
+        part.checkpoint = Some(checkpoint);
+        folder.stored.progressed |= reach > part.reach;
+        part.reach = reach.max(part.reach);
+        kept.version += 1;
+        Ok(())
+    }
+
+    async fn load_checkpoint(&self, lease: &LeaseRef, part: u32) -> Result<Option<Bytes>> {
+        self.read_part(lease, part, |part| part.checkpoint.clone())
+    }
+
+    async fn record_packs(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        repository_id: &str,
+        packs: &[PackId],
+    ) -> Result<()> {
+        check_part(part)?;
+        let mut kept = self.kept();
+        let part = kept.held_mut(lease)?.parts.entry(part).or_default();
+        part.packs.entry(repository_id.to_owned()).or_default().extend(packs);
+        kept.version += 1;
+        Ok(())
+    }
+
+    async fn recorded_packs(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        repository_id: &str,
+    ) -> Result<Vec<PackId>> {
+        self.read_part(lease, part, |part| {
+            part.packs.get(repository_id).into_iter().flatten().copied().collect()
+        })
+    }
+
+    async fn record_outputs(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        outputs: &[SealedOutput],
+    ) -> Result<()> {
+        check_part(part)?;
+        let mut kept = self.kept();
+        let folder = kept.held_mut(lease)?;
+        let part = folder.parts.entry(part).or_default();
+        folder.stored.check_outputs(!part.outputs.is_empty())?;
+        part.outputs = outputs.to_vec();
+        kept.version += 1;
+        Ok(())
+    }
+
+    async fn recorded_outputs(&self, lease: &LeaseRef, part: u32) -> Result<Vec<SealedOutput>> {
+        self.read_part(lease, part, |part| part.outputs.clone())
+    }
+}

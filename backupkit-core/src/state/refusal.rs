@@ -1,0 +1,121 @@
+//! The refusals of the contracts, so that all stores say the same.
+
+use super::checkpoints::{MAX_CHECKPOINT_BYTES, MAX_PARTS};
+use super::logs::MAX_LOG_LINE_BYTES;
+use super::record::{Record, RecordKind, RecordRef};
+use super::runs::{Run, RunId};
+use crate::error::{Error, ErrorKind};
+
+/// So many users are named in a message.
+const NAMED_USERS: usize = 5;
+
+/// Another record has this name.
+pub fn name_taken(kind: RecordKind, name: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("there is a {kind} called `{name}` already"))
+        .with_code("name-taken")
+        .with_hint("choose another name")
+}
+
+/// There is a record with this id.
+pub fn id_taken(RecordRef { kind, id }: RecordRef) -> Error {
+    let message = format!("cannot create {kind} {}: its id is in use", id.short());
+    Error::new(ErrorKind::Conflict, message).with_code("id-taken")
+}
+
+/// The record was changed since the revision that the caller saw.
+pub fn stale(kind: RecordKind, name: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("{kind} `{name}` was changed meanwhile"))
+        .with_code("stale")
+        .with_hint("look at it again")
+}
+
+/// There is no such record, at least not in this scope.
+pub fn missing(RecordRef { kind, id }: RecordRef) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no {kind} {}", id.short()))
+        .with_code("no-such-record")
+}
+
+/// Others need the record.
+pub fn in_use(record: &Record, users: &[Record]) -> Error {
+    let named = users.iter().take(NAMED_USERS);
+    let mut named: Vec<String> =
+        named.map(|user| format!("{} `{}`", user.itself.kind, user.content.name)).collect();
+    if let Some(more) = users.len().checked_sub(NAMED_USERS).filter(|more| *more > 0) {
+        named.push(format!("{more} more"));
+    }
+    let (kind, name) = (record.itself.kind, &record.content.name);
+    let message = format!("{kind} `{name}` is in use by {}", named.join(", "));
+    Error::new(ErrorKind::Conflict, message)
+        .with_code("in-use")
+        .with_hint("change or delete these first")
+}
+
+/// There is no such run, at least not in this scope.
+pub fn run_missing(id: RunId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no run {}", id.short()))
+        .with_code("no-such-run")
+}
+
+/// There is a run with this id.
+pub fn run_id_taken(id: RunId) -> Error {
+    let message = format!("cannot create run {}: its id is in use", id.short());
+    Error::new(ErrorKind::Conflict, message).with_code("id-taken")
+}
+
+/// A run that has not ended excludes another.
+pub fn run_active(active: &Run) -> Error {
+    let Run { number, state, .. } = active;
+    let title = &active.new.title;
+    let message = format!("run {number} of `{title}` has not ended: it is {state}");
+    Error::new(ErrorKind::Conflict, message)
+        .with_code("run-active")
+        .with_hint("wait for its end, or cancel it")
+}
+
+/// The lease is over, was given back, or is another worker's by now.
+pub fn lease_lost(id: RunId) -> Error {
+    let message = format!("the lease of run {} is lost; work on it no more", id.short());
+    Error::new(ErrorKind::Conflict, message).with_code("lease-lost")
+}
+
+/// Workers do not say such a thing of their runs.
+pub fn not_reported() -> Error {
+    Error::new(ErrorKind::InvalidInput, "a worker cannot report that; ask for it, or sweep")
+}
+
+/// The body of a run is too long. `what` it is, such as "progress".
+pub fn body_too_long(what: &str, bytes: usize, most: usize) -> Error {
+    let message = format!("the {what} of a run has {bytes} bytes; at most {most} are kept");
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// The checkpoint is too long.
+pub fn checkpoint_too_long(bytes: usize) -> Error {
+    let message =
+        format!("a checkpoint has {bytes} bytes; at most {MAX_CHECKPOINT_BYTES} are kept");
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// A run has fewer parts.
+pub fn no_such_part(part: u32) -> Error {
+    let message = format!("a run has at most {MAX_PARTS} parts; there is no part {part}");
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// The line of a log is too long, or its code is no code.
+pub fn odd_log_line(code: &str) -> Error {
+    let code: String = code.chars().take(64).collect();
+    let message = format!(
+        "a log line with code `{code}` has more than {MAX_LOG_LINE_BYTES} bytes, or an odd code"
+    );
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// The setting has an odd name, or too long a value.
+pub fn odd_setting(name: &str) -> Error {
+    let name: String = name.chars().take(64).collect();
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("setting `{name}` has an odd name, or a value of more than 64 KiB"),
+    )
+}
