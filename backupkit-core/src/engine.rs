@@ -5,6 +5,7 @@ mod builder;
 mod check;
 mod commit;
 mod handle;
+mod lease;
 mod origin;
 mod reading;
 mod recover;
@@ -18,6 +19,7 @@ pub use backup::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
 pub use builder::{EngineBuilder, Identity};
 pub use check::CheckRequest;
 pub use handle::{RunControl, RunHandle};
+pub use lease::{HeldRun, HeldRunOptions};
 pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
 
 use crate::counters::Counters;

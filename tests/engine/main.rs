@@ -6,6 +6,7 @@ mod crash;
 mod entries;
 mod fakes;
 mod hangs;
+mod held;
 mod lane_pauses;
 mod lanes;
 mod large_packs;

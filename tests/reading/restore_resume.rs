@@ -225,7 +225,7 @@ async fn a_checkpoint_that_does_not_fit_starts_from_the_beginning() {
     for row in rows {
         // The decisions and the part are there, but nobody knows what is done.
         let mut resumed = Resumed::new("memory");
-        resumed.journal.save_checkpoint(row).await.unwrap();
+        resumed.journal.save_checkpoint(row, 0).await.unwrap();
         resumed.finish(&scene, id, &expected, "damaged").await;
     }
     // Of another snapshot, and with other options.
@@ -237,7 +237,7 @@ async fn a_checkpoint_that_does_not_fit_starts_from_the_beginning() {
         let target = MemoryTarget::new();
         let path = crate::scene::path(path);
         let journal = InMemoryJournal::default();
-        journal.save_checkpoint(good.clone()).await.unwrap();
+        journal.save_checkpoint(good.clone(), 0).await.unwrap();
         let repository = scene.repository.clone();
         let mut run = scene.engine.restore(
             RestoreRequest::new(repository, id, Arc::new(target.clone()))

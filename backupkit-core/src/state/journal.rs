@@ -22,8 +22,9 @@ pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
     /// the journal does not outlive the process.
     fn checkpoint_interval(&self) -> Option<CheckpointInterval>;
 
-    /// Replaces the checkpoint. All that it names is durable.
-    async fn save_checkpoint(&self, checkpoint: Bytes) -> Result<()>;
+    /// Replaces the checkpoint. All that it names is durable. `reach` says how far the run is: it is
+    /// greater than before if something was done since, in a unit of the run's own.
+    async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()>;
 
     /// The last checkpoint; `None` if there is none.
     async fn load_checkpoint(&self) -> Result<Option<Bytes>>;
@@ -113,7 +114,7 @@ impl RunJournal for InMemoryJournal {
         self.interval
     }
 
-    async fn save_checkpoint(&self, checkpoint: Bytes) -> Result<()> {
+    async fn save_checkpoint(&self, checkpoint: Bytes, _reach: u64) -> Result<()> {
         self.kept().checkpoint = Some(checkpoint);
         Ok(())
     }

@@ -87,6 +87,14 @@ impl Row {
         }
     }
 
+    /// How far the restore is: steps that are done first, then what is written of others.
+    pub(super) fn reach(&self) -> u64 {
+        let written = self.tokens.iter().fold(0u64, |sum, token| sum.saturating_add(token.bytes));
+        let pages = (written >> 12).min(u64::from(u32::MAX));
+        let done = u32::try_from(self.done.count()).unwrap_or(u32::MAX);
+        u64::from(done) << 32 | pages
+    }
+
     /// # Errors
     /// `Conflict` if it is damaged or of another restore.
     pub(super) fn decode(json: &[u8], restore: &BlobId) -> Result<Option<Self>> {

@@ -46,6 +46,12 @@ impl DoneSteps {
         true
     }
 
+    /// How many are done.
+    pub(super) fn count(&self) -> usize {
+        let gaps: usize = self.gaps.iter().map(ExactSizeIterator::len).sum();
+        self.below.saturating_sub(gaps)
+    }
+
     pub(super) fn contains(&self, number: usize) -> bool {
         let next = self.gaps.partition_point(|gap| gap.end <= number);
         number < self.below && self.gaps.get(next).is_none_or(|gap| number < gap.start)

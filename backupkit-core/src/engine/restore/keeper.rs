@@ -98,13 +98,13 @@ impl Keeper {
         };
         // After the row was collected, so that all that it names is durable.
         session.sync().await?;
-        journal.save_checkpoint(row.encode()?).await
+        journal.save_checkpoint(row.encode()?, row.reach()).await
     }
 
     /// Saves that nothing is left to go on with.
     pub(super) async fn forget(&self) -> Result<()> {
         match &self.journal {
-            Some(journal) => journal.save_checkpoint(Row::over().encode()?).await,
+            Some(journal) => journal.save_checkpoint(Row::over().encode()?, u64::MAX).await,
             None => Ok(()),
         }
     }

@@ -103,7 +103,7 @@ pub(crate) fn index_files(lanes: &[Arc<Lane>]) -> Vec<Option<Vec<IndexId>>> {
 
 /// Saves a row whose blobs are durable.
 pub(crate) async fn save(journal: &dyn RunJournal, row: &Row) -> Result<()> {
-    journal.save_checkpoint(encode(row)?.into()).await
+    journal.save_checkpoint(encode(row)?.into(), row.reach()).await
 }
 
 /// The row as JSON.

@@ -100,6 +100,19 @@ enum SavedFingerprint {
 /// A part whose stream goes on behind a token: its number, the token and the blob of its tail.
 pub(crate) type Tail = (usize, ReadToken, Option<BlobId>);
 
+impl Row {
+    /// How far the backup is: entries that are finished, and bytes that are stored.
+    pub(crate) fn reach(&self) -> u64 {
+        let Tally { files_new, files_changed, files_unmodified, bytes_processed, .. } = self.tally;
+        let parts = self.unfinished.iter().flat_map(|entry| &entry.parts);
+        let open_bytes = parts.map(|part| part.stored_bytes);
+        [files_new, files_changed, files_unmodified, bytes_processed]
+            .into_iter()
+            .chain(open_bytes)
+            .fold(0, u64::saturating_add)
+    }
+}
+
 impl SavedPart {
     /// The ids of a part of a directory, as the row keeps them.
     pub(crate) fn ids(part: &PerLane<BlobId>) -> Vec<BlobId> {

@@ -14,7 +14,7 @@ use super::{
 use crate::error::{Error, ErrorKind};
 use crate::model::{AttemptPolicy, PackId, RunInput, RunOutcome, RunState, Wanted};
 use crate::state::{
-    Cause, Lease, LeaseRef, MAX_CAUSE_BYTES, MAX_RUN_BODY_BYTES, NewRun, Report, RunId,
+    Cause, Lease, LeaseRef, MAX_CAUSE_BYTES, MAX_RUN_BODY_BYTES, NewRun, Report, RunId, Slot,
 };
 
 /// Line 6 of `Leases`, over all scopes.

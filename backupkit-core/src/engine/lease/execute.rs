@@ -1,0 +1,241 @@
+//! Executes a run that was claimed, and says what came of it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::journal::StoreJournal;
+use super::keeper::LeaseKeeper;
+use super::recorder::Recorder;
+use crate::engine::{BackupReport, BackupRequest, Engine, RunControl, RunStatus, Summary};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{RunInput, RunOutcome, RunState, Wanted};
+use crate::state::{
+    Cause, CheckpointInterval, Claim, Lease, Renewal, Report, Run, StateStore, refusal,
+};
+use crate::token::CancelToken;
+
+/// How runs are held, apart from what they do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldRunOptions {
+    /// How often checkpoints are taken.
+    pub checkpoints: CheckpointInterval,
+}
+
+/// A run that this process has claimed. Its lease is renewed until this is dropped; then it runs out, as
+/// after a crash, unless the run was reported on.
+pub struct HeldRun {
+    engine: Engine,
+    store: Arc<dyn StateStore>,
+    lease: Lease,
+    keeper: LeaseKeeper,
+    control: Arc<Mutex<Option<RunControl>>>,
+    options: HeldRunOptions,
+}
+
+/// What came of a backup, as it stands in the record of its run.
+#[derive(Debug, Serialize)]
+struct BackupRecord {
+    outputs: Vec<OutputRecord>,
+    summary: Summary,
+    problems: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct OutputRecord {
+    repository: String,
+    repository_id: String,
+    snapshot: Option<String>,
+    error: Option<String>,
+    added_bytes: u64,
+    stored_bytes: u64,
+}
+
+impl Engine {
+    /// Claims a run and keeps its lease; nothing if there is none to claim.
+    ///
+    /// # Errors
+    /// Those of the store; `Unavailable` if the system gives no thread.
+    pub async fn claim(
+        &self,
+        store: &Arc<dyn StateStore>,
+        claim: &Claim,
+        options: HeldRunOptions,
+    ) -> Result<Option<HeldRun>> {
+        // Before it is asked for: the store counts from a later moment.
+        let asked_at = self.env().clock().elapsed_since_boot();
+        let Some(lease) = store.claim(claim).await? else { return Ok(None) };
+        let control = Arc::new(Mutex::new(None::<RunControl>));
+        let watched = Arc::clone(&control);
+        let progress = move || {
+            let control = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let progress = control.as_ref()?.progress();
+            serde_json::value::to_raw_value(&progress).ok().map(Arc::from)
+        };
+        let first = Renewal { wanted: lease.run.wanted, state: lease.run.state };
+        let keeper = LeaseKeeper::start(
+            store,
+            lease.lease,
+            self.env(),
+            (asked_at, claim.time),
+            first,
+            Box::new(progress),
+        )?;
+        let (engine, store) = (self.clone(), Arc::clone(store));
+        Ok(Some(HeldRun { engine, store, lease, keeper, control, options }))
+    }
+}
+
+impl HeldRun {
+    /// The run as it was when it was claimed.
+    pub fn run(&self) -> &Run {
+        &self.lease.run
+    }
+
+    /// Executes the run as a backup, from its last checkpoint on, and returns it as it stands then. What
+    /// a person asks of the run is heard within a second. Once `stop` is cancelled it saves a
+    /// checkpoint and is given back to other workers.
+    ///
+    /// # Errors
+    /// `Conflict` with code `lease-lost` if another worker took it over: then nothing of this one
+    /// appears any more. Those of the store. What goes wrong in the backup is no error: it stands in
+    /// the run.
+    pub async fn back_up(self, request: BackupRequest, stop: &CancelToken) -> Result<Run> {
+        if self.lease.run.state == RunState::Cancelling {
+            return self.report(RunInput::CancelFinished, Report::default()).await;
+        }
+        let journal = StoreJournal {
+            store: Arc::clone(&self.store),
+            lease: self.lease.lease,
+            part: 0,
+            interval: self.options.checkpoints,
+        };
+        let id = self.lease.run.new.id;
+        let request = request
+            .with_tags([format!("run={id}")])
+            .with_journal(Arc::new(journal))
+            .with_liveness(self.keeper.liveness());
+        let mut handle = self.engine.backup(request);
+        let (events, control) = (handle.events(), handle.control());
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control.clone());
+        let recorder = Recorder {
+            store: Arc::clone(&self.store),
+            lease: self.lease.lease,
+            env: self.engine.env().clone(),
+        };
+        let over = CancellationToken::new();
+        let course = async {
+            let ended = tokio::select! {
+                biased;
+                () = self.keeper.lost() => Err(refusal::lease_lost(id)),
+                ended = handle.wait() => ended,
+                () = self.steer(&control, stop) => Err(Error::cancelled()),
+            };
+            over.cancel();
+            ended
+        };
+        let (ended, log) = tokio::join!(course, recorder.record(events, &over));
+        if ended.as_ref().is_err_and(is_lease_lost) {
+            return Err(refusal::lease_lost(id));
+        }
+        log?;
+        let wanted = self.store.renewal(&self.lease.lease).await?.wanted;
+        let (input, report) = conclude(ended, wanted, stop.is_cancelled())?;
+        self.report(input, report).await
+    }
+
+    /// Ends the run, or this attempt of it, with an error: where it could not even begin.
+    ///
+    /// # Errors
+    /// Those of the store; `Conflict` with code `lease-lost`.
+    pub async fn fail(self, error: &Error) -> Result<Run> {
+        let input = RunInput::Failed { kind: error.kind(), retry: error.retry() };
+        self.report(input, Report { body: None, cause: Some(Cause::of(error)) }).await
+    }
+
+    async fn report(&self, input: RunInput, report: Report) -> Result<Run> {
+        self.store.report(&self.lease.lease, input, report).await
+    }
+
+    /// Passes on what a person wants. Never ends.
+    async fn steer(&self, control: &RunControl, stop: &CancelToken) {
+        let mut heard = self.keeper.heard();
+        loop {
+            match heard.borrow_and_update().wanted {
+                Wanted::Run if !stop.is_cancelled() => {}
+                Wanted::Run | Wanted::Pause => control.pause(),
+                Wanted::Cancel => control.cancel(),
+            }
+            tokio::select! {
+                changed = heard.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = stop.cancelled(), if !stop.is_cancelled() => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for HeldRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldRun").field("lease", &self.lease.lease).finish_non_exhaustive()
+    }
+}
+
+fn is_lease_lost(error: &Error) -> bool {
+    error.code() == "lease-lost"
+}
+
+/// What is said of a run after its backup came to an end.
+fn conclude(
+    ended: Result<BackupReport>,
+    wanted: Wanted,
+    stopped: bool,
+) -> Result<(RunInput, Report)> {
+    let rested = match wanted {
+        Wanted::Run if stopped => RunInput::Yielded,
+        Wanted::Run | Wanted::Pause => RunInput::Rested,
+        Wanted::Cancel => RunInput::CancelFinished,
+    };
+    match ended {
+        Ok(report) => {
+            let input = match report.status {
+                RunStatus::Succeeded => RunInput::Finished(RunOutcome::Succeeded),
+                RunStatus::Warnings => RunInput::Finished(RunOutcome::Warnings),
+                RunStatus::Partial => RunInput::Finished(RunOutcome::Partial),
+                RunStatus::Paused => rested,
+            };
+            Ok((input, Report { body: Some(record(&report)?), cause: None }))
+        }
+        Err(error) if error.is(ErrorKind::Cancelled) || error.code() == "run-refused" => {
+            Ok((rested, Report::default()))
+        }
+        Err(error) => {
+            let input = RunInput::Failed { kind: error.kind(), retry: error.retry() };
+            Ok((input, Report { body: None, cause: Some(Cause::of(&error)) }))
+        }
+    }
+}
+
+fn record(report: &BackupReport) -> Result<Arc<RawValue>> {
+    let output = |output: &crate::engine::OutputReport| OutputRecord {
+        repository: output.repository.clone(),
+        repository_id: output.repository_id.clone(),
+        snapshot: output.snapshot.map(|id| id.to_string()),
+        error: output.error.as_ref().map(Error::report),
+        added_bytes: output.added_bytes,
+        stored_bytes: output.stored_bytes,
+    };
+    let record = BackupRecord {
+        outputs: report.outputs.iter().map(output).collect(),
+        summary: report.summary,
+        problems: report.problem_count,
+    };
+    let record = serde_json::value::to_raw_value(&record).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot write what came of the run").with_source(error)
+    })?;
+    Ok(Arc::from(record))
+}

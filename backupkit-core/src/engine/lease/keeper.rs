@@ -1,0 +1,188 @@
+//! Keeps a lease alive, and says when it is not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::guard::Liveness;
+use crate::state::{LeaseRef, Renewal, StateStore};
+
+/// How often it looks whether a person wants something else.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Tells how far the run is.
+pub(super) type ReadProgress = Box<dyn Fn() -> Option<Arc<RawValue>> + Send>;
+
+/// Renews a lease from a thread of its own, so that no work of the run holds it up, until dropped.
+#[derive(Debug)]
+pub(super) struct LeaseKeeper {
+    lease: Arc<HeldLease>,
+    heard: watch::Receiver<Renewal>,
+    stop: CancellationToken,
+}
+
+/// A lease, as whoever is about to write asks for it.
+#[derive(Debug)]
+struct HeldLease {
+    env: Env,
+    time: Duration,
+    /// When the last renewal that succeeded was sent, since boot.
+    renewed_at: Mutex<Duration>,
+    lost: AtomicBool,
+    /// Ends when the lease is known to be lost.
+    gone: CancellationToken,
+}
+
+/// What the thread works with.
+struct Keeping {
+    store: Arc<dyn StateStore>,
+    lease: LeaseRef,
+    held: Arc<HeldLease>,
+    heard: watch::Sender<Renewal>,
+    progress: ReadProgress,
+}
+
+impl LeaseKeeper {
+    /// Starts to keep a lease of `time` that was asked for at `asked_at`, since boot.
+    ///
+    /// # Errors
+    /// `Unavailable` if the system gives no thread.
+    pub(super) fn start(
+        store: &Arc<dyn StateStore>,
+        lease: LeaseRef,
+        env: &Env,
+        (asked_at, time): (Duration, Duration),
+        first: Renewal,
+        progress: ReadProgress,
+    ) -> Result<Self> {
+        let failed = |error| {
+            Error::new(ErrorKind::Unavailable, "cannot start the thread that keeps the lease")
+                .with_source(error)
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(failed)?;
+        let held = Arc::new(HeldLease {
+            env: env.clone(),
+            time,
+            renewed_at: Mutex::new(asked_at),
+            lost: AtomicBool::new(false),
+            gone: CancellationToken::new(),
+        });
+        let (sender, heard) = watch::channel(first);
+        let store = Arc::clone(store);
+        let keeping = Keeping { store, lease, held: Arc::clone(&held), heard: sender, progress };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("lease".to_owned())
+            .spawn(move || {
+                runtime.block_on(stopped.run_until_cancelled(keeping.keep()));
+            })
+            .map_err(failed)?;
+        // It ends by itself once this is dropped; nobody has to wait for a call that is under way.
+        drop(thread);
+        Ok(Self { lease: held, heard, stop })
+    }
+
+    /// Says before each publishing write whether the lease is alive.
+    pub(super) fn liveness(&self) -> Arc<dyn Liveness> {
+        Arc::clone(&self.lease) as Arc<dyn Liveness>
+    }
+
+    /// What a person wants of the run, and where it stands.
+    pub(super) fn heard(&self) -> watch::Receiver<Renewal> {
+        self.heard.clone()
+    }
+
+    /// Waits until the lease is lost. Cancel safe.
+    pub(super) async fn lost(&self) {
+        self.lease.gone.cancelled().await;
+    }
+}
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl HeldLease {
+    /// Some of the time is left to whoever looked and then writes.
+    fn has_time(&self) -> bool {
+        let now = self.env.clock().elapsed_since_boot();
+        let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_sub(renewed_at) < self.time / 4 * 3
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire) || !self.has_time()
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.gone.cancel();
+    }
+}
+
+#[async_trait]
+impl Liveness for HeldLease {
+    async fn is_alive(&self) -> bool {
+        !self.is_lost()
+    }
+}
+
+impl Keeping {
+    /// Ends once the lease is lost.
+    async fn keep(self) {
+        let clock = Arc::clone(self.held.env.clock());
+        let renew_every = self.held.time / 4;
+        let mut renewed_at = clock.elapsed_since_boot();
+        let mut version = None;
+        loop {
+            clock.sleep(POLL.min(renew_every)).await;
+            let now = clock.elapsed_since_boot();
+            let is_due = now.saturating_sub(renewed_at) >= renew_every;
+            let heard = if is_due {
+                self.store.renew(&self.lease, self.held.time, (self.progress)()).await.map(Some)
+            } else {
+                self.look(&mut version).await
+            };
+            match heard {
+                Ok(heard) => {
+                    if is_due {
+                        renewed_at = now;
+                        let mut sent_at =
+                            self.held.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+                        *sent_at = now;
+                    }
+                    if let Some(heard) = heard {
+                        self.heard
+                            .send_if_modified(|known| std::mem::replace(known, heard) != heard);
+                    }
+                }
+                Err(error) if error.code() == "lease-lost" => return self.held.lose(),
+                // It may pass. If not, the time runs out.
+                Err(_) => {}
+            }
+            if self.held.is_lost() {
+                return self.held.lose();
+            }
+        }
+    }
+
+    /// What a person wants, if anything has changed.
+    async fn look(&self, version: &mut Option<u64>) -> Result<Option<Renewal>> {
+        let now = Some(self.store.version().await?);
+        if std::mem::replace(version, now) == now {
+            return Ok(None);
+        }
+        self.store.renewal(&self.lease).await.map(Some)
+    }
+}

@@ -1,0 +1,100 @@
+//! Puts the events of a run into its log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Event, EventKind, Level};
+use crate::state::{LeaseRef, NewLogLine, StateStore};
+
+/// So many lines are written at once.
+const BATCH_LINES: usize = 200;
+/// Lines wait so long for others.
+const BATCH_TIME: Duration = Duration::from_millis(250);
+/// So many lines of a code are kept for each attempt; all problems are counted in the report.
+const KEPT_PER_CODE: usize = 1000;
+/// A longer sentence is cut.
+const MAX_TEXT_BYTES: usize = 16 << 10;
+
+/// Writes events to the log of a run.
+pub(super) struct Recorder {
+    pub(super) store: Arc<dyn StateStore>,
+    pub(super) lease: LeaseRef,
+    pub(super) env: Env,
+}
+
+impl Recorder {
+    /// Writes what comes until it is over, and then what has come by then.
+    ///
+    /// # Errors
+    /// Those of the store; `lease-lost` among them. Nothing is written from then on.
+    pub(super) async fn record(
+        &self,
+        mut events: BoxStream<'static, Event>,
+        over: &CancellationToken,
+    ) -> Result<()> {
+        let mut counts = BTreeMap::new();
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = events.next() => first,
+                () = over.cancelled() => None,
+            };
+            let Some(first) = first else { return Ok(()) };
+            if !over.is_cancelled() {
+                tokio::select! {
+                    () = over.cancelled() => {}
+                    () = self.env.clock().sleep(BATCH_TIME) => {}
+                }
+            }
+            let mut next = Some(first);
+            let mut lines = Vec::new();
+            while let Some(event) = next {
+                lines.extend(line(event, &mut counts)?);
+                if lines.len() >= BATCH_LINES {
+                    break;
+                }
+                next = events.next().now_or_never().flatten();
+            }
+            if !lines.is_empty() {
+                self.store.append_logs(&self.lease, &lines).await?;
+            }
+        }
+    }
+}
+
+/// The line of an event, unless there are many of its code already.
+fn line(event: Event, counts: &mut BTreeMap<String, usize>) -> Result<Option<NewLogLine>> {
+    let failed = |error| {
+        Error::new(ErrorKind::Internal, "cannot write an event into the log").with_source(error)
+    };
+    let value = serde_json::to_value(&event).map_err(failed)?;
+    let code = value.get("code").and_then(|code| code.as_str()).unwrap_or("note").to_owned();
+    let count = counts.entry(code.clone()).or_default();
+    *count += 1;
+    let (kind, level) = match *count {
+        ..=KEPT_PER_CODE => (event.kind, event.level),
+        more if more == KEPT_PER_CODE + 1 => {
+            let text = format!("further messages of the kind {code} are counted, not written");
+            (EventKind::Note { text }, Level::Info)
+        }
+        _ => return Ok(None),
+    };
+    let mut text = kind.to_string();
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    let mut body = serde_json::to_string(&kind).map_err(failed)?;
+    if body.len() > MAX_TEXT_BYTES {
+        "{}".clone_into(&mut body);
+    }
+    let body = Arc::from(RawValue::from_string(body).map_err(failed)?);
+    let code = if *count > KEPT_PER_CODE { "note".to_owned() } else { code };
+    Ok(Some(NewLogLine { at: event.at, level, code, text, body }))
+}

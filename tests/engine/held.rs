@@ -1,0 +1,209 @@
+//! Runs that are held by lease: what becomes of them stands in the state store.
+
+use std::slice::from_ref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backupkit::model::{RunKind, RunState, Wanted};
+use backupkit::repo::Repository;
+use backupkit::state::{
+    Actor, CheckpointInterval, Claim, InMemoryStore, LogFilter, NewRun, Run, RunId, Scope,
+    StateStore, WorkerId,
+};
+use backupkit::testing::{MemorySource, PausePoint};
+use backupkit::{BackupRequest, CancelToken, Engine, HeldRun, HeldRunOptions};
+use serde_json::value::RawValue;
+
+use crate::scene::{Scene, checkpoints, latest_tree, path, random};
+
+const MIB: u64 = 1 << 20;
+/// Long enough never to run out in a test.
+const LEASE: Duration = Duration::from_mins(10);
+
+fn source() -> MemorySource {
+    let mut source = MemorySource::new().with_file(&path("data/big"), random(1, 24 << 20));
+    for number in 0..200_usize {
+        let file = path(&format!("data/small/{number}"));
+        source = source.with_file(&file, random(1000 + number as u64, 1 + number * 37));
+    }
+    source
+}
+
+/// A store with one run in it.
+struct Desk {
+    store: Arc<dyn StateStore>,
+    run: RunId,
+}
+
+impl Desk {
+    async fn new(scene: &Scene) -> Self {
+        let store: Arc<dyn StateStore> = Arc::new(InMemoryStore::new(&scene.env));
+        let run = RunId::random(&scene.env).unwrap();
+        let order = NewRun {
+            id: run,
+            kind: RunKind::Backup,
+            title: "documents".to_owned(),
+            plan: None,
+            settings: RawValue::from_string("{}".to_owned()).unwrap().into(),
+            retry_of: None,
+            key: None,
+            exclusive: None,
+            priority: 0,
+            slots: Vec::new(),
+            attempts: backupkit::model::AttemptPolicy::default(),
+        };
+        store.create_run(&Scope::default(), &person(), order).await.unwrap();
+        Self { store, run }
+    }
+
+    async fn claim(&self, engine: &Engine, worker: &str) -> HeldRun {
+        let claim = Claim::new(WorkerId::new(worker).unwrap(), LEASE);
+        let interval = CheckpointInterval { time: Duration::from_millis(200), bytes: 4 * MIB };
+        let options = HeldRunOptions { checkpoints: interval };
+        engine.claim(&self.store, &claim, options).await.unwrap().expect("a run to claim")
+    }
+
+    async fn ask(&self, wanted: Wanted) {
+        self.store.ask(&Scope::default(), &person(), self.run, wanted).await.unwrap();
+    }
+
+    async fn run(&self) -> Run {
+        self.store.run(&Scope::default(), self.run).await.unwrap().unwrap()
+    }
+}
+
+fn person() -> Actor {
+    Actor::new("test").unwrap()
+}
+
+fn request(source: &MemorySource, repository: &Repository) -> BackupRequest {
+    BackupRequest::new(Arc::new(source.clone()), from_ref(repository))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_backup_is_on_record_with_its_outputs_and_its_log() {
+    let scene = Scene::new().await;
+    let (desk, repository) = (Desk::new(&scene).await, scene.repository().await);
+    let held = desk.claim(&scene.engine, "one").await;
+    assert_eq!(held.run().state, RunState::Running);
+    let ended = held.back_up(request(&source(), &repository), &CancelToken::new()).await.unwrap();
+    assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+    assert!(desk.run().await.worker.is_none());
+    let report: serde_json::Value = serde_json::from_str(ended.report.unwrap().get()).unwrap();
+    assert_eq!(report["outputs"][0]["repository_id"], repository.id());
+    assert_eq!(report["outputs"][0]["snapshot"].as_str().map(str::len), Some(64));
+    let filter = LogFilter::default();
+    let lines = desk.store.logs(&Scope::default(), desk.run, &filter, 0, 100).await.unwrap();
+    let numbers: Vec<u64> = lines.iter().map(|line| line.number).collect();
+    assert_eq!(numbers, (1..=lines.len() as u64).collect::<Vec<_>>());
+    assert!(lines.iter().any(|line| line.line.code == "snapshot-created"), "{lines:#?}");
+    assert_eq!(repository.snapshots().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_backup_rests_when_a_person_asks_the_store_and_goes_on_in_another_process() {
+    let scene = Scene::new().await;
+    let undisturbed = scene.repository().await;
+    scene.back_up(&source(), from_ref(&undisturbed)).await;
+    let (desk, repository) = (Desk::new(&scene).await, scene.repository().await);
+    let (source, point) = (source(), PausePoint::new());
+    source.pause_at(&path("data/big"), 8 * MIB, &point);
+    let held = desk.claim(&scene.engine, "one").await;
+    let stop = CancelToken::new();
+    let ask = async {
+        point.reached().await;
+        desk.ask(Wanted::Pause).await;
+        point.release();
+    };
+    let (rested, ()) = tokio::join!(held.back_up(request(&source, &repository), &stop), ask);
+    let rested = rested.unwrap();
+    // It may have read the rest before it heard of it.
+    if rested.state == RunState::Paused {
+        assert!(rested.worker.is_none());
+        assert_eq!(checkpoints(&repository).await, 1);
+        desk.ask(Wanted::Run).await;
+        let held = desk.claim(&scene.process(), "two").await;
+        let ended = held.back_up(request(&source, &repository), &stop).await.unwrap();
+        assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+    } else {
+        assert_eq!(rested.state, RunState::Succeeded, "{rested:#?}");
+    }
+    assert_eq!(latest_tree(&repository).await, latest_tree(&undisturbed).await);
+    assert_eq!(checkpoints(&repository).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_shuts_down_gives_its_run_back_and_spends_no_attempt() {
+    let scene = Scene::new().await;
+    let (desk, repository) = (Desk::new(&scene).await, scene.repository().await);
+    let (source, point) = (source(), PausePoint::new());
+    source.pause_at(&path("data/big"), 0, &point);
+    let held = desk.claim(&scene.engine, "one").await;
+    let stop = CancelToken::new();
+    let shut_down = async {
+        point.reached().await;
+        stop.cancel();
+        point.release();
+    };
+    let (given, ()) = tokio::join!(held.back_up(request(&source, &repository), &stop), shut_down);
+    let given = given.unwrap();
+    assert_eq!((given.state, given.attempts), (RunState::Queued, 0), "{given:#?}");
+    let held = desk.claim(&scene.process(), "two").await;
+    let ended = held.back_up(request(&source, &repository), &CancelToken::new()).await.unwrap();
+    assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_run_was_taken_over_publishes_nothing() {
+    let scene = Scene::new().await;
+    let (desk, repository) = (Desk::new(&scene).await, scene.repository().await);
+    let (source, point) = (source(), PausePoint::new());
+    source.pause_at(&path("data/big"), 8 * MIB, &point);
+    let held = desk.claim(&scene.engine, "one").await;
+    let stop = CancelToken::new();
+    let take_over = async {
+        point.reached().await;
+        let dead = WorkerId::new("one").unwrap();
+        assert_eq!(desk.store.sweep(&[dead], 10).await.unwrap(), 1);
+        // A person does not want to wait for the next attempt.
+        desk.ask(Wanted::Run).await;
+        let held = desk.claim(&scene.process(), "two").await;
+        let ended = held.back_up(request(&self::source(), &repository), &stop).await.unwrap();
+        assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+        point.release();
+    };
+    let (lost, ()) = tokio::join!(held.back_up(request(&source, &repository), &stop), take_over);
+    assert_eq!(lost.unwrap_err().code(), "lease-lost");
+    assert_eq!(repository.snapshots().await.unwrap().len(), 1);
+    assert_eq!(desk.run().await.state, RunState::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_backup_that_is_cancelled_leaves_no_snapshot() {
+    let scene = Scene::new().await;
+    let (desk, repository) = (Desk::new(&scene).await, scene.repository().await);
+    let (source, point) = (source(), PausePoint::new());
+    source.pause_at(&path("data/big"), 0, &point);
+    let held = desk.claim(&scene.engine, "one").await;
+    let stop = CancelToken::new();
+    let cancel = async {
+        point.reached().await;
+        // It does not go on before it has heard of it.
+        desk.ask(Wanted::Cancel).await;
+    };
+    let (ended, ()) = tokio::join!(held.back_up(request(&source, &repository), &stop), cancel);
+    assert_eq!(ended.unwrap().state, RunState::Cancelled);
+    assert!(repository.snapshots().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_stands_in_the_run_and_it_is_tried_again() {
+    let scene = Scene::new().await;
+    let desk = Desk::new(&scene).await;
+    let held = desk.claim(&scene.engine, "one").await;
+    let error = backupkit::Error::new(backupkit::ErrorKind::Unavailable, "cannot reach the disk");
+    let run = held.fail(&error).await.unwrap();
+    assert_eq!((run.state, run.attempts), (RunState::Queued, 1));
+    assert_eq!(run.cause.unwrap().message, "cannot reach the disk");
+    assert!(run.not_before.is_some());
+}
