@@ -11,7 +11,7 @@ use super::{Engine, RunContext};
 use crate::counters::Counters;
 use crate::error::Result;
 use crate::events::Events;
-use crate::model::{Event, Progress};
+use crate::model::{Event, EventKind, Level, Progress};
 use crate::pipeline::control::Control;
 use crate::pipeline::task::{self, OwnedTask};
 
@@ -103,6 +103,13 @@ impl RunControl {
     /// Asks the run to stop. It ends with a `Cancelled` error and publishes nothing.
     pub fn cancel(&self) {
         self.control.cancel_token().cancel();
+    }
+
+    /// Writes down that the run was asked to rest, for those who did not ask.
+    pub(crate) fn tell_pausing(&self) {
+        if !self.control.is_pausing() {
+            self.events.tell(Level::Info, EventKind::Pausing);
+        }
     }
 
     /// How far it is.

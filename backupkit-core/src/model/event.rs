@@ -131,6 +131,8 @@ pub enum EventKind {
         /// The snapshot.
         snapshot: SnapshotId,
     },
+    /// The run was asked to rest, or its worker shuts down.
+    Pausing,
     /// The run rests; a checkpoint snapshot keeps what it stored.
     Paused {
         /// Where the repository is.
@@ -184,6 +186,7 @@ impl fmt::Display for EventKind {
             Self::SnapshotCreated { repository, snapshot } => {
                 write!(f, "snapshot {} created in {repository}", snapshot.short())
             }
+            Self::Pausing => f.write_str("asked to rest; nothing more is read"),
             Self::Paused { repository, .. } => {
                 write!(f, "paused; {repository} keeps what is stored")
             }

@@ -166,7 +166,10 @@ impl HeldRun {
         loop {
             match heard.borrow_and_update().wanted {
                 Wanted::Run if !stop.is_cancelled() => {}
-                Wanted::Run | Wanted::Pause => control.pause(),
+                Wanted::Run | Wanted::Pause => {
+                    control.tell_pausing();
+                    control.pause();
+                }
                 Wanted::Cancel => control.cancel(),
             }
             tokio::select! {
