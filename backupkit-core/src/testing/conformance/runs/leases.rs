@@ -14,7 +14,7 @@ use super::{
 use crate::error::{Error, ErrorKind};
 use crate::model::{AttemptPolicy, PackId, RunInput, RunOutcome, RunState, Wanted};
 use crate::state::{
-    Cause, Lease, LeaseRef, MAX_CAUSE_BYTES, MAX_RUN_BODY_BYTES, NewRun, Report, RunId,
+    Cause, Lease, LeaseRef, MAX_CAUSE_BYTES, MAX_RUN_BODY_BYTES, NewRun, Report, RunId, Slot,
 };
 
 /// Line 6 of `Leases`, over all scopes.
@@ -95,6 +95,18 @@ pub async fn what_is_to_rest_rests_when_it_is_claimed(fixture: RunsFixture) {
     for id in resting {
         assert_eq!(desk.run(id).await.state, RunState::Paused);
     }
+    // It waits neither for its time nor for its resources.
+    let attempts =
+        AttemptPolicy { first_delay: LEASE, max_delay: LEASE, ..AttemptPolicy::default() };
+    let slots = vec![Slot { resource: "nas".to_owned(), most: 1 }];
+    let order = || NewRun { attempts, slots: slots.clone(), ..new_run("run") };
+    let dead = desk.leased_of(order()).await.lease;
+    desk.ask(dead.run(), Wanted::Pause).await.expect("it is asked");
+    assert_eq!(desk.store.sweep(&[worker("worker")], 9).await.expect("an answer"), 2);
+    assert!(desk.run(dead.run()).await.not_before.is_some());
+    desk.leased_of(order()).await;
+    assert!(desk.claim_run(dead.run()).await.is_none());
+    assert_eq!(desk.run(dead.run()).await.state, RunState::Paused);
 }
 
 /// Line 1 of `Leases`.
