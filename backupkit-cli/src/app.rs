@@ -115,21 +115,20 @@ fn has_flag(environment: &Environment, flag: &str) -> bool {
 impl App<'_> {
     /// Builds an engine. Without a usable cache folder it does without, and says so.
     pub(crate) fn engine(&self, set_up: impl Fn(EngineBuilder) -> EngineBuilder) -> Result<Engine> {
-        let builder =
-            || set_up(Engine::builder().env(self.env.clone()).identity(self.identity.clone()));
+        let builder = || Engine::builder().env(self.env.clone()).identity(self.identity.clone());
         let Some(folder) = self.cache_folder() else {
             self.output.note("there is no home folder, so indexes are read anew each time and large directories stay in memory");
-            return builder().build();
+            return set_up(builder()).build();
         };
         let cached = builder()
             .instance_folder(folder.join("instances"))
             .cache_folder(folder.join("index"))
-            .scratch_folder(folder.join("scratch"))
-            .build();
+            .scratch_folder(folder.join("scratch"));
+        let cached = set_up(cached).build();
         match cached {
             Err(error) if !error.is(ErrorKind::InvalidConfig) => {
                 self.output.warning(format!("going on without a cache folder: {error}"));
-                builder().build()
+                set_up(builder()).build()
             }
             result => result,
         }

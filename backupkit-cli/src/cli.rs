@@ -78,6 +78,9 @@ pub(crate) struct GlobalOptions {
     /// Keep copies of indexes and scratch files here [default: the user's cache folder]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Keep connections, plans and runs in this file [default: in the user's data folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl GlobalOptions {
@@ -93,6 +96,7 @@ impl GlobalOptions {
             password_file: None,
             password_command: None,
             cache_dir: None,
+            state: None,
         }
     }
 }
@@ -114,6 +118,17 @@ pub(crate) enum Command {
     /// Make, describe and unlock repositories, and manage their passwords
     #[command(subcommand, arg_required_else_help = true)]
     Repo(RepoCommand),
+    /// Set up what backups read from and write to
+    #[command(subcommand, arg_required_else_help = true)]
+    Connection(ConnectionCommand),
+    /// Set up what is copied where, and run it
+    #[command(subcommand, arg_required_else_help = true)]
+    Plan(PlanCommand),
+    /// Watch and steer runs of plans
+    #[command(subcommand, arg_required_else_help = true)]
+    Run(RunCommand),
+    /// Do whatever runs are queued, until stopped
+    Worker,
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -328,9 +343,158 @@ pub(crate) enum RepoCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Add a repository for plans: the one that is there, or a new one
+    Add {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The connection that leads to it
+        #[arg(long, value_name = "NAME")]
+        connection: String,
+        /// Where it lies below what the connection leads to [default: at that place itself]
+        #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true)]
+        path: String,
+    },
+    /// List the repositories that were added
+    List,
+    /// Forget a repository; what lies in it stays
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Manage the passwords of a repository
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConnectionCommand {
+    /// Add a connection
+    Add {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The local folder that it leads to: a path or file:///path
+        #[arg(long, value_name = "URI")]
+        folder: OsString,
+    },
+    /// List connections
+    List,
+    /// Try a connection, step by step
+    Test {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Remove a connection that nothing needs
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Make a plan
+    Create {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The connection to read
+        #[arg(long, value_name = "CONNECTION")]
+        from: String,
+        /// A repository to back up into; give it again for more
+        #[arg(long, value_name = "REPOSITORY", required = true)]
+        to: Vec<String>,
+        /// Label the snapshots; give it again for more
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+    },
+    /// List plans
+    List,
+    /// Run a plan and follow it; one that was interrupted goes on
+    Run {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Remove a plan; its snapshots and runs stay
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RunCommand {
+    /// List runs, newest first
+    List {
+        /// List at most so many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u16,
+    },
+    /// Describe a run
+    Show {
+        #[command(flatten)]
+        run: RunName,
+    },
+    /// Print the log of a run
+    Logs {
+        #[command(flatten)]
+        run: RunName,
+        /// Go on until the run ends
+        #[arg(long, short)]
+        follow: bool,
+        /// Only what is behind this number
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        after: u64,
+        /// Only lines that matter so much, or more
+        #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
+        level: LogLevel,
+        /// Only lines with this in their text
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
+    /// Let a run rest
+    Pause {
+        #[command(flatten)]
+        run: RunName,
+    },
+    /// Let a run go on that rests or waits
+    Resume {
+        #[command(flatten)]
+        run: RunName,
+    },
+    /// End a run without a snapshot
+    Cancel {
+        #[command(flatten)]
+        run: RunName,
+    },
+    /// Wait until a run ends or rests
+    Wait {
+        #[command(flatten)]
+        run: RunName,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct RunName {
+    /// The number of the run, or `latest`
+    #[arg(value_name = "RUN")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Everything
+    Info,
+    /// Warnings and errors
+    Warning,
+    /// Errors
+    Error,
 }
 
 #[derive(Subcommand)]
@@ -401,6 +565,15 @@ mod tests {
             "repo unlock --all -r r",
             "repo key rm abc -r r",
             "repo key passwd -r r --new-password-file f",
+            "connection add docs --folder /srv/docs",
+            "connection test docs",
+            "repo add nas --connection disk --path repo",
+            "plan create daily --from docs --to nas --to away --tag x",
+            "plan run daily --state s.db",
+            "run list --limit 3",
+            "run logs latest -f --after 7 --level warning --search x",
+            "run pause 3",
+            "worker",
             "--quiet version",
             "completions bash",
         ] {

@@ -4,16 +4,21 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod connection;
+mod listing;
 mod ls;
+mod plan;
 mod repo;
 mod restore;
+mod runs;
 mod snapshots;
 mod version;
 
 use backupkit_core::Result;
+use backupkit_core::model::Wanted;
 
 use crate::app::App;
-use crate::cli::{Command, KeyCommand, RepoCommand};
+use crate::cli::{Command, ConnectionCommand, KeyCommand, PlanCommand, RepoCommand, RunCommand};
 use crate::exit::Exit;
 
 /// Runs one command.
@@ -31,6 +36,11 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             }
             RepoCommand::Info { repository } => repo::info(app, &repository).await,
             RepoCommand::Unlock { repository, all } => repo::unlock(app, &repository, all).await,
+            RepoCommand::Add { name, connection, path } => {
+                repo::set_up::add(app, &name, &connection, &path).await
+            }
+            RepoCommand::List => repo::set_up::list(app).await,
+            RepoCommand::Rm { name } => repo::set_up::rm(app, &name).await,
             RepoCommand::Key(command) => match command {
                 KeyCommand::Add { repository, new_password } => {
                     repo::key::add(app, &repository, new_password).await
@@ -42,6 +52,32 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
                 }
             },
         },
+        Command::Connection(command) => match command {
+            ConnectionCommand::Add { name, folder } => connection::add(app, &name, &folder).await,
+            ConnectionCommand::List => connection::list(app).await,
+            ConnectionCommand::Test { name } => connection::test(app, &name).await,
+            ConnectionCommand::Rm { name } => connection::rm(app, &name).await,
+        },
+        Command::Plan(command) => match command {
+            PlanCommand::Create { name, from, to, tags } => {
+                plan::create(app, &name, &from, &to, tags).await
+            }
+            PlanCommand::List => plan::list(app).await,
+            PlanCommand::Run { name } => Box::pin(runs::execute::plan(app, &name)).await,
+            PlanCommand::Rm { name } => plan::rm(app, &name).await,
+        },
+        Command::Run(command) => match command {
+            RunCommand::List { limit } => runs::list(app, limit).await,
+            RunCommand::Show { run } => runs::show(app, &run).await,
+            RunCommand::Logs { run, follow, after, level, search } => {
+                runs::logs(app, &run, runs::LogOptions { follow, after, level, search }).await
+            }
+            RunCommand::Pause { run } => runs::ask(app, &run, Wanted::Pause).await,
+            RunCommand::Resume { run } => runs::ask(app, &run, Wanted::Run).await,
+            RunCommand::Cancel { run } => runs::ask(app, &run, Wanted::Cancel).await,
+            RunCommand::Wait { run } => runs::wait(app, &run).await,
+        },
+        Command::Worker => Box::pin(runs::execute::worker(app)).await,
         Command::Completions { shell } => Ok(completions::run(app, shell)),
         Command::Version => Ok(version::run(app)),
     }

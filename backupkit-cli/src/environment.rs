@@ -8,19 +8,22 @@ use std::path::{Path, PathBuf};
 use backupkit_core::Identity;
 
 /// The variables that mean something to us.
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 15] = [
     "BACKUPKIT_CACHE_DIR",
+    "BACKUPKIT_MASTER_KEY",
     "BACKUPKIT_NEW_PASSWORD",
     "BACKUPKIT_NEW_PASSWORD_COMMAND",
     "BACKUPKIT_NEW_PASSWORD_FILE",
     "BACKUPKIT_PASSWORD",
     "BACKUPKIT_PASSWORD_COMMAND",
     "BACKUPKIT_PASSWORD_FILE",
+    "BACKUPKIT_STATE",
     "HOME",
     "NO_COLOR",
     "TERM",
     "USER",
     "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
 ];
 
 /// The surroundings of the program. Holds secrets, so it is never printed.
@@ -67,12 +70,24 @@ impl Environment {
         if let Some(folder) = self.variable("BACKUPKIT_CACHE_DIR") {
             return Some(PathBuf::from(folder));
         }
+        Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("backupkit"))
+    }
+
+    /// The file with connections, plans and runs: in the user's data folder. `None` without a home.
+    pub(crate) fn state_file(&self) -> Option<PathBuf> {
+        if let Some(file) = self.variable("BACKUPKIT_STATE") {
+            return Some(PathBuf::from(file));
+        }
+        let data = self.user_folder("XDG_DATA_HOME", ".local/share")?;
+        Some(data.join("backupkit").join("state.db"))
+    }
+
+    fn user_folder(&self, variable: &'static str, below_home: &str) -> Option<PathBuf> {
         let absolute = |name| self.variable(name).map(Path::new).filter(|path| path.is_absolute());
-        let caches = match absolute("XDG_CACHE_HOME") {
-            Some(folder) => folder.to_owned(),
-            None => absolute("HOME")?.join(".cache"),
-        };
-        Some(caches.join("backupkit"))
+        match absolute(variable) {
+            Some(folder) => Some(folder.to_owned()),
+            None => Some(absolute("HOME")?.join(below_home)),
+        }
     }
 
     /// Who runs the program, and where.

@@ -1,6 +1,7 @@
 //! Exit codes: the one place where errors and results become numbers.
 
 use backupkit_core::RunStatus;
+use backupkit_core::model::RunState;
 use backupkit_core::{Error, ErrorKind};
 
 /// The code of errors in the command line or in the variables that belong to it.
@@ -35,6 +36,21 @@ impl Exit {
             RunStatus::Warnings => Self::UnreadableEntries,
             RunStatus::Partial => Self::SomeRepositoriesFailed,
             RunStatus::Paused => Self::Interrupted,
+        }
+    }
+
+    /// The code for a run on record.
+    pub(crate) fn of_run(state: RunState) -> Self {
+        match state {
+            RunState::Succeeded => Self::Success,
+            RunState::Warnings => Self::UnreadableEntries,
+            RunState::Partial => Self::SomeRepositoriesFailed,
+            RunState::Paused | RunState::Pausing | RunState::Cancelled | RunState::Cancelling => {
+                Self::Interrupted
+            }
+            RunState::Queued | RunState::Running | RunState::Committing | RunState::Failed => {
+                Self::Failure
+            }
         }
     }
 

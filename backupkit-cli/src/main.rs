@@ -8,6 +8,7 @@ mod exit;
 mod output;
 mod password;
 mod signals;
+mod state;
 mod uri;
 mod watch;
 

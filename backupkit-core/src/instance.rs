@@ -73,6 +73,18 @@ impl Instance {
         &self.0.id
     }
 
+    /// Whether the process with this id, which registered in the same folder, has ended for certain. One
+    /// that nobody can see is never told to have.
+    pub fn has_ended(&self, id: &str) -> bool {
+        let Some((folder, _)) = self.0.folder.as_ref().filter(|_| id != self.0.id) else {
+            return false;
+        };
+        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let path = folder.join(format!("{id}.lock"));
+        // Files are removed only once nobody holds them.
+        is_id && (is_unlocked(&path) || matches!(path.try_exists(), Ok(false)))
+    }
+
     /// The host name as our locks carry it.
     pub(crate) fn lock_hostname(&self, host: &str) -> String {
         format!("{host}{MARK}{}", self.0.id)

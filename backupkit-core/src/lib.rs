@@ -19,7 +19,9 @@ mod token;
 
 pub mod adapters;
 pub mod destination;
+pub mod manage;
 pub mod model;
+pub mod registry;
 pub mod repo;
 pub mod secret;
 pub mod snapshot;

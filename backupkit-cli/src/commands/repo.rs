@@ -1,6 +1,7 @@
 //! `repo`.
 
 pub(super) mod key;
+pub(super) mod set_up;
 
 use std::ffi::OsStr;
 

@@ -14,6 +14,7 @@ mod blocking;
 mod contained;
 mod destination;
 mod folder_probe;
+mod kind;
 mod lexical;
 mod read;
 mod source;
@@ -27,5 +28,6 @@ mod xattr;
 use read::{read_fully, read_slice};
 
 pub use destination::FsDestination;
+pub use kind::FolderKind;
 pub use source::FsSource;
 pub use target::FsTarget;

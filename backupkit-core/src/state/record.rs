@@ -90,6 +90,17 @@ impl RecordKind {
     }
 }
 
+impl Record {
+    /// Reads what it says.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is something else.
+    pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let what = || format!("{} `{}`", self.itself.kind, self.content.name);
+        serde_json::from_str(self.content.body.get()).map_err(|error| Error::corrupt(what(), error))
+    }
+}
+
 impl Draft {
     /// Says what is wrong with it, if anything is: for stores, before they keep it.
     ///

@@ -1,0 +1,67 @@
+//! `plan`, but for running it.
+
+use std::collections::BTreeMap;
+
+use backupkit_core::Result;
+use backupkit_core::manage::PlanBody;
+use backupkit_core::state::{Record, RecordKind};
+use serde::Serialize;
+
+use super::listing::{all, print_list};
+use crate::app::App;
+use crate::exit::Exit;
+use crate::output::format;
+use crate::output::table::{Align, Table};
+
+#[derive(Serialize)]
+struct PlanRecord {
+    name: String,
+    id: String,
+    #[serde(flatten)]
+    body: PlanBody,
+}
+
+pub(super) async fn create(
+    app: &App<'_>,
+    name: &str,
+    from: &str,
+    to: &[String],
+    tags: Vec<String>,
+) -> Result<Exit> {
+    let record = app.workspace().await?.add_plan(name, from, to, tags).await?;
+    let name = format::one_line(name);
+    app.output.summary_line(format_args!("made plan {name}; `backupkit plan run {name}` runs it"));
+    app.output.document("plan", &describe(&record)?);
+    Ok(Exit::Success)
+}
+
+pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
+    let workspace = app.workspace().await?;
+    let mut known = BTreeMap::new();
+    for kind in [RecordKind::Connection, RecordKind::Repository] {
+        for record in all(&workspace, kind).await? {
+            known.insert(record.itself.id.to_string(), format::one_line(&record.content.name));
+        }
+    }
+    let named = |id: &String| known.get(id).cloned().unwrap_or_default();
+    let mut table = Table::new([("NAME", Align::Left), ("FROM", Align::Left), ("TO", Align::Left)]);
+    let records = all(&workspace, RecordKind::Plan).await?;
+    let plans = records.iter().map(describe).collect::<Result<Vec<_>>>()?;
+    for plan in &plans {
+        let to: Vec<String> = plan.body.repositories.iter().map(named).collect();
+        table.row([format::one_line(&plan.name), named(&plan.body.source), to.join(", ")]);
+    }
+    print_list(app, "plan", &table, &plans, "no plans; `backupkit plan create` makes one");
+    Ok(Exit::Success)
+}
+
+pub(super) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {
+    app.workspace().await?.remove(RecordKind::Plan, name).await?;
+    app.output.summary_line(format_args!("removed plan {}", format::one_line(name)));
+    Ok(Exit::Success)
+}
+
+fn describe(record: &Record) -> Result<PlanRecord> {
+    let (name, id) = (record.content.name.clone(), record.itself.id.to_string());
+    Ok(PlanRecord { name, id, body: record.decode()? })
+}

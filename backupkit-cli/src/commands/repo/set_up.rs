@@ -1,0 +1,107 @@
+//! Repositories that plans know.
+
+use backupkit_core::Result;
+use backupkit_core::manage::{NewRepository, RepositoryBody, RepositoryPassword};
+use backupkit_core::state::{Record, RecordKind};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::commands::listing::{all, print_list};
+use crate::exit::Exit;
+use crate::output::format;
+use crate::output::table::{Align, Table};
+use crate::password::{PasswordFinder, Purpose};
+
+#[derive(Serialize)]
+struct AddedRecord {
+    #[serde(flatten)]
+    repository: KnownRecord,
+    /// Only where it was generated, and only here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+}
+
+#[derive(Serialize)]
+struct KnownRecord {
+    name: String,
+    id: String,
+    #[serde(flatten)]
+    body: RepositoryBody,
+}
+
+pub(in crate::commands) async fn add(
+    app: &App<'_>,
+    name: &str,
+    connection: &str,
+    path: &str,
+) -> Result<Exit> {
+    let finder = PasswordFinder {
+        environment: app.environment,
+        // Who gives none gets a good one.
+        may_prompt: false,
+        file: app.options.password_file.clone(),
+        command: app.options.password_command.clone(),
+        purpose: Purpose::Open,
+    };
+    let password = match finder.find() {
+        Err(error) if error.code() == "no-password" => None,
+        found => Some(found?),
+    };
+    let workspace = app.workspace().await?;
+    let owner = app.key_owner();
+    let new = NewRepository { name, connection, path, password, owner };
+    let (record, password) = workspace.add_repository(new).await?;
+    let name = format::one_line(name);
+    app.output.summary_line(format_args!("added repository {name}"));
+    let password = match password {
+        RepositoryPassword::Given => None,
+        RepositoryPassword::Generated(password) => Some(password.expose_secret().to_owned()),
+    };
+    if let Some(password) = &password {
+        app.output.line(format_args!("password: {password}"));
+        app.output.summary_line(
+            "Write it down and keep it apart from this machine. It is shown only now.\n\
+             With it, restic alone reads the repository:\n  \
+             restic -r PATH-OF-THE-REPOSITORY restore latest --target DIR",
+        );
+    }
+    app.output.document("repository", &AddedRecord { repository: describe(&record)?, password });
+    Ok(Exit::Success)
+}
+
+pub(in crate::commands) async fn list(app: &App<'_>) -> Result<Exit> {
+    let workspace = app.workspace().await?;
+    let connections = all(&workspace, RecordKind::Connection).await?;
+    let named = |id: &str| {
+        let mut connections = connections.iter();
+        let found = connections.find(|connection| connection.itself.id.to_string() == id);
+        found.map(|connection| format::one_line(&connection.content.name)).unwrap_or_default()
+    };
+    let mut table =
+        Table::new([("NAME", Align::Left), ("CONNECTION", Align::Left), ("PATH", Align::Left)]);
+    let records = all(&workspace, RecordKind::Repository).await?;
+    let known = records.iter().map(describe).collect::<Result<Vec<_>>>()?;
+    for repository in &known {
+        table.row([
+            format::one_line(&repository.name),
+            named(&repository.body.connection),
+            format::one_line(&repository.body.path),
+        ]);
+    }
+    let none = "no repositories; `backupkit repo add` adds one";
+    print_list(app, "repository", &table, &known, none);
+    Ok(Exit::Success)
+}
+
+pub(in crate::commands) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {
+    app.workspace().await?.remove(RecordKind::Repository, name).await?;
+    let name = format::one_line(name);
+    app.output.summary_line(format_args!("forgot repository {name}; what lies in it stays"));
+    Ok(Exit::Success)
+}
+
+fn describe(record: &Record) -> Result<KnownRecord> {
+    let (name, id) = (record.content.name.clone(), record.itself.id.to_string());
+    Ok(KnownRecord { name, id, body: record.decode()? })
+}

@@ -1,0 +1,257 @@
+//! `run`: watches and steers runs.
+
+pub(super) mod execute;
+
+use std::time::Duration;
+
+use backupkit_core::Result;
+use backupkit_core::manage::Workspace;
+use backupkit_core::model::{Level, RunState, Wanted};
+use backupkit_core::state::{LogFilter, LogLine, Run, RunFilter, RunId};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::listing::print_list;
+use crate::app::App;
+use crate::cli::{LogLevel, RunName};
+use crate::exit::Exit;
+use crate::output::format;
+use crate::output::table::{Align, Table};
+
+/// How often somebody who waits looks again.
+const POLL: Duration = Duration::from_millis(250);
+/// So many lines are read at once.
+const PAGE: usize = 500;
+
+/// Which lines of a log are printed.
+pub(super) struct LogOptions {
+    pub(super) follow: bool,
+    pub(super) after: u64,
+    pub(super) level: LogLevel,
+    pub(super) search: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RunRecord<'a> {
+    number: u64,
+    id: String,
+    kind: &'a str,
+    title: &'a str,
+    state: RunState,
+    wanted: Wanted,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_reason: Option<String>,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    not_before: Option<Timestamp>,
+    report: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct LineRecord<'a> {
+    number: u64,
+    ts: Timestamp,
+    level: Level,
+    code: &'a str,
+    text: &'a str,
+    fields: &'a RawValue,
+}
+
+pub(super) async fn list(app: &App<'_>, limit: u16) -> Result<Exit> {
+    let workspace = app.workspace().await?;
+    let runs = workspace.runs(&RunFilter::default(), None, usize::from(limit)).await?;
+    let mut table = Table::new([
+        ("RUN", Align::Right),
+        ("KIND", Align::Left),
+        ("PLAN", Align::Left),
+        ("STATE", Align::Left),
+        ("STARTED", Align::Left),
+        ("TOOK", Align::Right),
+    ]);
+    for run in &runs {
+        let took = run.started_at.zip(run.ended_at).map(|(start, end)| end.duration_since(start));
+        let took = took.and_then(|took| Duration::try_from(took).ok());
+        table.row([
+            run.number.to_string(),
+            run.new.kind.to_string(),
+            format::one_line(&run.new.title),
+            run.state.to_string(),
+            run.started_at.map(|at| shown(app, at)).unwrap_or_default(),
+            took.map(format::duration).unwrap_or_default(),
+        ]);
+    }
+    let records: Vec<_> = runs.iter().map(record).collect();
+    print_list(app, "run", &table, &records, "no runs; `backupkit plan run` starts one");
+    Ok(Exit::Success)
+}
+
+pub(super) async fn show(app: &App<'_>, name: &RunName) -> Result<Exit> {
+    let run = app.workspace().await?.find_run(&name.name).await?;
+    print_run(app, &run);
+    Ok(Exit::Success)
+}
+
+pub(super) async fn ask(app: &App<'_>, name: &RunName, wanted: Wanted) -> Result<Exit> {
+    let workspace = app.workspace().await?;
+    let run = workspace.find_run(&name.name).await?;
+    let run = workspace.ask(run.new.id, wanted).await?;
+    app.output.summary_line(format_args!("run {} is {}", run.number, run.state));
+    app.output.document("run", &record(&run));
+    Ok(Exit::Success)
+}
+
+pub(super) async fn wait(app: &App<'_>, name: &RunName) -> Result<Exit> {
+    let workspace = app.workspace().await?;
+    let mut run = workspace.find_run(&name.name).await?;
+    while !is_still(&run) {
+        app.env.clock().sleep(POLL).await;
+        run = workspace.run(run.new.id).await?;
+    }
+    print_run(app, &run);
+    Ok(Exit::of_run(run.state))
+}
+
+pub(super) async fn logs(app: &App<'_>, name: &RunName, options: LogOptions) -> Result<Exit> {
+    let workspace = app.workspace().await?;
+    let run = workspace.find_run(&name.name).await?;
+    let level = match options.level {
+        LogLevel::Info => None,
+        LogLevel::Warning => Some(Level::Warning),
+        LogLevel::Error => Some(Level::Error),
+    };
+    let mut log = Log {
+        run: run.new.id,
+        filter: LogFilter { level, text: options.search },
+        after: options.after,
+        is_result: true,
+    };
+    loop {
+        // Looked at before the log is read: what is told at the end is read after it.
+        let is_over = workspace.run(log.run).await?.state.is_terminal();
+        log.print_new(app, &workspace).await?;
+        if is_over || !options.follow || app.output.is_closed() {
+            app.output.end_items();
+            return Ok(Exit::Success);
+        }
+        app.env.clock().sleep(POLL).await;
+    }
+}
+
+/// The log of a run, as far as it was printed.
+struct Log {
+    run: RunId,
+    filter: LogFilter,
+    after: u64,
+    /// Whether the lines are the result, not what is told beside it.
+    is_result: bool,
+}
+
+impl Log {
+    /// Prints what came since.
+    async fn print_new(&mut self, app: &App<'_>, workspace: &Workspace) -> Result<()> {
+        loop {
+            let lines = workspace.logs(self.run, &self.filter, self.after, PAGE).await?;
+            for line in &lines {
+                self.after = line.number;
+                print_line(app, line, self.is_result);
+            }
+            if lines.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn print_line(app: &App<'_>, LogLine { number, line }: &LogLine, is_result: bool) {
+    let level = match line.level {
+        Level::Info => "",
+        Level::Warning => "warning: ",
+        Level::Error => "error: ",
+    };
+    let text = format!("{} {level}{}", shown(app, line.at), format::one_line(&line.text));
+    let fields = &line.body;
+    let (ts, code) = (line.at, line.code.as_str());
+    let record =
+        LineRecord { number: *number, ts, level: line.level, code, text: &line.text, fields };
+    if is_result {
+        app.output.item("log", text, &record);
+    } else {
+        app.output.detail("log", text, &record);
+    }
+}
+
+/// Whether it ended, or rests until somebody does something.
+fn is_still(run: &Run) -> bool {
+    run.state.is_terminal() || run.state == RunState::Paused
+}
+
+fn print_run(app: &App<'_>, run: &Run) {
+    let line = |name: &str, value: String| {
+        if !value.is_empty() {
+            app.output.line(format_args!("{name:<9} {}", format::one_line(&value)));
+        }
+    };
+    let time = |at: Option<Timestamp>| at.map(|at| shown(app, at)).unwrap_or_default();
+    line("run", run.number.to_string());
+    line(run.new.kind.as_str(), run.new.title.clone());
+    let reason = run.pause_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    line("state", format!("{}{reason}", run.state));
+    line("created", format!("{} by {}", shown(app, run.created_at), run.actor));
+    line("started", time(run.started_at));
+    line("ended", time(run.ended_at));
+    line(
+        "attempts",
+        Some(run.attempts).filter(|n| *n > 0).map_or(String::new(), |n| n.to_string()),
+    );
+    line("again at", time(run.not_before));
+    line("cause", run.cause.as_ref().map(|cause| cause.message.clone()).unwrap_or_default());
+    for (repository, outcome) in outputs(run) {
+        line("output", format!("{repository}: {outcome}"));
+    }
+    app.output.document("run", &record(run));
+}
+
+/// What came of a run in each repository.
+fn outputs(run: &Run) -> Vec<(String, String)> {
+    let report = run.report.as_ref().map(|report| serde_json::from_str(report.get()));
+    let report: serde_json::Value = report.and_then(std::result::Result::ok).unwrap_or_default();
+    let text = |output: &serde_json::Value, field: &str| output[field].as_str().map(str::to_owned);
+    let outputs = report["outputs"].as_array().cloned().unwrap_or_default();
+    let outcome = |output: &serde_json::Value| match text(output, "error") {
+        Some(error) => error,
+        None => match text(output, "snapshot") {
+            Some(id) => format!("snapshot {}", id.get(..8).unwrap_or(&id)),
+            None => "no snapshot".to_owned(),
+        },
+    };
+    let named = |output| (text(output, "repository").unwrap_or_default(), outcome(output));
+    outputs.iter().map(named).collect()
+}
+
+fn record(run: &Run) -> RunRecord<'_> {
+    RunRecord {
+        number: run.number,
+        id: run.new.id.to_string(),
+        kind: run.new.kind.as_str(),
+        title: &run.new.title,
+        state: run.state,
+        wanted: run.wanted,
+        pause_reason: run.pause_reason.map(|reason| reason.to_string()),
+        attempts: run.attempts,
+        cause: run.cause.as_ref().map(|cause| cause.message.as_str()),
+        created_at: run.created_at,
+        started_at: run.started_at,
+        ended_at: run.ended_at,
+        not_before: run.not_before,
+        report: run.report.as_deref(),
+    }
+}
+
+fn shown(app: &App<'_>, at: Timestamp) -> String {
+    at.to_zoned(app.env.time_zone().clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}

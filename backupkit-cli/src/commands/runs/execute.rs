@@ -1,0 +1,140 @@
+//! `plan run` and `worker`: execute runs.
+
+use backupkit_core::manage::Workspace;
+use backupkit_core::model::Wanted;
+use backupkit_core::state::{LogFilter, Run};
+use backupkit_core::{CancelToken, Engine, Error, HeldRunOptions, Result};
+
+use super::{Log, POLL, is_still, print_run};
+use crate::app::App;
+use crate::exit::Exit;
+use crate::signals::Signals;
+
+/// Runs a plan, or goes on with its run that has not ended, and follows it.
+pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit> {
+    // Before the run starts, so that no signal can kill it half way.
+    let mut signals = Signals::listen()?;
+    let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    let run = match workspace.active_run(name).await? {
+        Some(run) => {
+            app.output.note(format_args!("going on with run {}", run.number));
+            workspace.ask(run.new.id, Wanted::Run).await?
+        }
+        None => workspace.order_backup(name).await?,
+    };
+    let id = run.new.id;
+    let (filter, after) = (LogFilter::default(), run.last_log);
+    let mut log = Log { run: id, filter, after, is_result: false };
+    let stop = CancelToken::new();
+    let executing = execute(app, &workspace, &engine, &run, &stop);
+    let mut executing = std::pin::pin!(executing);
+    let mut ended = None;
+    let mut asked = 0_u8;
+    let run = loop {
+        tokio::select! {
+            result = &mut executing, if ended.is_none() => ended = Some(result?),
+            () = signals.next() => {
+                asked += 1;
+                let wanted = match asked {
+                    1 => {
+                        app.output.note(
+                            "pausing: storing what was read; press Ctrl-C again to cancel the run",
+                        );
+                        Wanted::Pause
+                    }
+                    2 => {
+                        app.output.note("cancelling");
+                        Wanted::Cancel
+                    }
+                    _ => return Err(Error::cancelled()),
+                };
+                // It may have ended by itself meanwhile.
+                if let Err(error) = workspace.ask(id, wanted).await {
+                    app.output.warning(error.report());
+                }
+            }
+            () = app.env.clock().sleep(POLL) => {}
+        }
+        // Looked at before the log is read: what is told at the end is read after it.
+        let run = workspace.run(id).await?;
+        log.print_new(app, &workspace).await?;
+        // Another worker may have it. One that failed here is tried again by whoever comes next.
+        let is_over = match &ended {
+            None => false,
+            Some(Some(_)) => run.worker.is_none(),
+            Some(None) => is_still(&run),
+        };
+        if is_over {
+            break run;
+        }
+    };
+    print_run(app, &run);
+    if run.not_before.is_some() && !is_still(&run) {
+        app.output.note("`backupkit plan run` or a worker tries it again");
+    }
+    Ok(Exit::of_run(run.state))
+}
+
+/// Executes whatever runs wait, one after the other, until a signal comes.
+pub(in crate::commands) async fn worker(app: &App<'_>) -> Result<Exit> {
+    let mut signals = Signals::listen()?;
+    let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    app.output.note("waiting for runs; Ctrl-C gives back what is under way, and ends");
+    let stop = CancelToken::new();
+    let working = async {
+        while !stop.is_cancelled() {
+            let options = HeldRunOptions::default();
+            match workspace.claim(&engine, None, options).await {
+                Ok(Some(held)) => {
+                    let (number, title) = (held.run().number, held.run().new.title.clone());
+                    app.output.summary_line(format_args!("run {number} ({title}): started"));
+                    match workspace.execute(held, &app.identity.hostname, &stop).await {
+                        Ok(run) => {
+                            let state = run.state;
+                            app.output
+                                .summary_line(format_args!("run {number} ({title}): {state}"));
+                        }
+                        Err(error) => app.output.warning(error.report()),
+                    }
+                }
+                Ok(None) => tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = app.env.clock().sleep(POLL) => {}
+                },
+                Err(error) => {
+                    app.output.warning(error.report());
+                    app.env.clock().sleep(POLL * 20).await;
+                }
+            }
+        }
+    };
+    let mut working = std::pin::pin!(working);
+    let mut asked = 0_u8;
+    loop {
+        tokio::select! {
+            () = &mut working => return Ok(Exit::Success),
+            () = signals.next() => {
+                asked += 1;
+                if asked > 1 {
+                    return Err(Error::cancelled());
+                }
+                stop.cancel();
+            }
+        }
+    }
+}
+
+/// Executes a run, unless another worker has it.
+async fn execute(
+    app: &App<'_>,
+    workspace: &Workspace,
+    engine: &Engine,
+    run: &Run,
+    stop: &CancelToken,
+) -> Result<Option<Run>> {
+    let options = HeldRunOptions::default();
+    let Some(held) = workspace.claim(engine, Some(run.new.id), options).await? else {
+        return Ok(None);
+    };
+    workspace.execute(held, &app.identity.hostname, stop).await.map(Some)
+}

@@ -1,0 +1,74 @@
+//! What records hold, as JSON. Fields that are not known are refused.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::{RecordId, RecordKind, RecordRef};
+
+/// How to reach a system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionBody {
+    /// The name of its [kind](crate::registry::SystemKind).
+    pub kind: String,
+    /// What the kind wants to know. No secret.
+    pub settings: Arc<RawValue>,
+}
+
+/// A repository.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryBody {
+    /// The id of the connection through which it is reached.
+    pub connection: String,
+    /// Where below what the connection leads to; empty for the place itself.
+    pub path: String,
+    /// The id that it gave itself.
+    pub repository_id: String,
+}
+
+/// What is copied where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanBody {
+    /// The id of the connection that is read.
+    pub source: String,
+    /// The ids of the repositories.
+    pub repositories: Vec<String>,
+    /// Labels of the snapshots.
+    pub tags: Vec<String>,
+}
+
+/// What a run goes by to its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackupSettings {
+    pub(super) plan: String,
+    pub(super) source: ConnectionBody,
+    pub(super) repositories: Vec<OrderedRepository>,
+    pub(super) tags: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrderedRepository {
+    /// Of its record: the password is looked up each time the run goes on.
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) connection: ConnectionBody,
+    pub(super) path: String,
+}
+
+pub(super) fn encode(body: &impl Serialize) -> Result<Arc<RawValue>> {
+    let encoded = serde_json::value::to_raw_value(body).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot write settings as JSON").with_source(error)
+    })?;
+    Ok(encoded.into())
+}
+
+pub(super) fn reference(kind: RecordKind, id: &str) -> Result<RecordRef> {
+    Ok(RecordRef { kind, id: id.parse::<RecordId>()? })
+}

@@ -1,0 +1,106 @@
+//! Runs as people see them, and how this process takes its part in them.
+
+use std::time::Duration;
+
+use super::Workspace;
+use crate::engine::{Engine, HeldRun, HeldRunOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Wanted;
+use crate::state::{Claim, LogFilter, LogLine, Run, RunFilter, RunId, WorkerId};
+
+/// How long a lease lasts that nobody renews.
+const LEASE: Duration = Duration::from_mins(1);
+/// So many runs are moved in one go when time passes.
+const SWEPT_AT_ONCE: usize = 100;
+
+impl Workspace {
+    /// At most `most` runs with a number below `before`, newest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn runs(
+        &self,
+        filter: &RunFilter,
+        before: Option<u64>,
+        most: usize,
+    ) -> Result<Vec<Run>> {
+        self.store.runs(&self.scope, filter, before, most).await
+    }
+
+    /// A run by its number, or the newest one, which is called `latest`.
+    ///
+    /// # Errors
+    /// `NotFound` with code `no-such-run`; `InvalidInput` for another word; those of the store.
+    pub async fn find_run(&self, name: &str) -> Result<Run> {
+        let number = match name {
+            "latest" => None,
+            number => Some(number.parse::<u64>().map_err(|_| {
+                Error::new(ErrorKind::InvalidInput, format!("{number:?} is no number of a run"))
+                    .with_hint("give a number, or `latest`")
+            })?),
+        };
+        let before = number.map(|number| number.saturating_add(1));
+        let newest = self.runs(&RunFilter::default(), before, 1).await?;
+        let found = newest.into_iter().find(|run| number.is_none_or(|number| run.number == number));
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no run {name}"))
+                .with_code("no-such-run")
+        })
+    }
+
+    /// A run as it stands now.
+    ///
+    /// # Errors
+    /// `NotFound` with code `no-such-run`; those of the store.
+    pub async fn run(&self, id: RunId) -> Result<Run> {
+        let run = self.store.run(&self.scope, id).await?;
+        run.ok_or_else(|| crate::state::refusal::run_missing(id))
+    }
+
+    /// Says what a person wants of a run.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` with code `run-refused` if it is too late for that.
+    pub async fn ask(&self, id: RunId, wanted: Wanted) -> Result<Run> {
+        self.store.ask(&self.scope, &self.actor, id, wanted).await
+    }
+
+    /// At most `most` lines of the log of a run behind number `after`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn logs(
+        &self,
+        id: RunId,
+        filter: &LogFilter,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<LogLine>> {
+        self.store.logs(&self.scope, id, filter, after, most).await
+    }
+
+    /// Claims a run that waits, or only one of them; nothing if there is none. Before that, time takes
+    /// effect on all runs: those whose worker is gone wait for another one.
+    ///
+    /// Workers see each other through the [instance folder](crate::EngineBuilder::instance_folder) of
+    /// the engine, which all processes at one store share.
+    ///
+    /// # Errors
+    /// Those of the store; `Unavailable` if the system gives no thread.
+    pub async fn claim(
+        &self,
+        engine: &Engine,
+        only: Option<RunId>,
+        options: HeldRunOptions,
+    ) -> Result<Option<HeldRun>> {
+        let mut dead = self.store.holders().await?;
+        dead.retain(|worker| engine.instance().has_ended(worker.as_str()));
+        while self.store.sweep(&dead, SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
+        let claim = Claim::new(WorkerId::new(engine.instance().id())?, LEASE);
+        let claim = match only {
+            Some(run) => claim.only(run),
+            None => claim,
+        };
+        engine.claim(&self.store, &claim, options).await
+    }
+}
