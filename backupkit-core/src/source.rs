@@ -133,6 +133,12 @@ pub trait SourceView: fmt::Debug + Send + Sync + 'static {
         Box::pin(stream::empty())
     }
 
+    /// How many warnings [`Self::close`] would tell now. Checkpoints and snapshots count them, since a
+    /// run that crashes or rests goes on without this view.
+    fn untold_warnings(&self) -> u64 {
+        0
+    }
+
     /// Ends the view and returns what is worth telling about it. Called last, once it is known what
     /// came of the run: after the snapshots are there, or after the checkpoint. What it returns goes
     /// into the report of the run and not into the snapshots. A run that crashes never calls it.

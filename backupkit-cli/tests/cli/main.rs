@@ -10,6 +10,7 @@ mod help;
 mod interrupt;
 mod output;
 mod passwords;
+mod plans;
 mod restore;
 mod scene;
 mod several;

@@ -77,6 +77,7 @@ impl Scene {
             .current_dir(self.folder.path())
             .env_remove("NO_COLOR")
             .env_remove("XDG_CACHE_HOME")
+            .env_remove("XDG_DATA_HOME")
             .env("HOME", self.path("home"))
             .env("BACKUPKIT_PASSWORD", PASSWORD)
             .stdin(Stdio::null())

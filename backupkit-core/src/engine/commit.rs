@@ -28,6 +28,8 @@ pub(super) struct Commit {
     pub(super) parents: Vec<Option<SnapshotId>>,
     pub(super) started: FileTime,
     pub(super) tally: Tally,
+    /// Warnings of the source that are told later than the snapshots are sealed.
+    pub(super) untold_warnings: u64,
 }
 
 /// Makes all live lanes durable and creates their snapshots. A lane that fails is set aside. Returns
@@ -56,7 +58,7 @@ pub(super) async fn commit(
             tree: *commit.root.get(lane.number()),
             lock: lane.guard().lock().id(),
             index_files: lane.index_files(),
-            problems: run.events.problem_count(),
+            problems: run.events.problem_count().saturating_add(commit.untold_warnings),
         });
     }
     // From here on, whoever finishes this run creates these bytes and no others.

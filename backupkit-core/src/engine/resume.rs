@@ -47,6 +47,8 @@ pub(super) async fn find(
         Some(json) => {
             Some(serde_json::from_slice(&json).map_err(|_| unusable("its row is damaged"))?)
         }
+        // What another run left may be of one that was cancelled, and older than this one was asked for.
+        None if journal.outlives_process() => None,
         None => find_snapshot(lanes, snapshots, origin).await?,
     };
     let Some(row): Option<Row> = row else {

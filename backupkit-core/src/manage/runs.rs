@@ -79,8 +79,20 @@ impl Workspace {
         self.store.logs(&self.scope, id, filter, after, most).await
     }
 
-    /// Claims a run that waits, or only one of them; nothing if there is none. Before that, time takes
-    /// effect on all runs: those whose worker is gone wait for another one.
+    /// Lets time take effect on all runs: those whose worker is gone wait for another one, and what
+    /// rests goes on when its time has come.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn sweep(&self, engine: &Engine) -> Result<()> {
+        let mut dead = self.store.holders().await?;
+        dead.retain(|worker| engine.instance().has_ended(worker.as_str()));
+        while self.store.sweep(&dead, SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
+        Ok(())
+    }
+
+    /// Claims a run that waits, or only one of them; nothing if there is none. Before that it
+    /// [sweeps](Self::sweep).
     ///
     /// Workers see each other through the [instance folder](crate::EngineBuilder::instance_folder) of
     /// the engine, which all processes at one store share.
@@ -93,9 +105,7 @@ impl Workspace {
         only: Option<RunId>,
         options: HeldRunOptions,
     ) -> Result<Option<HeldRun>> {
-        let mut dead = self.store.holders().await?;
-        dead.retain(|worker| engine.instance().has_ended(worker.as_str()));
-        while self.store.sweep(&dead, SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
+        self.sweep(engine).await?;
         let claim = Claim::new(WorkerId::new(engine.instance().id())?, LEASE);
         let claim = match only {
             Some(run) => claim.only(run),

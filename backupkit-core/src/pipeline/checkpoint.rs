@@ -86,7 +86,10 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         late_seen: driver.late_seen.iter().cloned().collect(),
         started,
         tally: driver.tally,
-        problems: driver.events.problem_count(),
+        problems: driver
+            .events
+            .problem_count()
+            .saturating_add(driver.reading.view.untold_warnings()),
         directories,
         unfinished,
         index_files: index_files(lanes),

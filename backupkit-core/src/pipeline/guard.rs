@@ -51,10 +51,12 @@ impl Guard {
     /// Returns an error if nothing more may be written.
     pub(crate) async fn check(&self) -> Result<()> {
         self.lock.confirm().await?;
-        if !self.liveness.is_alive().await {
-            return Err(Error::new(ErrorKind::Conflict, "another worker took this run over")
-                .with_code("lease-lost"));
+        self.lock.check_alive().await?;
+        // Last, as looking at the lock takes time.
+        if self.liveness.is_alive().await {
+            return Ok(());
         }
-        self.lock.check_alive().await
+        Err(Error::new(ErrorKind::Conflict, "another worker took this run over")
+            .with_code("lease-lost"))
     }
 }

@@ -22,6 +22,12 @@ pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
     /// the journal does not outlive the process.
     fn checkpoint_interval(&self) -> Option<CheckpointInterval>;
 
+    /// Whether this is all that a run goes on from, since it outlives the process. Without, the run also
+    /// goes on from what another backup of the same origin left in the repository.
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
     /// Replaces the checkpoint. All that it names is durable. `reach` says how far the run is: it is
     /// greater than before if something was done since, in a unit of the run's own.
     async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()>;

@@ -219,6 +219,10 @@ impl SourceView for FaultView {
         self.inner.late()
     }
 
+    fn untold_warnings(&self) -> u64 {
+        self.inner.untold_warnings()
+    }
+
     async fn close(&self, outcome: Outcome) -> Result<SourceNotes> {
         self.inner.close(outcome).await
     }

@@ -15,6 +15,8 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
     // Before the run starts, so that no signal can kill it half way.
     let mut signals = Signals::listen()?;
     let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    // One whose process was killed waits for us from now on.
+    workspace.sweep(&engine).await?;
     let run = match workspace.active_run(name).await? {
         Some(run) => {
             app.output.note(format_args!("going on with run {}", run.number));
@@ -58,13 +60,8 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
         // Looked at before the log is read: what is told at the end is read after it.
         let run = workspace.run(id).await?;
         log.print_new(app, &workspace).await?;
-        // Another worker may have it. One that failed here is tried again by whoever comes next.
-        let is_over = match &ended {
-            None => false,
-            Some(Some(_)) => run.worker.is_none(),
-            Some(None) => is_still(&run),
-        };
-        if is_over {
+        // One that failed for now is tried again by whoever comes next.
+        if ended.is_some() {
             break run;
         }
     };
@@ -124,7 +121,7 @@ pub(in crate::commands) async fn worker(app: &App<'_>) -> Result<Exit> {
     }
 }
 
-/// Executes a run, unless another worker has it.
+/// Executes a run as soon as no other worker has it; nothing if another one brought it to rest.
 async fn execute(
     app: &App<'_>,
     workspace: &Workspace,
@@ -132,9 +129,15 @@ async fn execute(
     run: &Run,
     stop: &CancelToken,
 ) -> Result<Option<Run>> {
-    let options = HeldRunOptions::default();
-    let Some(held) = workspace.claim(engine, Some(run.new.id), options).await? else {
-        return Ok(None);
-    };
-    workspace.execute(held, &app.identity.hostname, stop).await.map(Some)
+    let id = run.new.id;
+    loop {
+        let held = workspace.claim(engine, Some(id), HeldRunOptions::default()).await?;
+        if let Some(held) = held {
+            return workspace.execute(held, &app.identity.hostname, stop).await.map(Some);
+        }
+        if is_still(&workspace.run(id).await?) {
+            return Ok(None);
+        }
+        app.env.clock().sleep(POLL).await;
+    }
 }

@@ -258,6 +258,10 @@ impl SourceView for FsView {
         blocking(move || Ok(Opener::new(&shared).open_all(paths))).await.ok()
     }
 
+    fn untold_warnings(&self) -> u64 {
+        self.shared.notes.sentences().warnings.len() as u64
+    }
+
     async fn close(&self, _outcome: Outcome) -> Result<SourceNotes> {
         Ok(self.shared.notes.sentences())
     }

@@ -35,6 +35,15 @@ pub(super) async fn gather(
     let mut prepared: Vec<Prepared> = Vec::new();
     let mut earlier_problems = 0;
     for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
+        let is_sealed = |sealed: &SealedOutput| sealed.repository_id == repository.id();
+        if !committed.is_empty() && !committed.iter().any(is_sealed) {
+            // The run is only to be finished. To read all again for this one would make it another.
+            output.error = Some(Error::new(
+                ErrorKind::Unavailable,
+                "left out before the commit, which an earlier attempt of the run began",
+            ));
+            continue;
+        }
         match prepare_watched(run, prepared.len(), repository, request, &committed).await {
             Ok(Earlier::Nothing(ready)) => prepared.push(*ready),
             Ok(Earlier::Published(snapshot, problems)) => {

@@ -199,6 +199,7 @@ async fn back_up(
                 parents: parents.clone(),
                 started: now,
                 tally: driver.tally,
+                untold_warnings: view.untold_warnings(),
             };
             let committing = commit::commit(run, &lanes, &request.journal, &plan);
             let created = attended(&store, clock, stall_after, committing).await;

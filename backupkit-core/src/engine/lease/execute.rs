@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -11,12 +13,15 @@ use super::journal::StoreJournal;
 use super::keeper::LeaseKeeper;
 use super::recorder::Recorder;
 use crate::engine::{BackupReport, BackupRequest, Engine, RunControl, RunStatus, Summary};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::model::{RunInput, RunOutcome, RunState, Wanted};
 use crate::state::{
     Cause, CheckpointInterval, Claim, Lease, Renewal, Report, Run, StateStore, refusal,
 };
 use crate::token::CancelToken;
+
+/// So long to wait for a store that is busy.
+const STORE_WAIT: Duration = Duration::from_millis(500);
 
 /// How runs are held, apart from what they do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -137,12 +142,12 @@ impl HeldRun {
             over.cancel();
             ended
         };
-        let (ended, log) = tokio::join!(course, recorder.record(events, &over));
+        let (ended, ()) = tokio::join!(course, recorder.record(events, &over));
         if ended.as_ref().is_err_and(is_lease_lost) {
             return Err(refusal::lease_lost(id));
         }
-        log?;
-        let wanted = self.store.renewal(&self.lease.lease).await?.wanted;
+        let look = || self.store.renewal(&self.lease.lease);
+        let wanted = self.insist(look).await?.wanted;
         let (input, report) = conclude(ended, wanted, stop.is_cancelled())?;
         self.report(input, report).await
     }
@@ -157,15 +162,31 @@ impl HeldRun {
     }
 
     async fn report(&self, input: RunInput, report: Report) -> Result<Run> {
-        self.store.report(&self.lease.lease, input, report).await
+        self.insist(|| self.store.report(&self.lease.lease, input, report.clone())).await
+    }
+
+    /// Asks the store again as long as its error may pass and the lease is alive: what came of hours of
+    /// work is not lost because it was busy.
+    async fn insist<'a, T>(&self, call: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
+        let clock = self.engine.env().clock();
+        loop {
+            match call().await {
+                Err(error) if error.retry() != Retry::Never && !self.keeper.is_lost() => {
+                    clock.sleep(STORE_WAIT).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Passes on what a person wants. Never ends.
     async fn steer(&self, control: &RunControl, stop: &CancelToken) {
         let mut heard = self.keeper.heard();
         loop {
-            match heard.borrow_and_update().wanted {
-                Wanted::Run if !stop.is_cancelled() => {}
+            let Renewal { wanted, state } = *heard.borrow_and_update();
+            match wanted {
+                // The hours in which it may run may be over, whatever a person wants.
+                Wanted::Run if !stop.is_cancelled() && state != RunState::Pausing => {}
                 Wanted::Run | Wanted::Pause => {
                     control.tell_pausing();
                     control.pause();
@@ -213,7 +234,11 @@ fn conclude(
             };
             Ok((input, Report { body: Some(record(&report)?), cause: None }))
         }
-        Err(error) if error.is(ErrorKind::Cancelled) || error.code() == "run-refused" => {
+        // Where nobody asked for it, it is a failure as any other.
+        Err(error)
+            if (error.is(ErrorKind::Cancelled) || error.code() == "run-refused")
+                && (stopped || wanted != Wanted::Run) =>
+        {
             Ok((rested, Report::default()))
         }
         Err(error) => {

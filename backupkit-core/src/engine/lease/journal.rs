@@ -32,6 +32,10 @@ impl RunJournal for StoreJournal {
         Some(self.interval)
     }
 
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
     async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()> {
         self.store.save_checkpoint(&self.lease, self.part, checkpoint, reach).await
     }

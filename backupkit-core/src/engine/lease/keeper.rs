@@ -1,7 +1,6 @@
 //! Keeps a lease alive, and says when it is not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::env::Env;
+use crate::env::{Env, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::guard::Liveness;
 use crate::state::{LeaseRef, Renewal, StateStore};
@@ -34,8 +33,7 @@ struct HeldLease {
     env: Env,
     time: Duration,
     /// When the last renewal that succeeded was sent, since boot.
-    renewed_at: Mutex<Duration>,
-    lost: AtomicBool,
+    renewed_at: watch::Sender<Duration>,
     /// Ends when the lease is known to be lost.
     gone: CancellationToken,
 }
@@ -71,8 +69,7 @@ impl LeaseKeeper {
         let held = Arc::new(HeldLease {
             env: env.clone(),
             time,
-            renewed_at: Mutex::new(asked_at),
-            lost: AtomicBool::new(false),
+            renewed_at: watch::Sender::new(asked_at),
             gone: CancellationToken::new(),
         });
         let (sender, heard) = watch::channel(first);
@@ -83,6 +80,8 @@ impl LeaseKeeper {
         let thread = std::thread::Builder::new()
             .name("lease".to_owned())
             .spawn(move || {
+                // However it ends, also by a panic: a lease that nobody keeps is as good as lost.
+                let _lost = keeping.held.gone.clone().drop_guard();
                 runtime.block_on(stopped.run_until_cancelled(keeping.keep()));
             })
             .map_err(failed)?;
@@ -101,6 +100,11 @@ impl LeaseKeeper {
         self.heard.clone()
     }
 
+    /// Whether the lease is known to be lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lease.gone.is_cancelled()
+    }
+
     /// Waits until the lease is lost. Cancel safe.
     pub(super) async fn lost(&self) {
         self.lease.gone.cancelled().await;
@@ -114,27 +118,23 @@ impl Drop for LeaseKeeper {
 }
 
 impl HeldLease {
-    /// Some of the time is left to whoever looked and then writes.
-    fn has_time(&self) -> bool {
+    /// Whether a renewal of then still counts. Some of the time is left to whoever looked and then writes.
+    fn counts(&self, renewed_at: Duration) -> bool {
         let now = self.env.clock().elapsed_since_boot();
-        let renewed_at = *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
         now.saturating_sub(renewed_at) < self.time / 4 * 3
-    }
-
-    fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire) || !self.has_time()
-    }
-
-    fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
-        self.gone.cancel();
     }
 }
 
 #[async_trait]
 impl Liveness for HeldLease {
+    /// After the machine slept it waits for what the next renewal says.
     async fn is_alive(&self) -> bool {
-        !self.is_lost()
+        let mut renewed_at = self.renewed_at.subscribe();
+        tokio::select! {
+            biased;
+            () = self.gone.cancelled() => false,
+            counts = renewed_at.wait_for(|at| self.counts(*at)) => counts.is_ok(),
+        }
     }
 }
 
@@ -143,36 +143,37 @@ impl Keeping {
     async fn keep(self) {
         let clock = Arc::clone(self.held.env.clock());
         let renew_every = self.held.time / 4;
-        let mut renewed_at = clock.elapsed_since_boot();
-        let mut version = None;
+        let (mut renewed_at, mut version) = (clock.elapsed_since_boot(), None);
         loop {
             clock.sleep(POLL.min(renew_every)).await;
             let now = clock.elapsed_since_boot();
             let is_due = now.saturating_sub(renewed_at) >= renew_every;
-            let heard = if is_due {
-                self.store.renew(&self.lease, self.held.time, (self.progress)()).await.map(Some)
-            } else {
-                self.look(&mut version).await
+            let asking = async {
+                if is_due {
+                    let progress = (self.progress)();
+                    self.store.renew(&self.lease, self.held.time, progress).await.map(Some)
+                } else {
+                    self.look(&mut version).await
+                }
             };
-            match heard {
+            // A store that hangs does not keep the lease alive.
+            match within(&clock, renew_every, asking).await {
                 Ok(heard) => {
                     if is_due {
                         renewed_at = now;
-                        let mut sent_at =
-                            self.held.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
-                        *sent_at = now;
+                        self.held.renewed_at.send_replace(now);
                     }
                     if let Some(heard) = heard {
                         self.heard
                             .send_if_modified(|known| std::mem::replace(known, heard) != heard);
                     }
                 }
-                Err(error) if error.code() == "lease-lost" => return self.held.lose(),
+                Err(error) if error.code() == "lease-lost" => return,
                 // It may pass. If not, the time runs out.
                 Err(_) => {}
             }
-            if self.held.is_lost() {
-                return self.held.lose();
+            if !self.held.counts(renewed_at) {
+                return;
             }
         }
     }
@@ -180,9 +181,11 @@ impl Keeping {
     /// What a person wants, if anything has changed.
     async fn look(&self, version: &mut Option<u64>) -> Result<Option<Renewal>> {
         let now = Some(self.store.version().await?);
-        if std::mem::replace(version, now) == now {
+        if *version == now {
             return Ok(None);
         }
-        self.store.renewal(&self.lease).await.map(Some)
+        let heard = self.store.renewal(&self.lease).await?;
+        *version = now;
+        Ok(Some(heard))
     }
 }

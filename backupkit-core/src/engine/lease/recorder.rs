@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::model::{Event, EventKind, Level};
 use crate::state::{LeaseRef, NewLogLine, StateStore};
 
@@ -21,6 +21,8 @@ const BATCH_LINES: usize = 200;
 const BATCH_TIME: Duration = Duration::from_millis(250);
 /// So many lines of a code are kept for each attempt; all problems are counted in the report.
 const KEPT_PER_CODE: usize = 1000;
+/// So often a store is asked again once the run is over.
+const LAST_TRIES: u32 = 8;
 /// A longer sentence is cut.
 const MAX_TEXT_BYTES: usize = 16 << 10;
 
@@ -32,24 +34,22 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Writes what comes until it is over, and then what has come by then.
-    ///
-    /// # Errors
-    /// Those of the store; `lease-lost` among them. Nothing is written from then on.
+    /// Writes what comes until it is over, and then what has come by then. A store that is busy is asked
+    /// again; once it is over, only a few times: a log is worth less than what came of the run.
     pub(super) async fn record(
         &self,
         mut events: BoxStream<'static, Event>,
         over: &CancellationToken,
-    ) -> Result<()> {
-        let mut counts = BTreeMap::new();
+    ) {
+        let (mut counts, mut is_behind) = (BTreeMap::new(), false);
         loop {
             let first = tokio::select! {
                 biased;
                 first = events.next() => first,
                 () = over.cancelled() => None,
             };
-            let Some(first) = first else { return Ok(()) };
-            if !over.is_cancelled() {
+            let Some(first) = first else { return };
+            if !over.is_cancelled() && !is_behind {
                 tokio::select! {
                     () = over.cancelled() => {}
                     () = self.env.clock().sleep(BATCH_TIME) => {}
@@ -58,15 +58,33 @@ impl Recorder {
             let mut next = Some(first);
             let mut lines = Vec::new();
             while let Some(event) = next {
-                lines.extend(line(event, &mut counts)?);
+                lines.extend(line(event, &mut counts).ok().flatten());
                 if lines.len() >= BATCH_LINES {
                     break;
                 }
                 next = events.next().now_or_never().flatten();
             }
-            if !lines.is_empty() {
-                self.store.append_logs(&self.lease, &lines).await?;
+            is_behind = lines.len() >= BATCH_LINES;
+            if !lines.is_empty() && !self.append(&lines, over).await {
+                return;
             }
+        }
+    }
+
+    /// Whether there is any use in going on.
+    async fn append(&self, lines: &[NewLogLine], over: &CancellationToken) -> bool {
+        let mut last_tries = LAST_TRIES;
+        loop {
+            match self.store.append_logs(&self.lease, lines).await {
+                Ok(_) => return true,
+                Err(error) if error.retry() == Retry::Never => return error.code() != "lease-lost",
+                Err(_) if over.is_cancelled() && last_tries == 0 => return false,
+                Err(_) => {}
+            }
+            if over.is_cancelled() {
+                last_tries -= 1;
+            }
+            self.env.clock().sleep(BATCH_TIME).await;
         }
     }
 }

@@ -105,7 +105,12 @@ impl<'a> Opener<'a> {
             0 => {
                 let first = read_fully(file, 0, 512)?;
                 let is_all = first.len() < 512;
-                let all = if is_all { first } else { read_fully(file, 0, WHOLE_BYTES)? };
+                let all = if is_all { first } else { read_fully(file, 0, WHOLE_BYTES + 1)? };
+                if all.len() as u64 > WHOLE_BYTES {
+                    // Nothing says where it ends, so a part of it must not pass for all.
+                    let why = "it says that it is empty, and has more than 512 KiB";
+                    return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, why));
+                }
                 Ok(self.contents.add(all))
             }
             size => self.contents.read(file, size),

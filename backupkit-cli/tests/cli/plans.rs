@@ -1,0 +1,181 @@
+//! Plans and their runs: set up, run, paused from elsewhere, killed, and gone on with.
+
+use std::fs::File;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::scene::{Scene, assert_same};
+
+/// Two connections, a repository and a plan. Returns the password.
+fn set_up(scene: &Scene) -> String {
+    scene.run(["connection", "add", "docs", "--folder", "src"]).expect(0);
+    scene.run(["connection", "add", "disk", "--folder", "disk"]).expect(0);
+    let add = ["repo", "add", "nas", "--connection", "disk", "--path", "repo", "--json"];
+    let mut command = scene.command(add);
+    let added = command.env_remove("BACKUPKIT_PASSWORD").output().unwrap();
+    assert!(added.status.success(), "{added:?}");
+    let added: Value = serde_json::from_slice(&added.stdout).unwrap();
+    scene.run(["plan", "create", "daily", "--from", "docs", "--to", "nas", "--tag", "t"]).expect(0);
+    added["password"].as_str().unwrap().to_owned()
+}
+
+fn much_to_read(scene: &Scene) {
+    for name in ["src/holes-1", "src/holes-2"] {
+        File::create(scene.path(name)).unwrap().set_len(1 << 30).unwrap();
+    }
+}
+
+fn latest(scene: &Scene) -> Value {
+    scene.run(["run", "show", "latest", "--json"]).expect(0).json()
+}
+
+/// Starts to run the plan, and returns once its run is under way.
+fn start(scene: &Scene) -> Child {
+    let mut command = scene.command(["plan", "run", "daily"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let is_under_way = || {
+        let shown = scene.run(["run", "show", "latest", "--json"]);
+        shown.code() == Some(0) && shown.json()["state"] == "running"
+    };
+    while !is_under_way() {}
+    child
+}
+
+fn snapshots(scene: &Scene, password: &str) -> Vec<Value> {
+    let mut command = scene.command(["snapshots", "-r", "disk/repo", "--json"]);
+    let listed = command.env("BACKUPKIT_PASSWORD", password).output().unwrap();
+    serde_json::from_slice(&listed.stdout).unwrap()
+}
+
+#[test]
+fn a_plan_that_was_set_up_runs_and_its_run_stands_on_record() {
+    let scene = Scene::new();
+    let password = set_up(&scene);
+    let run = scene.run(["plan", "run", "daily", "--json"]).expect(0).json();
+    assert_eq!((&run["number"], &run["state"]), (&1.into(), &"succeeded".into()), "{run}");
+    let snapshots = snapshots(&scene, &password);
+    assert_eq!(snapshots.len(), 1);
+    assert_eq!(run["report"]["outputs"][0]["snapshot"], snapshots[0]["id"]);
+    let tags = snapshots[0]["tags"].as_array().unwrap();
+    for tag in
+        ["t".to_owned(), "plan=daily".to_owned(), format!("run={}", run["id"].as_str().unwrap())]
+    {
+        assert!(tags.contains(&tag.clone().into()), "{tag}: {tags:?}");
+    }
+    let mut restore = scene.command(["restore", "latest:/", "-r", "disk/repo", "--to", "back"]);
+    let restored = restore.env("BACKUPKIT_PASSWORD", &password).output().unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    let back = scene.path("back").join(scene.path("src").strip_prefix("/").unwrap());
+    assert_same(&scene.path("src"), &back);
+    let log = scene.run(["run", "logs", "1", "--ndjson"]).expect(0).json_lines();
+    assert!(log.iter().any(|line| line["code"] == "snapshot-created"), "{log:?}");
+    let list = scene.run(["run", "list"]).expect(0).stdout();
+    assert!(list.contains("daily") && list.contains("succeeded"), "{list}");
+}
+
+#[test]
+fn what_a_plan_needs_cannot_be_removed_and_names_its_user() {
+    let scene = Scene::new();
+    set_up(&scene);
+    for (what, name, user) in
+        [("connection", "docs", "plan `daily`"), ("repo", "nas", "plan `daily`")]
+    {
+        let refused = scene.run([what, "rm", name]).expect(1).stderr();
+        assert!(refused.contains("in use") && refused.contains(user), "{refused}");
+    }
+    scene.run(["plan", "rm", "daily"]).expect(0);
+    scene.run(["repo", "rm", "nas"]).expect(0);
+    scene.run(["connection", "rm", "docs"]).expect(0);
+}
+
+#[test]
+fn a_run_that_is_paused_from_another_process_goes_on_as_the_same_run() {
+    let scene = Scene::new();
+    let password = set_up(&scene);
+    much_to_read(&scene);
+    let child = start(&scene);
+    scene.run(["run", "pause", "latest"]).expect(0);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let paused = latest(&scene);
+    assert_eq!((&paused["state"], &paused["pause_reason"]), (&"paused".into(), &"user".into()));
+    assert!(snapshots(&scene, &password).is_empty());
+    let ended = scene.run(["plan", "run", "daily", "--json"]).expect(0).json();
+    assert_eq!((&ended["id"], &ended["state"]), (&paused["id"], &"succeeded".into()));
+    assert_eq!(snapshots(&scene, &password).len(), 1);
+}
+
+#[test]
+fn a_run_whose_process_was_killed_goes_on_as_the_same_run() {
+    let scene = Scene::new();
+    let password = set_up(&scene);
+    much_to_read(&scene);
+    let mut child = start(&scene);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ended = scene.run(["plan", "run", "daily", "--json"]).expect(0).json();
+    assert_eq!((&ended["number"], &ended["state"]), (&1.into(), &"succeeded".into()), "{ended}");
+    assert_eq!(snapshots(&scene, &password).len(), 1);
+    let mut check = scene.command(["check", "-r", "disk/repo", "--read-data"]);
+    assert!(check.env("BACKUPKIT_PASSWORD", &password).output().unwrap().status.success());
+}
+
+#[test]
+fn a_cancelled_run_leaves_no_snapshot() {
+    let scene = Scene::new();
+    let password = set_up(&scene);
+    much_to_read(&scene);
+    let child = start(&scene);
+    scene.run(["run", "cancel", "latest"]).expect(0);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    assert_eq!(latest(&scene)["state"], "cancelled");
+    assert!(snapshots(&scene, &password).is_empty());
+    let resumed = scene.run(["run", "resume", "latest"]).expect(1).stderr();
+    assert!(resumed.contains("has ended"), "{resumed}");
+}
+
+#[test]
+fn no_password_stands_in_the_state_and_its_key_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scene = Scene::new();
+    let password = set_up(&scene);
+    let run = scene.run(["plan", "run", "daily", "-v"]).expect(0);
+    assert!(!run.stdout().contains(&password) && !run.stderr().contains(&password));
+    let state = scene.files("").into_iter().filter(|file| {
+        file.parent().is_some_and(|folder| folder.ends_with("backupkit"))
+            && file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("state.db"))
+    });
+    let mut looked_at = 0;
+    for file in state {
+        let file = scene.path(file);
+        let bytes = std::fs::read(&file).unwrap();
+        let found = bytes.windows(password.len()).any(|part| part == password.as_bytes());
+        assert!(!found, "{}", file.display());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", file.display());
+        looked_at += 1;
+    }
+    assert!(looked_at >= 2, "the state was not found");
+}
+
+#[test]
+fn a_wrong_or_missing_master_key_is_refused_and_changes_nothing() {
+    let scene = Scene::new();
+    set_up(&scene);
+    let key = scene
+        .path(scene.files("").into_iter().find(|file| file.ends_with("state.db.key")).unwrap());
+    let text = std::fs::read_to_string(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let missing = scene.run(["plan", "list"]).expect(2).stderr();
+    assert!(missing.contains("master key"), "{missing}");
+    assert!(!key.exists());
+    // The key of another state.
+    let other = Scene::new();
+    set_up(&other);
+    let wrong = other.files("").into_iter().find(|file| file.ends_with("state.db.key")).unwrap();
+    std::fs::copy(other.path(wrong), &key).unwrap();
+    let refused = scene.run(["plan", "run", "daily"]).expect(2).stderr();
+    assert!(refused.contains("master key"), "{refused}");
+    std::fs::write(&key, text).unwrap();
+    scene.run(["plan", "run", "daily"]).expect(0);
+}
