@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backupkit_core::Result;
 use backupkit_core::model::{RunInput, RunState, Wanted};
 use backupkit_core::state::{
     Claim, Dropped, Lease, LeaseRef, Leases, Moment, Renewal, Report, Run, RunId, WorkerId,
     check_progress, refusal,
 };
+use backupkit_core::{ErrorKind, Result};
 use serde_json::value::RawValue;
 use sqlx::SqliteExecutor;
 
@@ -153,15 +153,20 @@ impl Leases for SqliteStore {
 
     async fn sweep(&self, dead: &[WorkerId], most: usize) -> Result<usize> {
         let now = Moment::now(&self.env)?;
-        let mut due = Vec::new();
+        let (mut due, mut unreadable) = (Vec::new(), None);
         for id in self.passing(&now).await? {
-            let stored = self.stored(self.readers(), id).await?;
-            if stored.is_some_and(|stored| stored.is_due(dead, &now)) {
-                due.push(id);
+            match self.stored(self.readers(), id).await {
+                Ok(stored) if stored.as_ref().is_some_and(|run| run.is_due(dead, &now)) => {
+                    due.push(id);
+                }
+                Ok(_) => {}
+                // One that is damaged does not hold up the others.
+                Err(error) if error.is(ErrorKind::Corrupt) => unreadable = Some(error),
+                Err(error) => return Err(error),
             }
         }
         if due.is_empty() || most == 0 {
-            return Ok(0);
+            return unreadable.map_or(Ok(0), Err);
         }
         let mut change = self.begin().await?;
         let now = Moment::now(&self.env)?;

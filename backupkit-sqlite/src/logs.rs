@@ -15,6 +15,8 @@ use crate::run_rows::{signed, time};
 
 /// So many lines are looked at in one go: 13 MiB at most.
 const PAGE: i64 = 200;
+/// So many lines are removed before others may write.
+const REMOVED_AT_ONCE: u32 = 10_000;
 
 #[derive(Debug, FromRow)]
 struct LineRow {
@@ -124,17 +126,27 @@ impl Logs for SqliteStore {
     }
 
     async fn remove_logs(&self, scope: &Scope, ended_before: Timestamp) -> Result<u64> {
-        let mut change = self.begin().await?;
-        let removed = sqlx::query(
-            "DELETE FROM log_lines WHERE run_id IN \
-             (SELECT id FROM runs WHERE scope = ? AND ended_at < ?)",
-        )
-        .bind(scope.as_str())
-        .bind(time(ended_before))
-        .execute(&mut *change)
-        .await
-        .map_err(|error| self.failure(error))?;
-        self.commit(change).await?;
-        Ok(removed.rows_affected())
+        let mut removed = 0;
+        loop {
+            // Bit by bit, as workers wait for the only writer.
+            let mut change = self.begin().await?;
+            let bit = sqlx::query(
+                "DELETE FROM log_lines WHERE (run_id, number) IN \
+                 (SELECT run_id, log_lines.number FROM runs JOIN log_lines ON run_id = runs.id \
+                 WHERE scope = ? AND ended_at < ? LIMIT ?)",
+            )
+            .bind(scope.as_str())
+            .bind(time(ended_before))
+            .bind(REMOVED_AT_ONCE)
+            .execute(&mut *change)
+            .await
+            .map_err(|error| self.failure(error))?
+            .rows_affected();
+            self.commit(change).await?;
+            removed += bit;
+            if bit < u64::from(REMOVED_AT_ONCE) {
+                return Ok(removed);
+            }
+        }
     }
 }

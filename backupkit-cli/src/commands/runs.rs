@@ -55,7 +55,7 @@ struct RunRecord<'a> {
 #[derive(Serialize)]
 struct LineRecord<'a> {
     number: u64,
-    ts: Timestamp,
+    at: Timestamp,
     level: Level,
     code: &'a str,
     text: &'a str,
@@ -175,9 +175,9 @@ fn print_line(app: &App<'_>, LogLine { number, line }: &LogLine, is_result: bool
     };
     let text = format!("{} {level}{}", shown(app, line.at), format::one_line(&line.text));
     let fields = &line.body;
-    let (ts, code) = (line.at, line.code.as_str());
+    let (at, code) = (line.at, line.code.as_str());
     let record =
-        LineRecord { number: *number, ts, level: line.level, code, text: &line.text, fields };
+        LineRecord { number: *number, at, level: line.level, code, text: &line.text, fields };
     if is_result {
         app.output.item("log", text, &record);
     } else {

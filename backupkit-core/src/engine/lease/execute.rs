@@ -2,26 +2,22 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
+use super::insist;
 use super::journal::StoreJournal;
 use super::keeper::LeaseKeeper;
 use super::recorder::Recorder;
 use crate::engine::{BackupReport, BackupRequest, Engine, RunControl, RunStatus, Summary};
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{RunInput, RunOutcome, RunState, Wanted};
 use crate::state::{
     Cause, CheckpointInterval, Claim, Lease, Renewal, Report, Run, StateStore, refusal,
 };
 use crate::token::CancelToken;
-
-/// So long to wait for a store that is busy.
-const STORE_WAIT: Duration = Duration::from_millis(500);
 
 /// How runs are held, apart from what they do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -117,6 +113,8 @@ impl HeldRun {
             lease: self.lease.lease,
             part: 0,
             interval: self.options.checkpoints,
+            env: self.engine.env().clone(),
+            gone: self.keeper.gone().clone(),
         };
         let id = self.lease.run.new.id;
         let request = request
@@ -147,7 +145,7 @@ impl HeldRun {
             return Err(refusal::lease_lost(id));
         }
         let look = || self.store.renewal(&self.lease.lease);
-        let wanted = self.insist(look).await?.wanted;
+        let wanted = insist(self.engine.env(), self.keeper.gone(), look).await?.wanted;
         let (input, report) = conclude(ended, wanted, stop.is_cancelled())?;
         self.report(input, report).await
     }
@@ -162,21 +160,8 @@ impl HeldRun {
     }
 
     async fn report(&self, input: RunInput, report: Report) -> Result<Run> {
-        self.insist(|| self.store.report(&self.lease.lease, input, report.clone())).await
-    }
-
-    /// Asks the store again as long as its error may pass and the lease is alive: what came of hours of
-    /// work is not lost because it was busy.
-    async fn insist<'a, T>(&self, call: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
-        let clock = self.engine.env().clock();
-        loop {
-            match call().await {
-                Err(error) if error.retry() != Retry::Never && !self.keeper.is_lost() => {
-                    clock.sleep(STORE_WAIT).await;
-                }
-                answer => return answer,
-            }
-        }
+        let call = || self.store.report(&self.lease.lease, input, report.clone());
+        insist(self.engine.env(), self.keeper.gone(), call).await
     }
 
     /// Passes on what a person wants. Never ends.
@@ -226,12 +211,14 @@ fn conclude(
     };
     match ended {
         Ok(report) => {
-            let input = match report.status {
-                RunStatus::Succeeded => RunInput::Finished(RunOutcome::Succeeded),
-                RunStatus::Warnings => RunInput::Finished(RunOutcome::Warnings),
-                RunStatus::Partial => RunInput::Finished(RunOutcome::Partial),
-                RunStatus::Paused => rested,
+            let outcome = match report.status {
+                RunStatus::Succeeded => RunOutcome::Succeeded,
+                RunStatus::Warnings => RunOutcome::Warnings,
+                RunStatus::Partial => RunOutcome::Partial,
+                // Nothing has come of it yet: what it left in repositories is no snapshot of it.
+                RunStatus::Paused => return Ok((rested, Report::default())),
             };
+            let input = RunInput::Finished(outcome);
             Ok((input, Report { body: Some(record(&report)?), cause: None }))
         }
         // Where nobody asked for it, it is a failure as any other.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
+use super::insist;
+use crate::env::Env;
 use crate::error::Result;
 use crate::model::{PackId, RunInput, RunState};
 use crate::state::{
@@ -18,11 +22,18 @@ pub(super) struct StoreJournal {
     pub(super) lease: LeaseRef,
     pub(super) part: u32,
     pub(super) interval: CheckpointInterval,
+    pub(super) env: Env,
+    /// Ends when the lease is known to be lost.
+    pub(super) gone: CancellationToken,
 }
 
 impl StoreJournal {
     async fn state(&self) -> Result<RunState> {
-        Ok(self.store.renewal(&self.lease).await?.state)
+        Ok(self.insist(|| self.store.renewal(&self.lease)).await?.state)
+    }
+
+    async fn insist<'a, T>(&self, call: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
+        insist(&self.env, &self.gone, call).await
     }
 }
 
@@ -37,19 +48,23 @@ impl RunJournal for StoreJournal {
     }
 
     async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()> {
-        self.store.save_checkpoint(&self.lease, self.part, checkpoint, reach).await
+        let (lease, part) = (&self.lease, self.part);
+        self.insist(|| self.store.save_checkpoint(lease, part, checkpoint.clone(), reach)).await
     }
 
     async fn load_checkpoint(&self) -> Result<Option<Bytes>> {
-        self.store.load_checkpoint(&self.lease, self.part).await
+        let (lease, part) = (&self.lease, self.part);
+        self.insist(|| self.store.load_checkpoint(lease, part)).await
     }
 
     async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()> {
-        self.store.record_packs(&self.lease, self.part, repository_id, packs).await
+        let (lease, part) = (&self.lease, self.part);
+        self.insist(|| self.store.record_packs(lease, part, repository_id, packs)).await
     }
 
     async fn recorded_packs(&self, repository_id: &str) -> Result<Vec<PackId>> {
-        self.store.recorded_packs(&self.lease, self.part, repository_id).await
+        let (lease, part) = (&self.lease, self.part);
+        self.insist(|| self.store.recorded_packs(lease, part, repository_id)).await
     }
 
     async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {
@@ -59,9 +74,10 @@ impl RunJournal for StoreJournal {
             self.store.report(&self.lease, RunInput::BlobLost, Report::default()).await?;
             return Err(refusal::lease_lost(self.lease.run()));
         }
-        self.store.record_outputs(&self.lease, self.part, outputs).await?;
-        let committing = RunInput::CommitRecorded;
-        self.store.report(&self.lease, committing, Report::default()).await?;
+        let (lease, part) = (&self.lease, self.part);
+        self.insist(|| self.store.record_outputs(lease, part, outputs)).await?;
+        let committing = || self.store.report(lease, RunInput::CommitRecorded, Report::default());
+        self.insist(committing).await?;
         Ok(())
     }
 
@@ -71,6 +87,7 @@ impl RunJournal for StoreJournal {
         if self.state().await? != RunState::Committing {
             return Ok(Vec::new());
         }
-        self.store.recorded_outputs(&self.lease, self.part).await
+        let (lease, part) = (&self.lease, self.part);
+        self.insist(|| self.store.recorded_outputs(lease, part)).await
     }
 }

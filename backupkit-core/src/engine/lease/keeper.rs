@@ -100,9 +100,9 @@ impl LeaseKeeper {
         self.heard.clone()
     }
 
-    /// Whether the lease is known to be lost.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lease.gone.is_cancelled()
+    /// Ends when the lease is known to be lost.
+    pub(super) fn gone(&self) -> &CancellationToken {
+        &self.lease.gone
     }
 
     /// Waits until the lease is lost. Cancel safe.

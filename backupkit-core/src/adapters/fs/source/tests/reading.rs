@@ -86,6 +86,20 @@ async fn what_took_the_place_of_a_file_is_not_read() {
 }
 
 #[tokio::test]
+async fn no_part_of_a_file_that_says_it_is_empty_passes_for_all_of_it() {
+    let path = Path::new("/proc/kallsyms");
+    if std::fs::read(path).map_or(0, |bytes| bytes.len()) <= 512 << 10 {
+        return;
+    }
+    let source = FsSource::new(vec![path.to_owned()], env(), "host").unwrap();
+    let view = view(&source).await;
+    let metadata = Metadata::new(FileMode::FILE, crate::model::FileTime::EPOCH);
+    let place = EntryPath::from_slashed(path.as_os_str().as_bytes());
+    let error = view.body(&Entry::file(place, metadata, 0), None).await.unwrap_err();
+    assert!(error.report().contains("says that it is empty"), "{}", error.report());
+}
+
+#[tokio::test]
 async fn files_that_say_they_are_empty_and_are_not_are_read() {
     let path = Path::new("/proc/self/status");
     if !path.exists() {
