@@ -1,17 +1,20 @@
 //! Runs that are held by lease: what becomes of them stands in the state store.
 
 use std::slice::from_ref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use backupkit::model::{RunKind, RunState, Wanted};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use backupkit::model::{PackId, RunKind, RunState, Wanted};
 use backupkit::repo::Repository;
 use backupkit::state::{
-    Actor, CheckpointInterval, Claim, InMemoryStore, LogFilter, NewRun, Run, RunId, Scope,
-    StateStore, WorkerId,
+    Actor, CheckpointInterval, Claim, InMemoryJournal, InMemoryStore, LogFilter, NewRun, Run,
+    RunId, RunJournal, Scope, SealedOutput, StateStore, WorkerId, refusal,
 };
 use backupkit::testing::{MemorySource, PausePoint};
-use backupkit::{BackupRequest, CancelToken, Engine, HeldRun, HeldRunOptions};
+use backupkit::{BackupRequest, CancelToken, Engine, HeldRun, HeldRunOptions, Result, RunStatus};
 use serde_json::value::RawValue;
 
 use crate::scene::{Scene, checkpoints, latest_tree, path, random};
@@ -216,4 +219,68 @@ async fn what_goes_wrong_stands_in_the_run_and_it_is_tried_again() {
     assert_eq!((run.state, run.attempts), (RunState::Queued, 1));
     assert_eq!(run.cause.unwrap().message, "cannot reach the disk");
     assert!(run.not_before.is_some());
+}
+
+/// A journal with a little less room than the first checkpoint needs.
+#[derive(Debug)]
+struct TightJournal {
+    journal: InMemoryJournal,
+    most_bytes: OnceLock<usize>,
+}
+
+#[async_trait]
+impl RunJournal for TightJournal {
+    fn checkpoint_interval(&self) -> Option<CheckpointInterval> {
+        None
+    }
+
+    async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()> {
+        if checkpoint.len() > *self.most_bytes.get_or_init(|| checkpoint.len() - 1) {
+            return Err(refusal::checkpoint_too_long(checkpoint.len()));
+        }
+        self.journal.save_checkpoint(checkpoint, reach).await
+    }
+
+    async fn load_checkpoint(&self) -> Result<Option<Bytes>> {
+        self.journal.load_checkpoint().await
+    }
+
+    async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()> {
+        self.journal.record_packs(repository_id, packs).await
+    }
+
+    async fn recorded_packs(&self, repository_id: &str) -> Result<Vec<PackId>> {
+        self.journal.recorded_packs(repository_id).await
+    }
+
+    async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {
+        self.journal.begin_commit(outputs).await
+    }
+
+    async fn commit(&self) -> Result<Vec<SealedOutput>> {
+        self.journal.commit().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_a_checkpoint_has_no_room_for_starts_over() {
+    let scene = Scene::new().await;
+    let (undisturbed, repository) = (scene.repository().await, scene.repository().await);
+    let plain = MemorySource::new().with_file(&path("data/big"), random(1, 120 << 20));
+    scene.back_up(&plain, from_ref(&undisturbed)).await;
+    let (source, point) = (plain.clone(), PausePoint::new());
+    source.pause_at(&path("data/big"), 40 * MIB, &point);
+    let journal = InMemoryJournal::default();
+    let journal = Arc::new(TightJournal { journal, most_bytes: OnceLock::new() });
+    let order = || request(&source, &repository).with_journal(Arc::clone(&journal) as _);
+    let run = scene.engine.backup(order());
+    point.reached().await;
+    run.pause();
+    point.release();
+    assert_eq!(run.wait().await.unwrap().status, RunStatus::Paused);
+    let kept = journal.load_checkpoint().await.unwrap().expect("a checkpoint");
+    assert!(Some(&kept.len()) <= journal.most_bytes.get());
+    let report = scene.engine.backup(order()).wait().await.unwrap();
+    assert_eq!(report.status, RunStatus::Succeeded, "{report:#?}");
+    assert_eq!(latest_tree(&repository).await, latest_tree(&undisturbed).await);
 }

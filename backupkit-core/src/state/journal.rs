@@ -30,6 +30,10 @@ pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
 
     /// Replaces the checkpoint. All that it names is durable. `reach` says how far the run is: it is
     /// greater than before if something was done since, in a unit of the run's own.
+    ///
+    /// # Errors
+    /// With code [`CHECKPOINT_TOO_LONG`](super::refusal::CHECKPOINT_TOO_LONG) if there is no room for it:
+    /// the engine then offers a smaller one.
     async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()>;
 
     /// The last checkpoint; `None` if there is none.

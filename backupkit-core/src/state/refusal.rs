@@ -89,11 +89,14 @@ pub fn body_too_long(what: &str, bytes: usize, most: usize) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
 
+/// The code of the refusal of a checkpoint that is too long.
+pub const CHECKPOINT_TOO_LONG: &str = "checkpoint-too-long";
+
 /// The checkpoint is too long.
 pub fn checkpoint_too_long(bytes: usize) -> Error {
     let message =
         format!("a checkpoint has {bytes} bytes; at most {MAX_CHECKPOINT_BYTES} are kept");
-    Error::new(ErrorKind::InvalidInput, message)
+    Error::new(ErrorKind::InvalidInput, message).with_code(CHECKPOINT_TOO_LONG)
 }
 
 /// A run has fewer parts.

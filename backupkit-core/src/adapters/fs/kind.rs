@@ -58,8 +58,8 @@ impl SystemKind for FolderKind {
 
 fn parse(settings: &RawValue) -> Result<PathBuf> {
     let settings: FolderSettings = serde_json::from_str(settings.get()).map_err(|error| {
-        Error::new(ErrorKind::InvalidInput, "the settings of a folder are wrong")
-            .with_source(error)
+        let message = format!("the settings of a folder are wrong: {error}");
+        Error::new(ErrorKind::InvalidInput, message)
             .with_hint("a folder has the one setting `path`, an absolute path")
     })?;
     if !settings.path.is_absolute() {

@@ -244,7 +244,7 @@ async fn pause(
     let saved = resume::save(run, store, &mut row, origin).await?;
     // A lane may have failed meanwhile.
     row.index_files = checkpoint::index_files(store.lanes());
-    save_row(journal, &row).await?;
+    save_row(journal, &mut row).await?;
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
             let repository = lane.repository().location();

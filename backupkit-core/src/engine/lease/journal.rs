@@ -11,9 +11,13 @@ use super::insist;
 use crate::env::Env;
 use crate::error::Result;
 use crate::model::{PackId, RunInput, RunState};
+use crate::repo::compress::{Compressor, Decompressor};
 use crate::state::{
     CheckpointInterval, LeaseRef, Report, RunJournal, SealedOutput, StateStore, refusal,
 };
+
+/// More than a checkpoint that fits into the store can have; against a damaged one.
+const MAX_PLAIN_BYTES: usize = 64 << 20;
 
 /// What one part of a run keeps for its next attempt.
 #[derive(Debug)]
@@ -48,13 +52,17 @@ impl RunJournal for StoreJournal {
     }
 
     async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()> {
+        // Half of what may be in flight is names and attributes, which are much alike.
+        let checkpoint = Bytes::from(Compressor::new(0)?.compress(&checkpoint)?);
         let (lease, part) = (&self.lease, self.part);
         self.insist(|| self.store.save_checkpoint(lease, part, checkpoint.clone(), reach)).await
     }
 
     async fn load_checkpoint(&self) -> Result<Option<Bytes>> {
         let (lease, part) = (&self.lease, self.part);
-        self.insist(|| self.store.load_checkpoint(lease, part)).await
+        let kept = self.insist(|| self.store.load_checkpoint(lease, part)).await?;
+        let open = |kept: Bytes| Decompressor::new()?.decompress_unknown(&kept, MAX_PLAIN_BYTES);
+        Ok(kept.map(open).transpose()?.map(Bytes::from))
     }
 
     async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileTime, IndexId};
 use crate::pipeline::driver::Driver;
 use crate::pipeline::lane::{Lane, Ticket};
-use crate::state::{CheckpointInterval, RunJournal};
+use crate::state::{CheckpointInterval, RunJournal, refusal};
 
 /// Takes checkpoints at the interval of the journal.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Checkpoints {
                 return Ok(());
             }
             pending.row.index_files = index_files(driver.reading.store.lanes());
-            save(&*self.journal, &pending.row).await?;
+            save(&*self.journal, &mut pending.row).await?;
             self.pending = None;
         }
         if self.is_due(interval, driver) {
@@ -101,9 +101,15 @@ pub(crate) fn index_files(lanes: &[Arc<Lane>]) -> Vec<Option<Vec<IndexId>>> {
     lanes.iter().map(|lane| lane.is_live().then(|| lane.index_files())).collect()
 }
 
-/// Saves a row whose blobs are durable.
-pub(crate) async fn save(journal: &dyn RunJournal, row: &Row) -> Result<()> {
-    journal.save_checkpoint(encode(row)?.into(), row.reach()).await
+/// Saves a row whose blobs are durable. Where the journal has no room for all of it, the largest entries
+/// start over.
+pub(crate) async fn save(journal: &dyn RunJournal, row: &mut Row) -> Result<()> {
+    loop {
+        match journal.save_checkpoint(encode(row)?.into(), row.reach()).await {
+            Err(error) if error.code() == refusal::CHECKPOINT_TOO_LONG && row.shrink() => {}
+            saved => return saved,
+        }
+    }
 }
 
 /// The row as JSON.

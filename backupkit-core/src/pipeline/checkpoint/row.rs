@@ -113,6 +113,21 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Forgets how far the entry with the most content was, so that it starts over; `false` if there is
+    /// none left. What is stored of it stays, and is found again.
+    pub(crate) fn shrink(&mut self) -> bool {
+        let ids = |entry: &SavedEntry| -> usize {
+            let groups = entry.parts.iter().flat_map(|part| &part.groups);
+            groups.map(|group| group.content.len()).sum()
+        };
+        let largest = self.unfinished.iter_mut().max_by_key(|entry| ids(entry));
+        let Some(largest) = largest.filter(|entry| ids(entry) > 0) else { return false };
+        (largest.planned, largest.version, largest.parts) = (false, None, Vec::new());
+        true
+    }
+}
+
 impl SavedPart {
     /// The ids of a part of a directory, as the row keeps them.
     pub(crate) fn ids(part: &PerLane<BlobId>) -> Vec<BlobId> {
