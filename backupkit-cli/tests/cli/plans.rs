@@ -22,7 +22,7 @@ fn set_up(scene: &Scene) -> String {
 
 fn much_to_read(scene: &Scene) {
     for name in ["src/holes-1", "src/holes-2"] {
-        File::create(scene.path(name)).unwrap().set_len(1 << 30).unwrap();
+        File::create(scene.path(name)).unwrap().set_len(2 << 30).unwrap();
     }
 }
 
@@ -34,12 +34,18 @@ fn latest(scene: &Scene) -> Value {
 fn start(scene: &Scene) -> Child {
     let mut command = scene.command(["plan", "run", "daily"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let is_under_way = || {
+    let state = || {
         let shown = scene.run(["run", "show", "latest", "--json"]);
-        shown.code() == Some(0) && shown.json()["state"] == "running"
+        // There is none yet.
+        if shown.code() == Some(0) { shown.json()["state"].clone() } else { "queued".into() }
     };
-    while !is_under_way() {}
-    child
+    loop {
+        match state().as_str() {
+            Some("running") => return child,
+            Some("queued") => {}
+            other => panic!("it ended before it could be stopped: {other:?}"),
+        }
+    }
 }
 
 fn snapshots(scene: &Scene, password: &str) -> Vec<Value> {
