@@ -19,7 +19,7 @@ pub use backup::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
 pub use builder::{EngineBuilder, Identity};
 pub use check::CheckRequest;
 pub use handle::{RunControl, RunHandle};
-pub use lease::{HeldRun, HeldRunOptions};
+pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord};
 pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
 
 use crate::counters::Counters;

@@ -14,7 +14,7 @@ use crate::model::{EntryPath, Event, EventKind, Level};
 /// A listener may lag so many events behind before it misses some.
 const BACKLOG: usize = 4096;
 /// So many problems of a code are kept at hand; all are counted.
-const KEPT_PER_CODE: usize = 1000;
+pub(crate) const KEPT_PER_CODE: usize = 1000;
 
 /// The events of one run. Clones share them.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Events {
 
     /// Tells what happened.
     pub(crate) fn tell(&self, level: Level, kind: EventKind) {
-        let code = code(&kind);
+        let code = kind.code();
         let at = self.0.env.now();
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.next += 1;
@@ -112,19 +112,5 @@ impl Events {
                 }
             }
         }))
-    }
-}
-
-fn code(kind: &EventKind) -> &'static str {
-    match kind {
-        EventKind::EntryFailed { .. } => "entry-failed",
-        EventKind::EntryChanged { .. } => "entry-changed",
-        EventKind::EntryIncomplete { .. } => "entry-incomplete",
-        EventKind::EntryNotRestored { .. } => "entry-not-restored",
-        EventKind::EntryDiffers { .. } => "entry-differs",
-        EventKind::EntryNotCompared { .. } => "entry-not-compared",
-        EventKind::Finding(_) => "finding",
-        EventKind::RepositorySetAside { .. } => "repository-set-aside",
-        _ => "note",
     }
 }

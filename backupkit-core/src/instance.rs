@@ -73,16 +73,15 @@ impl Instance {
         &self.0.id
     }
 
-    /// Whether the process with this id, which registered in the same folder, has ended for certain. One
-    /// that nobody can see is never told to have.
+    /// Whether the process with this id has ended for certain: it registered in the same folder and its
+    /// file is locked no more. Of one without a file there nobody can tell: it is elsewhere, or ended in
+    /// order.
     pub fn has_ended(&self, id: &str) -> bool {
         let Some((folder, _)) = self.0.folder.as_ref().filter(|_| id != self.0.id) else {
             return false;
         };
         let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let path = folder.join(format!("{id}.lock"));
-        // Files are removed only once nobody holds them.
-        is_id && (is_unlocked(&path) || matches!(path.try_exists(), Ok(false)))
+        is_id && is_unlocked(&folder.join(format!("{id}.lock")))
     }
 
     /// The host name as our locks carry it.
@@ -120,14 +119,7 @@ impl Instance {
         if id == self.0.id {
             return !self.held().contains(&lock);
         }
-        let Some((folder, _)) = &self.0.folder else {
-            return false;
-        };
-        if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return false;
-        }
-        // No file: it ran elsewhere, or its file was cleaned away. Then only age can tell.
-        is_unlocked(&folder.join(format!("{id}.lock")))
+        self.has_ended(id)
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashSet<LockId>> {
@@ -195,12 +187,14 @@ mod tests {
         let ours = Instance::register(folder.path(), &env).unwrap();
         let other = Instance::register(folder.path(), &env).unwrap();
         let name = other.lock_hostname("host");
-        assert!(!ours.is_dead(LOCK, &name));
+        assert!(!ours.is_dead(LOCK, &name) && !ours.has_ended(other.id()));
         // A crash leaves the file behind with its lock free.
-        let path = folder.path().join(format!("{}.lock", other.id()));
+        let id = other.id().to_owned();
         drop(other);
-        std::fs::write(&path, "").unwrap();
-        assert!(ours.is_dead(LOCK, &name));
+        // Without a file it may as well live elsewhere.
+        assert!(!ours.has_ended(&id));
+        std::fs::write(folder.path().join(format!("{id}.lock")), "").unwrap();
+        assert!(ours.is_dead(LOCK, &name) && ours.has_ended(&id));
     }
 
     #[test]

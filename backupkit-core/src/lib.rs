@@ -34,9 +34,9 @@ pub mod testing;
 
 pub use buffers::{Buffer, BufferPool};
 pub use engine::{
-    BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, HeldRun, HeldRunOptions,
-    Identity, OutputReport, RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus,
-    Summary, VerifyCounts,
+    BackupRecord, BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, HeldRun,
+    HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreReport, RestoreRequest,
+    RunControl, RunHandle, RunStatus, Summary, VerifyCounts,
 };
 pub use env::{Clock, Entropy, Env};
 pub use error::{Error, ErrorKind, Result, Retry};

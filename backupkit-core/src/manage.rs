@@ -65,16 +65,6 @@ impl Workspace {
         Self { scope, ..self.clone() }
     }
 
-    /// The store.
-    pub fn store(&self) -> &Arc<dyn StateStore> {
-        &self.store
-    }
-
-    /// The scope in which it works.
-    pub fn current_scope(&self) -> &Scope {
-        &self.scope
-    }
-
     /// A record by its name.
     ///
     /// # Errors

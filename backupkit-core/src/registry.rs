@@ -22,6 +22,12 @@ pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
     /// `InvalidInput` that names the field; also for fields that are not known.
     fn check_settings(&self, settings: &RawValue) -> Result<()>;
 
+    /// Where a connection leads to, for people. No secret.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that are wrong.
+    fn location(&self, settings: &RawValue) -> Result<String>;
+
     /// Returns what is read through a connection.
     ///
     /// # Errors

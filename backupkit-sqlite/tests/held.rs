@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backupkit_core::destination::MemoryDestination;
-use backupkit_core::model::{AttemptPolicy, EntryPath, RunKind, RunState, Wanted};
+use backupkit_core::model::{EntryPath, RunKind, RunState, Wanted};
 use backupkit_core::repo::{InitOptions, Repository};
 use backupkit_core::state::{
     Actor, Claim, LogFilter, NewRun, Run, RunId, Scope, StateStore, WorkerId,
@@ -72,19 +72,8 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         let run = RunId::random(&env).unwrap();
         let machine = Self { folder, clock, env, repository: repository.unwrap(), run };
-        let order = NewRun {
-            id: run,
-            kind: RunKind::Backup,
-            title: "documents".to_owned(),
-            plan: None,
-            settings: RawValue::from_string("{}".to_owned()).unwrap().into(),
-            retry_of: None,
-            key: None,
-            exclusive: None,
-            priority: 0,
-            slots: Vec::new(),
-            attempts: AttemptPolicy::default(),
-        };
+        let settings = RawValue::from_string("{}".to_owned()).unwrap();
+        let order = NewRun::new(run, RunKind::Backup, "documents", settings.into());
         let store = machine.store(machine.folder.path()).await;
         store.create_run(&Scope::default(), &person(), order).await.unwrap();
         machine

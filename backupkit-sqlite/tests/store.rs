@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backupkit_core::model::{
-    AttemptPolicy, BlobId, CANCEL_GRACE, IndexId, Level, LockId, PackId, RunInput, RunKind,
-    RunOutcome, RunState, SnapshotId, Wanted,
+    BlobId, CANCEL_GRACE, IndexId, Level, LockId, PackId, RunInput, RunKind, RunOutcome, RunState,
+    SnapshotId, Wanted,
 };
 use backupkit_core::state::{
     Actor, Catalogue as _, Checkpoints as _, Claim, Draft, Lease, Leases as _, LogFilter,
@@ -123,19 +123,9 @@ async fn a_folder_that_is_not_there_is_told() {
 }
 
 fn new_run(title: &str) -> NewRun {
-    NewRun {
-        id: RunId::random(&Env::system()).unwrap(),
-        kind: RunKind::Backup,
-        title: title.to_owned(),
-        plan: None,
-        settings: json("{}"),
-        retry_of: None,
-        key: None,
-        exclusive: None,
-        priority: 0,
-        slots: vec![Slot { resource: "nas".to_owned(), most: 1 }],
-        attempts: AttemptPolicy::default(),
-    }
+    let id = RunId::random(&Env::system()).unwrap();
+    let slots = vec![Slot { resource: "nas".to_owned(), most: 1 }];
+    NewRun { slots, ..NewRun::new(id, RunKind::Backup, title, json("{}")) }
 }
 
 fn json(text: &str) -> Arc<RawValue> {

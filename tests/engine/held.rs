@@ -42,19 +42,8 @@ impl Desk {
     async fn new(scene: &Scene) -> Self {
         let store: Arc<dyn StateStore> = Arc::new(InMemoryStore::new(&scene.env));
         let run = RunId::random(&scene.env).unwrap();
-        let order = NewRun {
-            id: run,
-            kind: RunKind::Backup,
-            title: "documents".to_owned(),
-            plan: None,
-            settings: RawValue::from_string("{}".to_owned()).unwrap().into(),
-            retry_of: None,
-            key: None,
-            exclusive: None,
-            priority: 0,
-            slots: Vec::new(),
-            attempts: backupkit::model::AttemptPolicy::default(),
-        };
+        let settings = RawValue::from_string("{}".to_owned()).unwrap();
+        let order = NewRun::new(run, RunKind::Backup, "documents", settings.into());
         store.create_run(&Scope::default(), &person(), order).await.unwrap();
         Self { store, run }
     }

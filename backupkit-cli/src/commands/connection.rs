@@ -2,19 +2,19 @@
 
 use std::ffi::OsStr;
 
+use backupkit_core::adapters::fs::FolderKind;
 use backupkit_core::manage::ConnectionBody;
 use backupkit_core::state::{Record, RecordKind};
 use backupkit_core::{Error, ErrorKind, ProbeOutcome, Result};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::listing::{all, print_list};
 use crate::app::App;
 use crate::exit::{Exit, usage};
 use crate::output::format;
 use crate::output::table::{Align, Table};
 use crate::uri;
-
-use super::listing::{all, print_list};
 
 #[derive(Serialize)]
 struct ConnectionRecord<'a> {
@@ -35,9 +35,13 @@ pub(super) async fn add(app: &App<'_>, name: &str, folder: &OsStr) -> Result<Exi
         Error::new(ErrorKind::Internal, "cannot write a path as JSON").with_source(error)
     })?;
     let workspace = app.workspace().await?;
-    let record = workspace.add_connection(name, "folder", settings.into()).await?;
+    let record = workspace.add_connection(name, FolderKind::NAME, settings.into()).await?;
     let body = body(&record)?;
-    app.output.summary_line(format_args!("added connection {name}: {path}"));
+    app.output.summary_line(format_args!(
+        "added connection {}: {}",
+        format::one_line(name),
+        format::one_line(path)
+    ));
     app.output.document("connection", &describe(&record, &body));
     Ok(Exit::Success)
 }
@@ -49,14 +53,11 @@ pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
     let bodies = records.iter().map(body).collect::<Result<Vec<_>>>()?;
     let described: Vec<_> =
         records.iter().zip(&bodies).map(|(record, body)| describe(record, body)).collect();
-    for connection in &described {
-        let settings: serde_json::Value =
-            serde_json::from_str(connection.settings.get()).unwrap_or_default();
-        let place = settings["path"].as_str().unwrap_or_default();
+    for (connection, body) in described.iter().zip(&bodies) {
         table.row([
             format::one_line(connection.name),
             connection.kind.clone(),
-            format::one_line(place),
+            format::one_line(&workspace.location(body)?),
         ]);
     }
     let none = "no connections; `backupkit connection add` makes one";

@@ -4,10 +4,10 @@ pub(super) mod execute;
 
 use std::time::Duration;
 
-use backupkit_core::Result;
 use backupkit_core::manage::Workspace;
 use backupkit_core::model::{Level, RunState, Wanted};
 use backupkit_core::state::{LogFilter, LogLine, Run, RunFilter, RunId};
+use backupkit_core::{BackupRecord, OutputRecord, Result};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -210,27 +210,16 @@ fn print_run(app: &App<'_>, run: &Run) {
     );
     line("again at", time(run.not_before));
     line("cause", run.cause.as_ref().map(|cause| cause.message.clone()).unwrap_or_default());
-    for (repository, outcome) in outputs(run) {
+    let report = run.report.as_ref().map(|report| serde_json::from_str(report.get()));
+    let report: Option<BackupRecord> = report.and_then(std::result::Result::ok);
+    for OutputRecord { repository, snapshot, error, .. } in
+        report.into_iter().flat_map(|report| report.outputs)
+    {
+        let snapshot = snapshot.map(|id| format!("snapshot {}", id.get(..8).unwrap_or(&id)));
+        let outcome = snapshot.or(error).unwrap_or_else(|| "no snapshot".to_owned());
         line("output", format!("{repository}: {outcome}"));
     }
     app.output.document("run", &record(run));
-}
-
-/// What came of a run in each repository.
-fn outputs(run: &Run) -> Vec<(String, String)> {
-    let report = run.report.as_ref().map(|report| serde_json::from_str(report.get()));
-    let report: serde_json::Value = report.and_then(std::result::Result::ok).unwrap_or_default();
-    let text = |output: &serde_json::Value, field: &str| output[field].as_str().map(str::to_owned);
-    let outputs = report["outputs"].as_array().cloned().unwrap_or_default();
-    let outcome = |output: &serde_json::Value| match text(output, "error") {
-        Some(error) => error,
-        None => match text(output, "snapshot") {
-            Some(id) => format!("snapshot {}", id.get(..8).unwrap_or(&id)),
-            None => "no snapshot".to_owned(),
-        },
-    };
-    let named = |output| (text(output, "repository").unwrap_or_default(), outcome(output));
-    outputs.iter().map(named).collect()
 }
 
 fn record(run: &Run) -> RunRecord<'_> {

@@ -142,6 +142,27 @@ fn a_cancelled_run_leaves_no_snapshot() {
 }
 
 #[test]
+fn a_run_that_is_cancelled_while_nobody_works_on_it_makes_room_for_the_next() {
+    let scene = Scene::new();
+    let password = set_up(&scene);
+    much_to_read(&scene);
+    let child = start(&scene);
+    scene.run(["run", "pause", "latest"]).expect(0);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    scene.run(["run", "cancel", "latest"]).expect(0);
+    let ended = scene.run(["plan", "run", "daily", "--json"]).expect(0).json();
+    assert_eq!((&ended["number"], &ended["state"]), (&2.into(), &"succeeded".into()), "{ended}");
+    let first = scene.run(["run", "show", "1", "--json"]).expect(0).json();
+    assert_eq!(first["state"], "cancelled");
+    // What the first one left is gone with the second.
+    assert_eq!(snapshots(&scene, &password).len(), 1);
+    let mut all = scene.command(["snapshots", "-r", "disk/repo", "--all", "--json"]);
+    let all = all.env("BACKUPKIT_PASSWORD", &password).output().unwrap();
+    let all: Vec<Value> = serde_json::from_slice(&all.stdout).unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+}
+
+#[test]
 fn no_password_stands_in_the_state_and_its_key_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let scene = Scene::new();

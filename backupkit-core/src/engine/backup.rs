@@ -6,7 +6,7 @@ mod run;
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::model::{Event, SnapshotId};
@@ -144,7 +144,7 @@ pub struct OutputReport {
 }
 
 /// What a backup counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Summary {
     /// Files that no parent had.

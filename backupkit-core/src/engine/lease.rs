@@ -3,6 +3,7 @@
 mod execute;
 mod journal;
 mod keeper;
+mod record;
 mod recorder;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use execute::{HeldRun, HeldRunOptions};
+pub use record::{BackupRecord, OutputRecord};
 
 use crate::env::Env;
 use crate::error::{Result, Retry};

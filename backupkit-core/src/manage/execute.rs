@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Workspace;
-use super::bodies::reference;
-use super::bodies::{BackupSettings, OrderedRepository, PlanBody, RepositoryBody, encode};
+use super::bodies::{
+    BackupSettings, OrderedRepository, PlanBody, RepositoryBody, encode, reference,
+};
 use crate::engine::{BackupRequest, HeldRun};
 use crate::error::{Error, Result};
-use crate::model::{AttemptPolicy, RunKind};
+use crate::model::{RunKind, RunState};
 use crate::registry::{RepositoryPlace, SourceContext};
 use crate::state::{NewRun, RecordKind, Run, RunFilter, RunId, Slot, refusal};
 use crate::token::CancelToken;
@@ -35,18 +36,13 @@ impl Workspace {
         let plan = record.content.name.clone();
         let tags = body.tags;
         let settings = encode(&BackupSettings { plan, source, repositories, tags })?;
+        let itself = record.itself.id;
+        let id = RunId::random(&self.env)?;
         let run = NewRun {
-            id: RunId::random(&self.env)?,
-            kind: RunKind::Backup,
-            title: record.content.name,
-            plan: Some(record.itself.id),
-            settings,
-            retry_of: None,
-            key: None,
-            exclusive: Some(format!("plan {}", record.itself.id)),
-            priority: 0,
+            plan: Some(itself),
+            exclusive: Some(format!("plan {itself}")),
             slots: vec![Slot { resource: format!("source {}", body.source), most: 1 }],
-            attempts: AttemptPolicy::default(),
+            ..NewRun::new(id, RunKind::Backup, record.content.name, settings)
         };
         self.store.create_run(&self.scope, &self.actor, run).await
     }
@@ -65,8 +61,12 @@ impl Workspace {
     /// Executes a run that was claimed, and returns it as it stands then.
     ///
     /// # Errors
-    /// As for [`HeldRun::back_up`]. What keeps the run from beginning stands in the run.
+    /// As for [`HeldRun::back_up`] and [`HeldRun::cancel`]. What keeps the run from beginning stands in the run.
     pub async fn execute(&self, held: HeldRun, host: &str, stop: &CancelToken) -> Result<Run> {
+        if held.run().state == RunState::Cancelling {
+            // It needs nothing that may be out of reach.
+            return held.cancel().await;
+        }
         let workspace = self.scope(held.run().scope.clone());
         match workspace.request(held.run(), host).await {
             Ok(request) => held.back_up(request, stop).await,

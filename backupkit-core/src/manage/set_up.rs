@@ -66,6 +66,14 @@ impl Workspace {
         self.add(RecordKind::Connection, name, body, [], BTreeMap::new()).await
     }
 
+    /// Where a connection leads to, for people.
+    ///
+    /// # Errors
+    /// `InvalidInput` if its kind is not built in, or does not know such settings.
+    pub fn location(&self, connection: &ConnectionBody) -> Result<String> {
+        self.registry.get(&connection.kind)?.location(&connection.settings)
+    }
+
     /// Tries whether what a connection leads to can be read, step by step.
     ///
     /// # Errors

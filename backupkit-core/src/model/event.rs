@@ -152,6 +152,31 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// The stable code, as JSON and logs have it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ParentFound { .. } => "parent-found",
+            Self::Resumed { .. } => "resumed",
+            Self::CheckpointDropped { .. } => "checkpoint-dropped",
+            Self::PacksRecovered { .. } => "packs-recovered",
+            Self::EntryFailed { .. } => "entry-failed",
+            Self::EntryChanged { .. } => "entry-changed",
+            Self::EntryIncomplete { .. } => "entry-incomplete",
+            Self::EntryNotRestored { .. } => "entry-not-restored",
+            Self::EntryDiffers { .. } => "entry-differs",
+            Self::EntryNotCompared { .. } => "entry-not-compared",
+            Self::Finding(_) => "finding",
+            Self::RepositorySetAside { .. } => "repository-set-aside",
+            Self::SnapshotCreated { .. } => "snapshot-created",
+            Self::Pausing => "pausing",
+            Self::Paused { .. } => "paused",
+            Self::Note { .. } => "note",
+            Self::Missed { .. } => "missed",
+        }
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -264,4 +289,23 @@ pub struct Progress {
     pub read_bytes: u64,
     /// Entries with problems.
     pub problems: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_json() {
+        let finding = Finding { object: "pack 1".into(), problem: "gone".into(), path: None };
+        for kind in [
+            EventKind::Pausing,
+            EventKind::Missed { events: 1 },
+            EventKind::EntryChanged { path: EntryPath::root() },
+            EventKind::Finding(finding),
+        ] {
+            let json = serde_json::to_value(&kind).unwrap();
+            assert_eq!(json["code"], kind.code());
+        }
+    }
 }

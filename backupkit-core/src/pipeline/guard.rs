@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::repo::locks::RepositoryLock;
+use crate::state::refusal::LEASE_LOST;
 
 /// Tells whether this run still is the one that may write.
 #[async_trait]
@@ -57,6 +58,6 @@ impl Guard {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Conflict, "another worker took this run over")
-            .with_code("lease-lost"))
+            .with_code(LEASE_LOST))
     }
 }

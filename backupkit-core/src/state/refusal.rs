@@ -72,10 +72,13 @@ pub fn run_active(active: &Run) -> Error {
         .with_hint("wait for its end, or cancel it")
 }
 
+/// The code of what is refused without a lease that is alive.
+pub const LEASE_LOST: &str = "lease-lost";
+
 /// The lease is over, was given back, or is another worker's by now.
 pub fn lease_lost(id: RunId) -> Error {
     let message = format!("the lease of run {} is lost; work on it no more", id.short());
-    Error::new(ErrorKind::Conflict, message).with_code("lease-lost")
+    Error::new(ErrorKind::Conflict, message).with_code(LEASE_LOST)
 }
 
 /// Workers do not say such a thing of their runs.

@@ -188,6 +188,28 @@ pub struct Cause {
 }
 
 impl NewRun {
+    /// Returns a run that asks for nothing special.
+    pub fn new(
+        id: RunId,
+        kind: RunKind,
+        title: impl Into<String>,
+        settings: Arc<RawValue>,
+    ) -> Self {
+        Self {
+            id,
+            kind,
+            title: title.into(),
+            plan: None,
+            settings,
+            retry_of: None,
+            key: None,
+            exclusive: None,
+            priority: 0,
+            slots: Vec::new(),
+            attempts: AttemptPolicy::default(),
+        }
+    }
+
     /// Says what is wrong with it, if anything is: for stores, before they keep it.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use backupkit_core::manage::Workspace;
 use backupkit_core::model::Wanted;
-use backupkit_core::state::{LogFilter, Run};
+use backupkit_core::state::{LogFilter, Run, refusal};
 use backupkit_core::{CancelToken, Engine, Error, HeldRunOptions, Result};
 
 use super::{Log, POLL, is_still, print_run};
@@ -17,7 +17,16 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
     let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
     // One whose process was killed waits for us from now on.
     workspace.sweep(&engine).await?;
-    let run = match workspace.active_run(name).await? {
+    let mut active = workspace.active_run(name).await?;
+    if let Some(run) = active.take_if(|run| run.wanted == Wanted::Cancel) {
+        app.output.note(format_args!("cancelling run {} first", run.number));
+        let stop = CancelToken::new();
+        tokio::select! {
+            cancelled = execute(app, &workspace, &engine, &run, &stop) => cancelled?,
+            () = signals.next() => return Err(Error::cancelled()),
+        }
+    }
+    let run = match active {
         Some(run) => {
             app.output.note(format_args!("going on with run {}", run.number));
             workspace.ask(run.new.id, Wanted::Run).await?
@@ -30,11 +39,14 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
     let stop = CancelToken::new();
     let executing = execute(app, &workspace, &engine, &run, &stop);
     let mut executing = std::pin::pin!(executing);
-    let mut ended = None;
+    let mut has_ended = false;
     let mut asked = 0_u8;
     let run = loop {
         tokio::select! {
-            result = &mut executing, if ended.is_none() => ended = Some(result?),
+            result = &mut executing => {
+                result?;
+                has_ended = true;
+            }
             () = signals.next() => {
                 asked += 1;
                 let wanted = match asked {
@@ -61,7 +73,7 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
         let run = workspace.run(id).await?;
         log.print_new(app, &workspace).await?;
         // One that failed for now is tried again by whoever comes next.
-        if ended.is_some() {
+        if has_ended {
             break run;
         }
     };
@@ -121,22 +133,26 @@ pub(in crate::commands) async fn worker(app: &App<'_>) -> Result<Exit> {
     }
 }
 
-/// Executes a run as soon as no other worker has it; nothing if another one brought it to rest.
+/// Executes a run as soon as no other worker has it, or waits until another one brought it to rest.
 async fn execute(
     app: &App<'_>,
     workspace: &Workspace,
     engine: &Engine,
     run: &Run,
     stop: &CancelToken,
-) -> Result<Option<Run>> {
+) -> Result<()> {
     let id = run.new.id;
     loop {
         let held = workspace.claim(engine, Some(id), HeldRunOptions::default()).await?;
         if let Some(held) = held {
-            return workspace.execute(held, &app.identity.hostname, stop).await.map(Some);
+            match workspace.execute(held, &app.identity.hostname, stop).await {
+                // Another one has it by now.
+                Err(error) if error.code() == refusal::LEASE_LOST => {}
+                executed => return executed.map(drop),
+            }
         }
         if is_still(&workspace.run(id).await?) {
-            return Ok(None);
+            return Ok(());
         }
         app.env.clock().sleep(POLL).await;
     }

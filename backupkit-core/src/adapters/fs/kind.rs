@@ -37,6 +37,10 @@ impl SystemKind for FolderKind {
         parse(settings).map(drop)
     }
 
+    fn location(&self, settings: &RawValue) -> Result<String> {
+        Ok(parse(settings)?.display().to_string())
+    }
+
     fn source(&self, settings: &RawValue, context: &SourceContext<'_>) -> Result<Arc<dyn Source>> {
         let path = parse(settings)?;
         let ours = context.repositories.iter().filter(|place| place.kind == Self::NAME);

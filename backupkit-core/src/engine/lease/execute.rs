@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::insist;
 use super::journal::StoreJournal;
 use super::keeper::LeaseKeeper;
+use super::record::BackupRecord;
 use super::recorder::Recorder;
-use crate::engine::{BackupReport, BackupRequest, Engine, RunControl, RunStatus, Summary};
+use crate::engine::{BackupReport, BackupRequest, Engine, RunControl, RunStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{RunInput, RunOutcome, RunState, Wanted};
 use crate::state::{
@@ -35,24 +34,6 @@ pub struct HeldRun {
     keeper: LeaseKeeper,
     control: Arc<Mutex<Option<RunControl>>>,
     options: HeldRunOptions,
-}
-
-/// What came of a backup, as it stands in the record of its run.
-#[derive(Debug, Serialize)]
-struct BackupRecord {
-    outputs: Vec<OutputRecord>,
-    summary: Summary,
-    problems: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct OutputRecord {
-    repository: String,
-    repository_id: String,
-    snapshot: Option<String>,
-    error: Option<String>,
-    added_bytes: u64,
-    stored_bytes: u64,
 }
 
 impl Engine {
@@ -105,9 +86,6 @@ impl HeldRun {
     /// appears any more. Those of the store. What goes wrong in the backup is no error: it stands in
     /// the run.
     pub async fn back_up(self, request: BackupRequest, stop: &CancelToken) -> Result<Run> {
-        if self.lease.run.state == RunState::Cancelling {
-            return self.report(RunInput::CancelFinished, Report::default()).await;
-        }
         let journal = StoreJournal {
             store: Arc::clone(&self.store),
             lease: self.lease.lease,
@@ -133,7 +111,7 @@ impl HeldRun {
         let course = async {
             let ended = tokio::select! {
                 biased;
-                () = self.keeper.lost() => Err(refusal::lease_lost(id)),
+                () = self.keeper.gone().cancelled() => Err(refusal::lease_lost(id)),
                 ended = handle.wait() => ended,
                 () = self.steer(&control, stop) => Err(Error::cancelled()),
             };
@@ -141,13 +119,22 @@ impl HeldRun {
             ended
         };
         let (ended, ()) = tokio::join!(course, recorder.record(events, &over));
-        if ended.as_ref().is_err_and(is_lease_lost) {
+        if ended.as_ref().is_err_and(|error| error.code() == refusal::LEASE_LOST) {
             return Err(refusal::lease_lost(id));
         }
         let look = || self.store.renewal(&self.lease.lease);
         let wanted = insist(self.engine.env(), self.keeper.gone(), look).await?.wanted;
         let (input, report) = conclude(ended, wanted, stop.is_cancelled())?;
         self.report(input, report).await
+    }
+
+    /// Ends a run that was cancelled before it was claimed.
+    ///
+    /// # Errors
+    /// Those of the store; `Conflict` with code `run-refused` if nobody wants it cancelled, or with code
+    /// `lease-lost`.
+    pub async fn cancel(self) -> Result<Run> {
+        self.report(RunInput::CancelFinished, Report::default()).await
     }
 
     /// Ends the run, or this attempt of it, with an error: where it could not even begin.
@@ -194,10 +181,6 @@ impl fmt::Debug for HeldRun {
     }
 }
 
-fn is_lease_lost(error: &Error) -> bool {
-    error.code() == "lease-lost"
-}
-
 /// What is said of a run after its backup came to an end.
 fn conclude(
     ended: Result<BackupReport>,
@@ -219,7 +202,7 @@ fn conclude(
                 RunStatus::Paused => return Ok((rested, Report::default())),
             };
             let input = RunInput::Finished(outcome);
-            Ok((input, Report { body: Some(record(&report)?), cause: None }))
+            Ok((input, Report { body: Some(BackupRecord::of(&report).to_json()?), cause: None }))
         }
         // Where nobody asked for it, it is a failure as any other.
         Err(error)
@@ -233,24 +216,4 @@ fn conclude(
             Ok((input, Report { body: None, cause: Some(Cause::of(&error)) }))
         }
     }
-}
-
-fn record(report: &BackupReport) -> Result<Arc<RawValue>> {
-    let output = |output: &crate::engine::OutputReport| OutputRecord {
-        repository: output.repository.clone(),
-        repository_id: output.repository_id.clone(),
-        snapshot: output.snapshot.map(|id| id.to_string()),
-        error: output.error.as_ref().map(Error::report),
-        added_bytes: output.added_bytes,
-        stored_bytes: output.stored_bytes,
-    };
-    let record = BackupRecord {
-        outputs: report.outputs.iter().map(output).collect(),
-        summary: report.summary,
-        problems: report.problem_count,
-    };
-    let record = serde_json::value::to_raw_value(&record).map_err(|error| {
-        Error::new(ErrorKind::Internal, "cannot write what came of the run").with_source(error)
-    })?;
-    Ok(Arc::from(record))
 }

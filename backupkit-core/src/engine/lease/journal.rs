@@ -79,7 +79,8 @@ impl RunJournal for StoreJournal {
         if self.state().await? == RunState::Committing {
             // Something that the first outputs name was gone. They are dropped, and whoever claims the
             // run next goes on from the checkpoint.
-            self.store.report(&self.lease, RunInput::BlobLost, Report::default()).await?;
+            let lost = || self.store.report(&self.lease, RunInput::BlobLost, Report::default());
+            self.insist(lost).await?;
             return Err(refusal::lease_lost(self.lease.run()));
         }
         let (lease, part) = (&self.lease, self.part);

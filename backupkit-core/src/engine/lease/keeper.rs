@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::env::{Env, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::guard::Liveness;
+use crate::state::refusal::LEASE_LOST;
 use crate::state::{LeaseRef, Renewal, StateStore};
 
 /// How often it looks whether a person wants something else.
@@ -104,11 +105,6 @@ impl LeaseKeeper {
     pub(super) fn gone(&self) -> &CancellationToken {
         &self.lease.gone
     }
-
-    /// Waits until the lease is lost. Cancel safe.
-    pub(super) async fn lost(&self) {
-        self.lease.gone.cancelled().await;
-    }
 }
 
 impl Drop for LeaseKeeper {
@@ -143,10 +139,11 @@ impl Keeping {
     async fn keep(self) {
         let clock = Arc::clone(self.held.env.clock());
         let renew_every = self.held.time / 4;
-        let (mut renewed_at, mut version) = (clock.elapsed_since_boot(), None);
+        let mut version = None;
         loop {
             clock.sleep(POLL.min(renew_every)).await;
             let now = clock.elapsed_since_boot();
+            let renewed_at = *self.held.renewed_at.borrow();
             let is_due = now.saturating_sub(renewed_at) >= renew_every;
             let asking = async {
                 if is_due {
@@ -160,7 +157,6 @@ impl Keeping {
             match within(&clock, renew_every, asking).await {
                 Ok(heard) => {
                     if is_due {
-                        renewed_at = now;
                         self.held.renewed_at.send_replace(now);
                     }
                     if let Some(heard) = heard {
@@ -168,11 +164,11 @@ impl Keeping {
                             .send_if_modified(|known| std::mem::replace(known, heard) != heard);
                     }
                 }
-                Err(error) if error.code() == "lease-lost" => return,
+                Err(error) if error.code() == LEASE_LOST => return,
                 // It may pass. If not, the time runs out.
                 Err(_) => {}
             }
-            if !self.held.counts(renewed_at) {
+            if !self.held.counts(*self.held.renewed_at.borrow()) {
                 return;
             }
         }

@@ -7,20 +7,19 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::events::KEPT_PER_CODE;
 use crate::model::{Event, EventKind, Level};
+use crate::state::refusal::LEASE_LOST;
 use crate::state::{LeaseRef, NewLogLine, StateStore};
 
 /// So many lines are written at once.
 const BATCH_LINES: usize = 200;
 /// Lines wait so long for others.
 const BATCH_TIME: Duration = Duration::from_millis(250);
-/// So many lines of a code are kept for each attempt; all problems are counted in the report.
-const KEPT_PER_CODE: usize = 1000;
 /// So often a store is asked again once the run is over.
 const LAST_TRIES: u32 = 8;
 /// A longer sentence is cut.
@@ -77,7 +76,7 @@ impl Recorder {
         loop {
             match self.store.append_logs(&self.lease, lines).await {
                 Ok(_) => return true,
-                Err(error) if error.retry() == Retry::Never => return error.code() != "lease-lost",
+                Err(error) if error.retry() == Retry::Never => return error.code() != LEASE_LOST,
                 Err(_) if over.is_cancelled() && last_tries == 0 => return false,
                 Err(_) => {}
             }
@@ -89,14 +88,11 @@ impl Recorder {
     }
 }
 
-/// The line of an event, unless there are many of its code already.
-fn line(event: Event, counts: &mut BTreeMap<String, usize>) -> Result<Option<NewLogLine>> {
-    let failed = |error| {
-        Error::new(ErrorKind::Internal, "cannot write an event into the log").with_source(error)
-    };
-    let value = serde_json::to_value(&event).map_err(failed)?;
-    let code = value.get("code").and_then(|code| code.as_str()).unwrap_or("note").to_owned();
-    let count = counts.entry(code.clone()).or_default();
+/// The line of an event, unless there are many of its code already in this attempt: the report counts
+/// all problems.
+fn line(event: Event, counts: &mut BTreeMap<&'static str, usize>) -> Result<Option<NewLogLine>> {
+    let code = event.kind.code();
+    let count = counts.entry(code).or_default();
     *count += 1;
     let (kind, level) = match *count {
         ..=KEPT_PER_CODE => (event.kind, event.level),
@@ -108,11 +104,14 @@ fn line(event: Event, counts: &mut BTreeMap<String, usize>) -> Result<Option<New
     };
     let mut text = kind.to_string();
     text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
-    let mut body = serde_json::to_string(&kind).map_err(failed)?;
-    if body.len() > MAX_TEXT_BYTES {
-        "{}".clone_into(&mut body);
+    let failed = |error| {
+        Error::new(ErrorKind::Internal, "cannot write an event into the log").with_source(error)
+    };
+    let mut body = serde_json::value::to_raw_value(&kind).map_err(failed)?;
+    if body.get().len() > MAX_TEXT_BYTES {
+        // Too much for a line; the text says what it can.
+        body = serde_json::value::to_raw_value(&serde_json::Map::new()).map_err(failed)?;
     }
-    let body = Arc::from(RawValue::from_string(body).map_err(failed)?);
-    let code = if *count > KEPT_PER_CODE { "note".to_owned() } else { code };
-    Ok(Some(NewLogLine { at: event.at, level, code, text, body }))
+    let code = kind.code().to_owned();
+    Ok(Some(NewLogLine { at: event.at, level, code, text, body: body.into() }))
 }

@@ -111,9 +111,7 @@ impl Row {
             .chain(open_bytes)
             .fold(0, u64::saturating_add)
     }
-}
 
-impl Row {
     /// Forgets how far the entry with the most content was, so that it starts over; `false` if there is
     /// none left. What is stored of it stays, and is found again.
     pub(crate) fn shrink(&mut self) -> bool {

@@ -312,23 +312,13 @@ impl Desk {
 
 /// An order that asks for nothing special, and waits for nothing between attempts.
 fn new_run(title: &str) -> NewRun {
-    NewRun {
-        id: RunId::random(&Env::system()).expect("an id"),
-        kind: RunKind::Backup,
-        title: title.to_owned(),
-        plan: None,
-        settings: json("{}"),
-        retry_of: None,
-        key: None,
-        exclusive: None,
-        priority: 0,
-        slots: Vec::new(),
-        attempts: AttemptPolicy {
-            first_delay: Duration::ZERO,
-            max_delay: Duration::ZERO,
-            ..AttemptPolicy::default()
-        },
-    }
+    let id = RunId::random(&Env::system()).expect("an id");
+    let attempts = AttemptPolicy {
+        first_delay: Duration::ZERO,
+        max_delay: Duration::ZERO,
+        ..AttemptPolicy::default()
+    };
+    NewRun { attempts, ..NewRun::new(id, RunKind::Backup, title, json("{}")) }
 }
 
 fn json(text: &str) -> Arc<RawValue> {

@@ -37,17 +37,18 @@ impl<'a> Contents<'a> {
         let Some(length) = usize::try_from(length).ok().filter(fits) else {
             return read_fully(file, 0, length).map(|bytes| self.add(bytes));
         };
-        if self.open.as_ref().is_none_or(|open| open.room_bytes() < length) {
-            let full = self.open.replace(self.pool.take().map_err(io::Error::other)?);
-            self.full.extend(full.map(Buffer::freeze));
-        }
-        let buffer = self.full.len();
-        let Some(open) = &mut self.open else {
-            return Ok(Content { buffer, range: 0..0 });
+        let mut open = match self.open.take() {
+            Some(open) if open.room_bytes() >= length => open,
+            full => {
+                self.full.extend(full.map(Buffer::freeze));
+                self.pool.take().map_err(io::Error::other)?
+            }
         };
         let start = open.as_slice().len();
-        open.fill(length, |bytes| read_slice(file, 0, bytes))?;
-        Ok(Content { buffer, range: start..open.as_slice().len() })
+        let filled = open.fill(length, |bytes| read_slice(file, 0, bytes));
+        let range = start..open.as_slice().len();
+        self.open = Some(open);
+        filled.map(|()| Content { buffer: self.full.len(), range })
     }
 
     /// Adds a content that lies elsewhere.
@@ -69,10 +70,12 @@ impl<'a> Contents<'a> {
 }
 
 impl Content {
+    /// Its length.
     pub(super) fn len_bytes(&self) -> u64 {
         self.range.len() as u64
     }
 
+    /// Its bytes. An empty one needs no buffer.
     pub(super) fn bytes(self, buffers: &[Bytes]) -> Bytes {
         buffers.get(self.buffer).map(|buffer| buffer.slice(self.range)).unwrap_or_default()
     }
