@@ -213,6 +213,27 @@ pub(crate) struct RestoreArguments {
     /// Only say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) how: RestoreHow,
+    #[command(flatten)]
+    pub(crate) resources: ResourceOptions,
+}
+
+/// Where to restore into.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct TargetOption {
+    /// The folder to restore into: a path or file:///path
+    #[arg(long, value_name = "URI")]
+    pub(crate) to: Option<OsString>,
+    /// The connection to restore into
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to_connection: Option<String>,
+}
+
+/// How to restore.
+#[derive(Args)]
+pub(crate) struct RestoreHow {
     /// What to do with what is there already
     #[arg(long, value_enum, value_name = "POLICY", default_value_t = Conflict::Overwrite)]
     pub(crate) conflict: Conflict,
@@ -222,8 +243,6 @@ pub(crate) struct RestoreArguments {
     /// Do not wait until the disk has everything
     #[arg(long)]
     pub(crate) no_sync: bool,
-    #[command(flatten)]
-    pub(crate) resources: ResourceOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -363,6 +382,19 @@ pub(crate) enum RepoCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Restore out of a repository that was added, as a run that can rest and go on
+    Restore {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// A snapshot: an id, the start of one, or `latest`; with :PATH only that path of it
+        #[arg(value_name = "SNAP[:PATH]")]
+        snapshot: OsString,
+        #[command(flatten)]
+        target: TargetOption,
+        #[command(flatten)]
+        how: RestoreHow,
+    },
     /// Manage the passwords of a repository
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
@@ -467,6 +499,9 @@ pub(crate) enum RunCommand {
     Resume {
         #[command(flatten)]
         run: RunName,
+        /// Follow it, and execute it if no worker does
+        #[arg(long, short)]
+        follow: bool,
     },
     /// End a run without a snapshot
     Cancel {

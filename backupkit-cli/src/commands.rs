@@ -41,6 +41,9 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             }
             RepoCommand::List => repo::set_up::list(app).await,
             RepoCommand::Rm { name } => repo::set_up::rm(app, &name).await,
+            RepoCommand::Restore { name, snapshot, target, how } => {
+                Box::pin(restore::run_named(app, &name, &snapshot, &target, &how)).await
+            }
             RepoCommand::Key(command) => match command {
                 KeyCommand::Add { repository, new_password } => {
                     repo::key::add(app, &repository, new_password).await
@@ -73,7 +76,10 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
                 runs::logs(app, &run, runs::LogOptions { follow, after, level, search }).await
             }
             RunCommand::Pause { run } => runs::ask(app, &run, Wanted::Pause).await,
-            RunCommand::Resume { run } => runs::ask(app, &run, Wanted::Run).await,
+            RunCommand::Resume { run, follow: true } => {
+                Box::pin(runs::execute::resume(app, &run)).await
+            }
+            RunCommand::Resume { run, follow: false } => runs::ask(app, &run, Wanted::Run).await,
             RunCommand::Cancel { run } => runs::ask(app, &run, Wanted::Cancel).await,
             RunCommand::Wait { run } => runs::wait(app, &run).await,
         },

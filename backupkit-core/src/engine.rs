@@ -19,7 +19,7 @@ pub use backup::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
 pub use builder::{EngineBuilder, Identity};
 pub use check::CheckRequest;
 pub use handle::{RunControl, RunHandle};
-pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord};
+pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord, RestoreRecord};
 pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
 
 use crate::counters::Counters;
@@ -28,9 +28,11 @@ use crate::error::Result;
 use crate::events::Events;
 use crate::instance::Instance;
 use crate::pipeline::control::Control;
+use crate::pipeline::guard::Liveness;
 use crate::pool::Pool;
 use crate::repo::check::CheckReport;
 use crate::repo::locks::LockOwner;
+use crate::repo::repository::Repository;
 use crate::scratch::Scratch;
 
 /// Runs backups, restores and checks. Clones share its threads and limits.
@@ -86,9 +88,26 @@ impl Engine {
         RunHandle::start(self, !request.dry_run, |run| restore::run(run, request))
     }
 
+    /// Ends a restore that rests, failed or crashed, for good: removes what is incomplete, and keeps what
+    /// is whole. The request is that of the restore.
+    pub fn abort_restore(&self, request: RestoreRequest) -> RunHandle<()> {
+        RunHandle::start(self, false, |run| restore::abort(run, request))
+    }
+
     /// Starts a check of a repository.
     pub fn check(&self, request: CheckRequest) -> RunHandle<CheckReport> {
         RunHandle::start(self, false, |run| check::run(run, request))
+    }
+
+    /// Removes the checkpoint snapshots with this tag that backups left when they came to rest, and with
+    /// them what those would go on from.
+    pub(crate) fn remove_checkpoints(
+        &self,
+        repositories: Vec<Repository>,
+        tag: String,
+        liveness: Arc<dyn Liveness>,
+    ) -> RunHandle<()> {
+        RunHandle::start(self, false, |run| resume::remove_tagged(run, repositories, tag, liveness))
     }
 
     /// This process, as others see it in locks.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use bodies::{ConnectionBody, PlanBody, RepositoryBody};
+pub use execute::{NewRestore, RestorePlace};
 pub use set_up::{NewRepository, RepositoryPassword};
 
 use crate::env::Env;

@@ -1,4 +1,4 @@
-//! Kinds of systems by name, and how a connection of each becomes a source or a destination.
+//! Kinds of systems by name, and how a connection of each becomes a source, a destination or a target.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +10,7 @@ use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
+use crate::target::RestoreTarget;
 
 /// One kind of system that connections lead to.
 pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
@@ -45,6 +46,12 @@ pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
         path: &str,
         env: &Env,
     ) -> Result<Arc<dyn Destination>>;
+
+    /// Returns what snapshots are restored into through a connection.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that are wrong.
+    fn target(&self, settings: &RawValue, env: &Env) -> Result<Arc<dyn RestoreTarget>>;
 }
 
 /// What a source is told besides its settings.

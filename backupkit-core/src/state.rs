@@ -20,7 +20,10 @@ pub mod refusal;
 
 pub use actor::{Actor, Scope};
 pub use catalogue::{Catalogue, Change, ChangeKind};
-pub use checkpoints::{Checkpoints, MAX_CHECKPOINT_BYTES, MAX_PARTS, check_checkpoint, check_part};
+pub use checkpoints::{
+    Checkpoints, MAX_ADAPTER_KEY_BYTES, MAX_ADAPTER_VALUE_BYTES, MAX_CHECKPOINT_BYTES, MAX_PARTS,
+    check_adapter_value, check_checkpoint, check_part,
+};
 pub use in_memory::InMemoryStore;
 pub use journal::{CheckpointInterval, InMemoryJournal, RunJournal, SealedOutput};
 pub use leases::{Claim, Lease, LeaseRef, Leases, Renewal, Report, WorkerId, check_progress};

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::EntryPath;
@@ -81,7 +82,8 @@ pub struct RestoreOptions {
 }
 
 /// What to do with what the target already has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ConflictPolicy {
     /// Replace what differs; leave alone what is certainly the same.
     #[default]
@@ -95,7 +97,8 @@ pub enum ConflictPolicy {
 }
 
 /// What the end of a restore waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Durability {
     /// All that was written survives a power cut.
     #[default]
@@ -320,7 +323,8 @@ pub struct Written {
 }
 
 /// How closely to compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum VerifyLevel {
     /// Existence, type and size.
     Count,

@@ -2,6 +2,7 @@
 //!
 //! - [`conformance`]: every line of a trait's contract as a test, one macro call for an adapter.
 //! - [`FaultDestination`], [`FaultSource`]: fail, lose replies, hang, flip bits, die at a call.
+//! - [`HookedStore`]: a state store that fails, waits or dies where a test wants it.
 //! - [`ManualClock`], [`SeededEntropy`]: time and randomness that tests own.
 //! - [`MemorySource`], [`MemorySnapshot`], [`MemoryTarget`]: the traits in memory, with hooks.
 //! - [`ScratchTuning`]: a small memory for what goes to the scratch folder.
@@ -20,6 +21,7 @@ mod memory_target;
 mod pause;
 mod scratch;
 mod source_faults;
+mod store_hook;
 mod unfinished;
 
 pub mod conformance;
@@ -35,6 +37,7 @@ pub use memory_target::{MemoryNode, MemoryTarget};
 pub use pause::PausePoint;
 pub use scratch::ScratchTuning;
 pub use source_faults::{FaultSource, SourceFaults};
+pub use store_hook::{HookedStore, StoreHook};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use backupkit_core::Result;
 use backupkit_core::model::{BlobId, IndexId, LockId, PackId, SnapshotId};
 use backupkit_core::state::{
-    Checkpoints, LeaseRef, SealedOutput, check_checkpoint, check_part, refusal,
+    Checkpoints, LeaseRef, SealedOutput, check_adapter_value, check_checkpoint, check_part, refusal,
 };
 use bytes::Bytes;
 use sqlx::{FromRow, SqliteExecutor};
@@ -225,5 +225,64 @@ impl Checkpoints for SqliteStore {
         .map_err(|error| self.failure(error))?;
         let damaged = || self.damaged("a sealed output is not readable");
         rows.into_iter().map(|row| row.decode().ok_or_else(damaged)).collect()
+    }
+
+    async fn set_adapter_value(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        key: &str,
+        value: Option<Bytes>,
+    ) -> Result<()> {
+        check_part(part)?;
+        check_adapter_value(key, value.as_deref())?;
+        let mut change = self.begin().await?;
+        self.check_lease(&mut *change, lease).await?;
+        let query = match &value {
+            Some(value) => sqlx::query(
+                "INSERT INTO adapter_values (run_id, part, key, value) VALUES (?, ?, ?, ?) \
+                 ON CONFLICT (run_id, part, key) DO UPDATE SET value = excluded.value",
+            )
+            .bind(lease.run().to_string())
+            .bind(part)
+            .bind(key)
+            .bind(&value[..]),
+            None => {
+                sqlx::query("DELETE FROM adapter_values WHERE run_id = ? AND part = ? AND key = ?")
+                    .bind(lease.run().to_string())
+                    .bind(part)
+                    .bind(key)
+            }
+        };
+        query.execute(&mut *change).await.map_err(|error| self.failure(error))?;
+        self.commit(change).await
+    }
+
+    async fn adapter_values(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        prefix: &str,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Bytes)>> {
+        check_part(part)?;
+        let mut reading = self.begin_reading().await?;
+        self.check_lease(&mut *reading, lease).await?;
+        // Keys with a prefix stand in a row that begins at the prefix itself.
+        let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+            "SELECT key, value FROM adapter_values WHERE run_id = ?1 AND part = ?2 AND key >= ?3 \
+             AND substr(key, 1, length(?3)) = ?3 AND (?4 IS NULL OR key > ?4) \
+             ORDER BY key LIMIT ?5",
+        )
+        .bind(lease.run().to_string())
+        .bind(part)
+        .bind(prefix)
+        .bind(after)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(&mut *reading)
+        .await
+        .map_err(|error| self.failure(error))?;
+        Ok(rows.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect())
     }
 }

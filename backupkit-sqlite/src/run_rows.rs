@@ -251,6 +251,7 @@ impl SqliteStore {
                 "DELETE FROM checkpoints WHERE run_id = ?",
                 "DELETE FROM noted_packs WHERE run_id = ?",
                 "DELETE FROM sealed_outputs WHERE run_id = ?",
+                "DELETE FROM adapter_values WHERE run_id = ?",
             ],
         };
         for statement in statements {

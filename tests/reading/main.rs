@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "../support/lib.rs"]
+mod support;
+
 mod check;
 mod gate;
+mod held;
 mod index_copy;
 mod other_programs;
 mod restore;

@@ -25,25 +25,31 @@ struct ConnectionRecord<'a> {
 }
 
 pub(super) async fn add(app: &App<'_>, name: &str, folder: &OsStr) -> Result<Exit> {
+    let workspace = app.workspace().await?;
+    let ConnectionBody { kind, settings } = to_folder(folder)?;
+    let record = workspace.add_connection(name, &kind, settings).await?;
+    let body = body(&record)?;
+    app.output.summary_line(format_args!(
+        "added connection {}: {}",
+        format::one_line(name),
+        format::one_line(&workspace.location(&body)?)
+    ));
+    app.output.document("connection", &describe(&record, &body));
+    Ok(Exit::Success)
+}
+
+/// A connection to a local folder, given as a path or URI.
+pub(super) fn to_folder(folder: &OsStr) -> Result<ConnectionBody> {
     let folder = uri::absolute_folder(folder)?;
     let Some(path) = folder.to_str() else {
         return Err(usage(format!("{} is not UTF-8", folder.display()))
-            .with_hint("connections need a path that is; `backup` takes any"));
+            .with_hint("connections need a path that is; `backup` and `restore` take any"));
     };
     let settings = serde_json::json!({ "path": path }).to_string();
     let settings = RawValue::from_string(settings).map_err(|error| {
         Error::new(ErrorKind::Internal, "cannot write a path as JSON").with_source(error)
     })?;
-    let workspace = app.workspace().await?;
-    let record = workspace.add_connection(name, FolderKind::NAME, settings.into()).await?;
-    let body = body(&record)?;
-    app.output.summary_line(format_args!(
-        "added connection {}: {}",
-        format::one_line(name),
-        format::one_line(path)
-    ));
-    app.output.document("connection", &describe(&record, &body));
-    Ok(Exit::Success)
+    Ok(ConnectionBody { kind: FolderKind::NAME.to_owned(), settings: settings.into() })
 }
 
 pub(super) async fn list(app: &App<'_>) -> Result<Exit> {

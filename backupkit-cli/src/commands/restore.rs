@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backupkit_core::adapters::fs::FsTarget;
+use backupkit_core::manage::{NewRestore, RestorePlace};
 use backupkit_core::model::{EntryKind, EntryPath, Event, EventKind};
 use backupkit_core::target::{
     ConflictPolicy, Durability, RestoreOptions, Step, StepAction, VerifyLevel,
 };
-use backupkit_core::{RestoreReport, RestoreRequest, Result, VerifyCounts};
+use backupkit_core::{RestoreRecord, RestoreReport, RestoreRequest, Result, VerifyCounts};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::{connection, runs};
 use crate::app::App;
-use crate::cli::{Conflict, RestoreArguments, SnapshotPath, Verify};
+use crate::cli::{Conflict, RestoreArguments, RestoreHow, SnapshotPath, TargetOption, Verify};
 use crate::exit::Exit;
 use crate::output::format;
 use crate::output::record::{EventRecord, PathFields};
@@ -60,15 +62,11 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
     let repository = app.open(&arguments.repository).await?;
     let engine = app.engine_with(&arguments.resources)?;
     let (snapshot, _) = repository.find_snapshot(&wanted.snapshot).await?;
-    let options = RestoreOptions {
-        path: wanted.path,
-        conflict: policy(arguments.conflict),
-        durability: if arguments.no_sync { Durability::Written } else { Durability::Durable },
-    };
+    let options = options(wanted.path, &arguments.how);
     let place = Arc::new(FsTarget::new(&target, app.env.clone()));
     let mut request = RestoreRequest::new(repository, snapshot, place)
         .with_options(options)
-        .with_verify(level(arguments.verify));
+        .with_verify(level(arguments.how.verify));
     let (sender, mut steps) = mpsc::channel(STEPS_AHEAD);
     if arguments.dry_run {
         request = request.dry_run().with_preview(sender);
@@ -90,6 +88,38 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
     let report = watch_beside(app, Run::Restore, || engine.restore(request), show_steps).await?;
     print(app, &arguments, &snapshot.to_string(), &target, &report);
     Ok(exit(&report))
+}
+
+/// Restores out of a repository that has a name, as a run.
+pub(super) async fn run_named(
+    app: &App<'_>,
+    repository: &str,
+    snapshot: &OsStr,
+    target: &TargetOption,
+    how: &RestoreHow,
+) -> Result<Exit> {
+    let wanted = SnapshotPath::parse(snapshot)?;
+    let target = match target {
+        TargetOption { to: Some(folder), .. } => {
+            RestorePlace::Unnamed(connection::to_folder(folder)?)
+        }
+        TargetOption { to_connection, .. } => {
+            RestorePlace::Connection(to_connection.clone().unwrap_or_default())
+        }
+    };
+    let order = NewRestore {
+        repository,
+        snapshot: &wanted.snapshot,
+        target,
+        options: options(wanted.path, how),
+        verify: level(how.verify),
+    };
+    runs::execute::restore(app, order).await
+}
+
+fn options(path: EntryPath, how: &RestoreHow) -> RestoreOptions {
+    let durability = if how.no_sync { Durability::Written } else { Durability::Durable };
+    RestoreOptions { path, conflict: policy(how.conflict), durability }
 }
 
 fn exit(report: &RestoreReport) -> Exit {
@@ -205,41 +235,57 @@ fn print(
 
 fn lines(dry_run: bool, target: &Path, report: &RestoreReport) -> Vec<String> {
     let target = format::lossy(target.as_os_str().as_bytes());
-    let counts = [
-        (report.created, "created"),
-        (report.overwritten, "overwritten"),
-        (report.renamed, "restored under a new name"),
-        (report.skipped, "left alone"),
-        (report.refused, "refused"),
-        (report.failed, "FAILED"),
-    ];
-    let counts: Vec<_> = counts
-        .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, what)| format!("{} {what}", format::count(number)))
-        .collect();
-    let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
+    let counts = counts_line(&counts(report));
     let bytes = format::bytes(report.bytes);
     if dry_run {
         return vec![format!("dry run into {target}: {counts}, {bytes}; nothing was written")];
     }
-    let mut lines = vec![format!("restored into {target}: {counts}, {bytes} written")];
-    lines.push(match report.verified {
-        None => "not verified".to_owned(),
-        Some(counts) => {
-            let mut text = format!("verified: {} the same", format::count(counts.same));
-            if counts.differs > 0 {
-                text = format!("{text}, {} DIFFER", format::count(counts.differs));
-            }
-            if counts.cannot > 0 {
-                text = format!("{text}, {} cannot be compared", format::count(counts.cannot));
-            }
-            text
-        }
-    });
-    if report.problem_count > 0 {
-        let problems = format::counted(report.problem_count, "problem", "problems");
-        lines.push(format!("{problems}, named above"));
+    vec![
+        format!("restored into {target}: {counts}, {bytes} written"),
+        verified_line(report.verified),
+    ]
+    .into_iter()
+    .chain(problems_line(report.problem_count, "named above"))
+    .collect()
+}
+
+/// What came of a restore that was a run.
+pub(super) fn summary(record: &RestoreRecord) -> Vec<String> {
+    let RestoreRecord { created, overwritten, renamed, skipped, refused, failed, .. } = *record;
+    let counts = counts_line(&[created, overwritten, renamed, skipped, refused, failed]);
+    let (target, bytes) = (&record.target, format::bytes(record.bytes));
+    vec![format!("into {target}: {counts}, {bytes} written"), verified_line(record.verified)]
+        .into_iter()
+        .chain(problems_line(record.problem_count, "in the log"))
+        .collect()
+}
+
+fn counts(report: &RestoreReport) -> [u64; 6] {
+    let RestoreReport { created, overwritten, renamed, skipped, refused, failed, .. } = *report;
+    [created, overwritten, renamed, skipped, refused, failed]
+}
+
+fn counts_line(counts: &[u64; 6]) -> String {
+    let named =
+        ["created", "overwritten", "restored under a new name", "left alone", "refused", "FAILED"];
+    let counts = counts.iter().zip(named).filter(|(number, _)| **number > 0);
+    let counts: Vec<_> =
+        counts.map(|(number, what)| format!("{} {what}", format::count(*number))).collect();
+    if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") }
+}
+
+fn verified_line(verified: Option<VerifyCounts>) -> String {
+    let Some(counts) = verified else { return "not verified".to_owned() };
+    let mut text = format!("verified: {} the same", format::count(counts.same));
+    if counts.differs > 0 {
+        text = format!("{text}, {} DIFFER", format::count(counts.differs));
     }
-    lines
+    if counts.cannot > 0 {
+        text = format!("{text}, {} cannot be compared", format::count(counts.cannot));
+    }
+    text
+}
+
+fn problems_line(count: u64, place: &str) -> Option<String> {
+    (count > 0).then(|| format!("{}, {place}", format::counted(count, "problem", "problems")))
 }

@@ -5,11 +5,12 @@ pub(super) mod execute;
 use std::time::Duration;
 
 use backupkit_core::manage::Workspace;
-use backupkit_core::model::{Level, RunState, Wanted};
+use backupkit_core::model::{Level, RunKind, RunState, Wanted};
 use backupkit_core::state::{LogFilter, LogLine, Run, RunFilter, RunId};
-use backupkit_core::{BackupRecord, OutputRecord, Result};
+use backupkit_core::{BackupRecord, OutputRecord, RestoreRecord, Result};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::listing::print_list;
@@ -210,8 +211,12 @@ fn print_run(app: &App<'_>, run: &Run) {
     );
     line("again at", time(run.not_before));
     line("cause", run.cause.as_ref().map(|cause| cause.message.clone()).unwrap_or_default());
-    let report = run.report.as_ref().map(|report| serde_json::from_str(report.get()));
-    let report: Option<BackupRecord> = report.and_then(std::result::Result::ok);
+    if let Some(restored) = report::<RestoreRecord>(run, RunKind::Restore) {
+        for part in super::restore::summary(&restored) {
+            line("restored", part);
+        }
+    }
+    let report: Option<BackupRecord> = report(run, RunKind::Backup);
     for OutputRecord { repository, snapshot, error, .. } in
         report.into_iter().flat_map(|report| report.outputs)
     {
@@ -220,6 +225,12 @@ fn print_run(app: &App<'_>, run: &Run) {
         line("output", format!("{repository}: {outcome}"));
     }
     app.output.document("run", &record(run));
+}
+
+/// What came of a run of this kind, once it has finished.
+fn report<T: DeserializeOwned>(run: &Run, kind: RunKind) -> Option<T> {
+    let report = run.report.as_ref().filter(|_| run.new.kind == kind)?;
+    serde_json::from_str(report.get()).ok()
 }
 
 fn record(run: &Run) -> RunRecord<'_> {

@@ -206,3 +206,44 @@ fn a_wrong_or_missing_master_key_is_refused_and_changes_nothing() {
     std::fs::write(&key, text).unwrap();
     scene.run(["plan", "run", "daily"]).expect(0);
 }
+
+#[test]
+fn a_restore_by_the_name_of_the_repository_is_a_run_of_its_own() {
+    let scene = Scene::new();
+    set_up(&scene);
+    scene.run(["plan", "run", "daily"]).expect(0);
+    let restored = scene.run(["repo", "restore", "nas", "latest:/", "--to", "back"]).expect(0);
+    let said = restored.stdout();
+    assert!(said.contains("verified: ") && said.contains("succeeded"), "{said}");
+    let back = scene.path("back").join(scene.path("src").strip_prefix("/").unwrap());
+    assert_same(&scene.path("src"), &back);
+    let run = latest(&scene);
+    assert_eq!((&run["kind"], &run["number"]), (&"restore".into(), &2.into()));
+    assert_eq!(run["report"]["failed"], 0);
+    scene.run(["connection", "add", "elsewhere", "--folder", "elsewhere"]).expect(0);
+    let into = ["repo", "restore", "nas", "latest:/", "--to-connection", "elsewhere"];
+    scene.run(into).expect(0);
+    let back = scene.path("elsewhere").join(scene.path("src").strip_prefix("/").unwrap());
+    assert_same(&scene.path("src"), &back);
+}
+
+#[test]
+fn a_restore_whose_process_was_killed_goes_on_as_the_same_run() {
+    let scene = Scene::new();
+    set_up(&scene);
+    much_to_read(&scene);
+    scene.run(["plan", "run", "daily"]).expect(0);
+    let restore = ["repo", "restore", "nas", "latest:/", "--to", "back"];
+    let mut command = scene.command(restore);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while latest(&scene)["state"] != "running" {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended before it could be killed");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let again = scene.run(["repo", "restore", "nas", "latest:/", "--to", "back", "--json"]);
+    let ended = again.expect(0).json();
+    assert_eq!((&ended["number"], &ended["state"]), (&2.into(), &"succeeded".into()), "{ended}");
+    let back = scene.path("back").join(scene.path("src").strip_prefix("/").unwrap());
+    assert_same(&scene.path("src"), &back);
+}

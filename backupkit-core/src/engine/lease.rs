@@ -5,6 +5,7 @@ mod journal;
 mod keeper;
 mod record;
 mod recorder;
+mod values;
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use execute::{HeldRun, HeldRunOptions};
-pub use record::{BackupRecord, OutputRecord};
+pub use record::{BackupRecord, OutputRecord, RestoreRecord};
 
 use crate::env::Env;
 use crate::error::{Result, Retry};

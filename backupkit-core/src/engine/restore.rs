@@ -23,7 +23,7 @@ mod write;
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::reading::under_shared_lock;
@@ -33,13 +33,14 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::model::{Event, EventKind, Level, SnapshotId};
 use crate::pipeline::control::Control;
+use crate::pipeline::guard::{AlwaysAlive, Liveness, check_alive};
 use crate::repo::reader::RepositoryReader;
 use crate::repo::repository::Repository;
 use crate::state::RunJournal;
 use crate::store::{AdapterStore, InMemoryAdapterStore};
 use crate::target::{RestoreOptions, RestoreTarget, Step, VerifyLevel};
 use crate::token::CancelToken;
-use flow::run_restore;
+use flow::{abort_restore, run_restore};
 
 /// What to restore, and into what.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub struct RestoreRequest {
     pub(crate) preview: Option<mpsc::Sender<Step>>,
     pub(crate) store: Arc<dyn AdapterStore>,
     pub(crate) journal: Option<Arc<dyn RunJournal>>,
+    pub(crate) liveness: Arc<dyn Liveness>,
 }
 
 impl RestoreRequest {
@@ -74,6 +76,7 @@ impl RestoreRequest {
             preview: None,
             store: Arc::new(InMemoryAdapterStore::default()),
             journal: None,
+            liveness: Arc::new(AlwaysAlive),
         }
     }
 
@@ -134,6 +137,13 @@ impl RestoreRequest {
         self.journal = Some(journal);
         self
     }
+
+    /// Asks before it writes into the target whether this run still may write.
+    #[must_use]
+    pub fn with_liveness(mut self, liveness: Arc<dyn Liveness>) -> Self {
+        self.liveness = liveness;
+        self
+    }
 }
 
 /// What came of a restore, with what earlier runs did that it goes on from. For a dry run, what would
@@ -178,7 +188,7 @@ impl RestoreReport {
 }
 
 /// What a comparison of the target with the snapshot found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VerifyCounts {
     /// Entries that are the same.
@@ -192,23 +202,30 @@ pub struct VerifyCounts {
 pub(super) async fn run(run: RunContext, request: RestoreRequest) -> Result<RestoreReport> {
     let repository = request.repository.clone();
     let work = async {
-        let parts = run.engine.parts();
-        let reader = if let Some(reader) = &request.reader {
-            reader.clone()
-        } else {
-            let cache_folder = parts.settings.cache_folder.as_deref();
-            let opening = RepositoryReader::open(&repository, &parts.pool, cache_folder);
-            run.control.cancel_token().unless_cancelled(opening).await?
-        };
-        let tools = Tools {
-            events: run.events.clone(),
-            counters: Arc::clone(&run.counters),
-            cancel: run.control.cancel_token().clone(),
-            control: run.control.clone(),
-        };
-        run_restore(&tools, &reader, request).await
+        let reader = open_reader(&run, &request).await?;
+        run_restore(&Tools::new(&run, &request), &reader, request).await
     };
     under_shared_lock(&run, &repository, work).await
+}
+
+/// Ends a restore that rests, for good.
+pub(super) async fn abort(run: RunContext, request: RestoreRequest) -> Result<()> {
+    let repository = request.repository.clone();
+    let work = async {
+        let reader = open_reader(&run, &request).await?;
+        abort_restore(&Tools::new(&run, &request), &reader, &request).await
+    };
+    under_shared_lock(&run, &repository, work).await
+}
+
+async fn open_reader(run: &RunContext, request: &RestoreRequest) -> Result<RepositoryReader> {
+    if let Some(reader) = &request.reader {
+        return Ok(reader.clone());
+    }
+    let parts = run.engine.parts();
+    let cache_folder = parts.settings.cache_folder.as_deref();
+    let opening = RepositoryReader::open(&request.repository, &parts.pool, cache_folder);
+    run.control.cancel_token().unless_cancelled(opening).await
 }
 
 /// What a restore tells and asks while it goes.
@@ -218,9 +235,26 @@ pub(crate) struct Tools {
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancel: CancelToken,
     pub(crate) control: Control,
+    pub(crate) liveness: Arc<dyn Liveness>,
 }
 
 impl Tools {
+    fn new(run: &RunContext, request: &RestoreRequest) -> Self {
+        Self {
+            events: run.events.clone(),
+            counters: Arc::clone(&run.counters),
+            cancel: run.control.cancel_token().clone(),
+            control: run.control.clone(),
+            liveness: Arc::clone(&request.liveness),
+        }
+    }
+
+    /// Returns an error if nothing more may be written into the target.
+    async fn check_may_write(&self) -> Result<()> {
+        self.cancel.check()?;
+        check_alive(&*self.liveness).await
+    }
+
     fn entry_failed(&self, step: &Step, error: &Error) {
         let (reason, kind) = (error.report(), error.kind().as_str());
         self.not_restored(step, reason, kind);

@@ -5,19 +5,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 
-use super::RunContext;
 use super::commit::{flush, refuse_none};
 use super::origin::{self, find_checkpoints};
+use super::reading::under_shared_lock;
+use super::{BackupRequest, RunContext};
 use crate::error::{Error, Result};
 use crate::model::{BlobId, EntryKind, FileMode, FileTime, Level, Metadata, Origin, SnapshotId};
 use crate::pipeline::checkpoint::{self, Row, VERSION, encode_row, unusable};
+use crate::pipeline::guard::{Liveness, check_alive};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::store::{Chunk, Store};
 use crate::repo::blobs::read_blob;
-use crate::repo::checkpoint_tags::{CHECKPOINT, NOTICE_NAME, ROW_NAME, origin_tag};
+use crate::repo::checkpoint_tags::{
+    CHECKPOINT, NOTICE_NAME, ROW_NAME, RUN_TAG, is_checkpoint, origin_tag,
+};
 use crate::repo::layout::FileKind;
 use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
+use crate::repo::repository::Repository;
 use crate::repo::snapshot_file::Snapshot;
 use crate::repo::tree::{TreeEncoder, decode_tree};
 use crate::state::RunJournal;
@@ -108,9 +113,9 @@ async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
 /// Writes the checkpoint snapshot of each live lane. All blobs become durable first.
 pub(super) async fn save(
     run: &RunContext,
+    request: &BackupRequest,
     store: &Store,
     row: &mut Row,
-    origin: &Origin,
 ) -> Result<Vec<Option<SnapshotId>>> {
     // What the row names must be durable before its sizes and index files can be told.
     flush(store.lanes()).await;
@@ -122,7 +127,7 @@ pub(super) async fn save(
         if !lane.is_live() {
             return None;
         }
-        let saved = save_lane(run, store, lane, row, &json, origin).await;
+        let saved = save_lane(run, request, store, lane, row, &json).await;
         saved.map_err(|error| lane.set_aside(error)).ok()
     });
     let saved = join_all(saving).await;
@@ -132,11 +137,11 @@ pub(super) async fn save(
 
 async fn save_lane(
     run: &RunContext,
+    request: &BackupRequest,
     store: &Store,
     lane: &Arc<Lane>,
     row: &Row,
     json: &[u8],
-    origin: &Origin,
 ) -> Result<SnapshotId> {
     let writer = TreeWriter { store, lane: lane.number() };
     let mut row_ids = Vec::new();
@@ -156,11 +161,12 @@ async fn save_lane(
     lane.flush().await?;
     let engine = run.engine.parts();
     let mut snapshot = Snapshot::new(FileTime::EPOCH, tree);
-    let tag = origin_tag(origin);
+    let tag = origin_tag(&request.source.origin());
     snapshot.paths = vec![format!("/{CHECKPOINT}/{}", &tag["origin=".len()..][..16])];
     CHECKPOINT.clone_into(&mut snapshot.hostname);
     snapshot.username.clone_from(&engine.identity.username);
     snapshot.tags = vec![CHECKPOINT.to_owned(), format!("instance={}", engine.instance.id()), tag];
+    snapshot.tags.extend(request.tags.iter().filter(|tag| tag.starts_with(RUN_TAG)).cloned());
     snapshot.program_version.clone_from(&engine.settings.program_version);
     let sealed = lane.repository().seal_file(&snapshot.encode())?;
     let id = lane
@@ -186,6 +192,32 @@ pub(super) async fn remove(run: &RunContext, lane: &Lane, checkpoints: &[Snapsho
     if let Err(error) = run.control.cancel_token().unless_cancelled(removing).await {
         run.events.note(Level::Warning, format!("an old checkpoint stays: {}", error.report()));
     }
+}
+
+/// Removes the checkpoints with a tag. A repository that cannot be reached, and one that refuses to
+/// delete, is a warning: they stay until the next backup of their origin is finished.
+pub(super) async fn remove_tagged(
+    run: RunContext,
+    repositories: Vec<Repository>,
+    tag: String,
+    liveness: Arc<dyn Liveness>,
+) -> Result<()> {
+    for repository in &repositories {
+        let removing = async {
+            for (id, snapshot) in repository.readable_snapshots().await?.0 {
+                if is_checkpoint(&snapshot) && snapshot.tags.contains(&tag) {
+                    check_alive(&*liveness).await?;
+                    repository.delete(FileKind::Snapshot, id.as_bytes()).await?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = under_shared_lock(&run, repository, removing).await {
+            let (place, error) = (repository.location(), error.report());
+            run.events.note(Level::Warning, format!("a checkpoint stays in {place}: {error}"));
+        }
+    }
+    Ok(())
 }
 
 /// Writes small trees into one lane.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::{EntryPath, SnapshotId};
 use crate::state::{RecordId, RecordKind, RecordRef};
+use crate::target::{ConflictPolicy, Durability, VerifyLevel};
 
 /// How to reach a system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,6 +52,22 @@ pub(super) struct BackupSettings {
     pub(super) source: ConnectionBody,
     pub(super) repositories: Vec<OrderedRepository>,
     pub(super) tags: Vec<String>,
+}
+
+/// What a restore goes by to its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RestoreSettings {
+    pub(super) repository: OrderedRepository,
+    /// The whole id.
+    pub(super) snapshot: SnapshotId,
+    /// What of it.
+    pub(super) path: EntryPath,
+    pub(super) target: ConnectionBody,
+    pub(super) conflict: ConflictPolicy,
+    pub(super) durability: Durability,
+    /// Nothing: what was restored is not compared.
+    pub(super) verify: Option<VerifyLevel>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

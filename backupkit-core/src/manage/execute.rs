@@ -1,17 +1,49 @@
-//! Makes runs of plans, and executes them.
+//! Makes runs of plans and restores, and executes them.
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use super::Workspace;
 use super::bodies::{
-    BackupSettings, OrderedRepository, PlanBody, RepositoryBody, encode, reference,
+    BackupSettings, ConnectionBody, OrderedRepository, PlanBody, RepositoryBody, RestoreSettings,
+    encode, reference,
 };
-use crate::engine::{BackupRequest, HeldRun};
-use crate::error::{Error, Result};
-use crate::model::{RunKind, RunState};
+use crate::engine::{BackupRequest, HeldRun, RestoreRequest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BlobId, Level, RunKind, RunState};
 use crate::registry::{RepositoryPlace, SourceContext};
-use crate::state::{NewRun, RecordKind, Run, RunFilter, RunId, Slot, refusal};
+use crate::repo::Repository;
+use crate::state::{NewRun, Record, RecordKind, Run, RunFilter, RunId, Slot, refusal};
+use crate::target::{RestoreOptions, VerifyLevel};
 use crate::token::CancelToken;
+
+/// Among so many restores that have not ended the same one is looked for.
+const MAX_ACTIVE_RESTORES: usize = 1000;
+
+/// A restore that is to be.
+#[derive(Debug, Clone)]
+pub struct NewRestore<'a> {
+    /// The name of the repository.
+    pub repository: &'a str,
+    /// A snapshot of it: the start of its id, or `latest`.
+    pub snapshot: &'a str,
+    /// Where to restore into.
+    pub target: RestorePlace,
+    /// What to restore, and what to do with what the target already has.
+    pub options: RestoreOptions,
+    /// How closely to compare afterwards; nothing: not at all.
+    pub verify: Option<VerifyLevel>,
+}
+
+/// A place to restore into.
+#[derive(Debug, Clone)]
+pub enum RestorePlace {
+    /// What the connection of this name leads to.
+    Connection(String),
+    /// What a connection would lead to that nobody has added.
+    Unnamed(ConnectionBody),
+}
 
 impl Workspace {
     /// Orders a run of a plan. It keeps the settings that the plan has now.
@@ -27,10 +59,7 @@ impl Workspace {
             let itself = reference(RecordKind::Repository, &id)?;
             let repository = self.store.get(&self.scope, itself).await?;
             let repository = repository.ok_or_else(|| refusal::missing(itself))?;
-            let RepositoryBody { connection, path, .. } = repository.decode()?;
-            let connection = self.connection(&connection).await?;
-            let name = repository.content.name;
-            repositories.push(OrderedRepository { id, name, connection, path });
+            repositories.push(self.ordered(repository).await?);
         }
         let source = self.connection(&body.source).await?;
         let plan = record.content.name.clone();
@@ -58,25 +87,113 @@ impl Workspace {
         Ok(newest.into_iter().find(|run| !run.state.is_terminal()))
     }
 
+    /// Orders a restore. It restores the snapshot that the name means now. If just that has been ordered
+    /// and has not ended, that run is returned as it stands.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such repository or snapshot; `InvalidInput` for a target that is wrong;
+    /// `Conflict` with code `run-active` if a restore into the same target has not ended; those of
+    /// opening the repository.
+    pub async fn order_restore(&self, new: NewRestore<'_>) -> Result<Run> {
+        let target = match new.target {
+            RestorePlace::Connection(name) => {
+                self.find(RecordKind::Connection, &name).await?.decode()?
+            }
+            RestorePlace::Unnamed(connection) => connection,
+        };
+        self.registry.get(&target.kind)?.check_settings(&target.settings)?;
+        let location = self.location(&target)?;
+        let record = self.find(RecordKind::Repository, new.repository).await?;
+        let ordered = self.ordered(record).await?;
+        let repository = self.open_ordered(&ordered).await?;
+        let (snapshot, _) = repository.find_snapshot(new.snapshot).await?;
+        let RestoreOptions { path, conflict, durability } = new.options;
+        let title = format!("{} of {}", snapshot.short(), ordered.name);
+        // A place is one for all its names that are spelled alike.
+        let place = BlobId::of(format!("{} {location}", target.kind).as_bytes());
+        let settings = encode(&RestoreSettings {
+            repository: ordered,
+            snapshot,
+            path,
+            target,
+            conflict,
+            durability,
+            verify: new.verify,
+        })?;
+        let active = self.active_restores().await?;
+        if let Some(same) = active.into_iter().find(|run| run.new.settings.get() == settings.get())
+        {
+            return Ok(same);
+        }
+        let id = RunId::random(&self.env)?;
+        let run = NewRun {
+            exclusive: Some(format!("restore into {place}")),
+            ..NewRun::new(id, RunKind::Restore, title, settings)
+        };
+        self.store.create_run(&self.scope, &self.actor, run).await
+    }
+
+    async fn active_restores(&self) -> Result<Vec<Run>> {
+        let states = RunState::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
+        let filter = RunFilter { states, kind: Some(RunKind::Restore), plan: None };
+        self.store.runs(&self.scope, &filter, None, MAX_ACTIVE_RESTORES).await
+    }
+
     /// Executes a run that was claimed, and returns it as it stands then.
     ///
     /// # Errors
-    /// As for [`HeldRun::back_up`] and [`HeldRun::cancel`]. What keeps the run from beginning stands in the run.
+    /// As for [`HeldRun::back_up`], [`HeldRun::restore`] and [`HeldRun::cancel`]. What keeps the run from
+    /// beginning stands in the run.
     pub async fn execute(&self, held: HeldRun, host: &str, stop: &CancelToken) -> Result<Run> {
-        if held.run().state == RunState::Cancelling {
-            // It needs nothing that may be out of reach.
-            return held.cancel().await;
-        }
         let workspace = self.scope(held.run().scope.clone());
-        match workspace.request(held.run(), host).await {
+        match held.run().new.kind {
+            RunKind::Backup => workspace.execute_backup(held, host, stop).await,
+            RunKind::Restore => workspace.execute_restore(held, stop).await,
+            kind => {
+                let message = format!("this program executes no run of the kind {kind}");
+                held.fail(&Error::new(ErrorKind::Unsupported, message)).await
+            }
+        }
+    }
+
+    async fn execute_backup(&self, held: HeldRun, host: &str, stop: &CancelToken) -> Result<Run> {
+        let settings = match decode::<BackupSettings>(held.run()) {
+            Ok(settings) => settings,
+            Err(error) => return held.fail(&error).await,
+        };
+        if held.run().state == RunState::Cancelling {
+            let (repositories, errors) = self.open_all(&settings.repositories).await;
+            for error in errors {
+                let error = error.while_doing("remove what the run left to go on from");
+                held.note(Level::Warning, error.report()).await?;
+            }
+            return held.cancel_backup(repositories).await;
+        }
+        match self.backup_request(settings, host).await {
             Ok(request) => held.back_up(request, stop).await,
             Err(error) => held.fail(&error).await,
         }
     }
 
-    async fn request(&self, run: &Run, host: &str) -> Result<BackupRequest> {
-        let settings: BackupSettings = serde_json::from_str(run.new.settings.get())
-            .map_err(|error| Error::corrupt(format!("run {}", run.number), error))?;
+    async fn execute_restore(&self, held: HeldRun, stop: &CancelToken) -> Result<Run> {
+        let is_cancelled = held.run().state == RunState::Cancelling;
+        let request = match decode::<RestoreSettings>(held.run()) {
+            Ok(settings) => self.restore_request(settings).await,
+            Err(error) => Err(error),
+        };
+        match request {
+            Ok(request) if is_cancelled => held.cancel_restore(request).await,
+            Ok(request) => held.restore(request, stop).await,
+            Err(error) if is_cancelled => {
+                let error = error.while_doing("remove what the restore left incomplete");
+                held.note(Level::Warning, error.report()).await?;
+                held.cancel().await
+            }
+            Err(error) => held.fail(&error).await,
+        }
+    }
+
+    async fn backup_request(&self, settings: BackupSettings, host: &str) -> Result<BackupRequest> {
         let places: Vec<RepositoryPlace<'_>> = settings
             .repositories
             .iter()
@@ -89,14 +206,52 @@ impl Workspace {
         let context = SourceContext { env: &self.env, host, repositories: &places };
         let kind = Arc::clone(self.registry.get(&settings.source.kind)?);
         let source = kind.source(&settings.source.settings, &context)?;
-        let mut repositories = Vec::new();
-        for ordered in &settings.repositories {
-            let itself = reference(RecordKind::Repository, &ordered.id)?;
-            let opened = self.open_repository(itself, &ordered.connection, &ordered.path).await;
-            let doing = || format!("open repository `{}`", ordered.name);
-            repositories.push(opened.map_err(|error| error.while_doing(doing()))?);
+        let (repositories, errors) = self.open_all(&settings.repositories).await;
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
         }
         let tags = settings.tags.into_iter().chain([format!("plan={}", settings.plan)]);
         Ok(BackupRequest::new(source, repositories).with_tags(tags))
     }
+
+    async fn restore_request(&self, settings: RestoreSettings) -> Result<RestoreRequest> {
+        let RestoreSettings { path, conflict, durability, target, .. } = settings;
+        let kind = self.registry.get(&target.kind)?;
+        let target = kind.target(&target.settings, &self.env)?;
+        let repository = self.open_ordered(&settings.repository).await?;
+        let request = RestoreRequest::new(repository, settings.snapshot, target);
+        let options = RestoreOptions { path, conflict, durability };
+        Ok(request.with_options(options).with_verify(settings.verify))
+    }
+
+    /// Those that can be opened, and why the others cannot.
+    async fn open_all(&self, ordered: &[OrderedRepository]) -> (Vec<Repository>, Vec<Error>) {
+        let (mut opened, mut errors) = (Vec::new(), Vec::new());
+        for ordered in ordered {
+            match self.open_ordered(ordered).await {
+                Ok(repository) => opened.push(repository),
+                Err(error) => errors.push(error),
+            }
+        }
+        (opened, errors)
+    }
+
+    async fn open_ordered(&self, ordered: &OrderedRepository) -> Result<Repository> {
+        let itself = reference(RecordKind::Repository, &ordered.id)?;
+        let opened = self.open_repository(itself, &ordered.connection, &ordered.path).await;
+        opened.map_err(|error| error.while_doing(format!("open repository `{}`", ordered.name)))
+    }
+
+    /// A repository as a run keeps it.
+    async fn ordered(&self, record: Record) -> Result<OrderedRepository> {
+        let RepositoryBody { connection, path, .. } = record.decode()?;
+        let connection = self.connection(&connection).await?;
+        let (id, name) = (record.itself.id.to_string(), record.content.name);
+        Ok(OrderedRepository { id, name, connection, path })
+    }
+}
+
+fn decode<T: DeserializeOwned>(run: &Run) -> Result<T> {
+    serde_json::from_str(run.new.settings.get())
+        .map_err(|error| Error::corrupt(format!("run {}", run.number), error))
 }

@@ -54,10 +54,14 @@ impl Guard {
         self.lock.confirm().await?;
         self.lock.check_alive().await?;
         // Last, as looking at the lock takes time.
-        if self.liveness.is_alive().await {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Conflict, "another worker took this run over")
-            .with_code(LEASE_LOST))
+        check_alive(&*self.liveness).await
     }
+}
+
+/// Returns an error if another worker may have the run by now.
+pub(crate) async fn check_alive(liveness: &dyn Liveness) -> Result<()> {
+    if liveness.is_alive().await {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Conflict, "another worker took this run over").with_code(LEASE_LOST))
 }

@@ -9,6 +9,8 @@ use crate::model::Origin;
 
 /// The host name and first tag of a checkpoint snapshot.
 pub(crate) const CHECKPOINT: &str = "backupkit-checkpoint";
+/// A tag that starts so names the run that a snapshot is of.
+pub(crate) const RUN_TAG: &str = "run=";
 /// The file at the root that tells people what the snapshot is.
 pub(crate) const NOTICE_NAME: &str = "INCOMPLETE-backup-paused.txt";
 /// The file at the root that holds the checkpoint row.

@@ -57,6 +57,7 @@ struct Part {
     reach: u64,
     packs: BTreeMap<String, BTreeSet<PackId>>,
     outputs: Vec<SealedOutput>,
+    adapter_values: BTreeMap<String, Bytes>,
 }
 
 impl InMemoryStore {

@@ -14,8 +14,8 @@ use crate::model::{BlobId, IndexId, LockId, PackId, SnapshotId};
 /// The memory of one run. The engine calls it in this order: packs and checkpoints while it reads,
 /// then the commit. A run that is started again with the same journal goes on from there.
 ///
-/// A restore uses the checkpoint only, of at most 1 MiB. Once it is finished or cancelled, its
-/// checkpoint says that nothing is left to go on with.
+/// A restore uses the checkpoint, of at most 1 MiB, and begins a commit without outputs once all is
+/// written. Once it is finished or cancelled, its checkpoint says that nothing is left to go on with.
 #[async_trait]
 pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
     /// How often checkpoints are worth taking while the run reads; `None`: only when it rests, since

@@ -117,6 +117,15 @@ pub fn odd_log_line(code: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
 
+/// What an adapter wants to keep is too long, or has no key.
+pub fn odd_adapter_value(key: &str) -> Error {
+    let key: String = key.chars().take(64).collect();
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("a value under `{key}` is too long for the state store, or its key is"),
+    )
+}
+
 /// The setting has an odd name, or too long a value.
 pub fn odd_setting(name: &str) -> Error {
     let name: String = name.chars().take(64).collect();

@@ -1,12 +1,13 @@
-//! `plan run` and `worker`: execute runs.
+//! `plan run`, `repo restore`, `run resume --follow` and `worker`: execute runs.
 
-use backupkit_core::manage::Workspace;
+use backupkit_core::manage::{NewRestore, Workspace};
 use backupkit_core::model::Wanted;
 use backupkit_core::state::{LogFilter, Run, refusal};
 use backupkit_core::{CancelToken, Engine, Error, HeldRunOptions, Result};
 
 use super::{Log, POLL, is_still, print_run};
 use crate::app::App;
+use crate::cli::RunName;
 use crate::exit::Exit;
 use crate::signals::Signals;
 
@@ -33,11 +34,45 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
         }
         None => workspace.order_backup(name).await?,
     };
+    follow(app, &workspace, &engine, run, signals).await
+}
+
+/// Restores out of a repository that has a name, and follows.
+pub(in crate::commands) async fn restore(app: &App<'_>, order: NewRestore<'_>) -> Result<Exit> {
+    let signals = Signals::listen()?;
+    let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    workspace.sweep(&engine).await?;
+    let mut run = workspace.order_restore(order).await?;
+    if run.started_at.is_some() {
+        app.output.note(format_args!("going on with run {}", run.number));
+        run = workspace.ask(run.new.id, Wanted::Run).await?;
+    }
+    follow(app, &workspace, &engine, run, signals).await
+}
+
+/// Lets a run go on, and follows it.
+pub(in crate::commands) async fn resume(app: &App<'_>, name: &RunName) -> Result<Exit> {
+    let signals = Signals::listen()?;
+    let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    workspace.sweep(&engine).await?;
+    let run = workspace.find_run(&name.name).await?;
+    let run = workspace.ask(run.new.id, Wanted::Run).await?;
+    follow(app, &workspace, &engine, run, signals).await
+}
+
+/// Follows a run to its end or rest, and executes it as long as no worker does.
+async fn follow(
+    app: &App<'_>,
+    workspace: &Workspace,
+    engine: &Engine,
+    run: Run,
+    mut signals: Signals,
+) -> Result<Exit> {
     let id = run.new.id;
     let (filter, after) = (LogFilter::default(), run.last_log);
     let mut log = Log { run: id, filter, after, is_result: false };
     let stop = CancelToken::new();
-    let executing = execute(app, &workspace, &engine, &run, &stop);
+    let executing = execute(app, workspace, engine, &run, &stop);
     let mut executing = std::pin::pin!(executing);
     let mut has_ended = false;
     let mut asked = 0_u8;
@@ -71,7 +106,7 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
         }
         // Looked at before the log is read: what is told at the end is read after it.
         let run = workspace.run(id).await?;
-        log.print_new(app, &workspace).await?;
+        log.print_new(app, workspace).await?;
         // One that failed for now is tried again by whoever comes next.
         if has_ended {
             break run;
@@ -79,7 +114,10 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
     };
     print_run(app, &run);
     if run.not_before.is_some() && !is_still(&run) {
-        app.output.note("`backupkit plan run` or a worker tries it again");
+        let number = run.number;
+        app.output.note(format_args!(
+            "a worker or `backupkit run resume {number} --follow` tries it again"
+        ));
     }
     Ok(Exit::of_run(run.state))
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{FsDestination, FsSource};
+use super::{FsDestination, FsSource, FsTarget};
 use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{SourceContext, SystemKind};
 use crate::source::Source;
+use crate::target::RestoreTarget;
 
 /// Local folders: settings are `{"path": "/an/absolute/path"}`.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,10 @@ impl SystemKind for FolderKind {
         env: &Env,
     ) -> Result<Arc<dyn Destination>> {
         Ok(Arc::new(FsDestination::new(below(parse(settings)?, path)?, env.clone())))
+    }
+
+    fn target(&self, settings: &RawValue, env: &Env) -> Result<Arc<dyn RestoreTarget>> {
+        Ok(Arc::new(FsTarget::new(parse(settings)?, env.clone())))
     }
 }
 

@@ -26,7 +26,6 @@ use crate::pipeline::store::Store;
 use crate::repo::chunker::ChunkerTables;
 use crate::scratch;
 use crate::source::{OpenContext, Outcome, RANGE_BYTES, SourceView};
-use crate::state::RunJournal;
 
 /// Large entries that are read at the same time.
 const READERS: usize = 2;
@@ -208,7 +207,7 @@ async fn back_up(
             created.map(|snapshots| (false, snapshots))
         }
         Ok(DriverEnd::Paused) => {
-            let pausing = pause(run, &mut driver, &store, &origin, now, &*request.journal);
+            let pausing = pause(run, request, &mut driver, &store, now);
             let pausing = cancel.unless_cancelled(pausing);
             let saved = attended(&store, clock, stall_after, pausing).await;
             close(&view, outcome_of(&saved, Outcome::Paused), run).await;
@@ -234,17 +233,16 @@ async fn back_up(
 
 async fn pause(
     run: &RunContext,
+    request: &BackupRequest,
     driver: &mut Driver,
     store: &Store,
-    origin: &crate::model::Origin,
     started: FileTime,
-    journal: &dyn RunJournal,
 ) -> Result<(bool, Vec<Option<SnapshotId>>)> {
     let mut row = checkpoint::collect(driver, started).await?;
-    let saved = resume::save(run, store, &mut row, origin).await?;
+    let saved = resume::save(run, request, store, &mut row).await?;
     // A lane may have failed meanwhile.
     row.index_files = checkpoint::index_files(store.lanes());
-    save_row(journal, &mut row).await?;
+    save_row(&*request.journal, &mut row).await?;
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
             let repository = lane.repository().location();

@@ -1,18 +1,26 @@
 //! Executes a run that was claimed, and says what came of it.
 
 use std::fmt;
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::insist;
 use super::journal::StoreJournal;
 use super::keeper::LeaseKeeper;
-use super::record::BackupRecord;
+use super::record::{BackupRecord, RestoreRecord, to_json};
 use super::recorder::Recorder;
-use crate::engine::{BackupReport, BackupRequest, Engine, RunControl, RunStatus};
+use super::values::RunValues;
+use crate::engine::{
+    BackupReport, BackupRequest, Engine, RestoreReport, RestoreRequest, RunControl, RunHandle,
+    RunStatus,
+};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{RunInput, RunOutcome, RunState, Wanted};
+use crate::model::{EventKind, Level, RunInput, RunOutcome, RunState, Wanted};
+use crate::repo::checkpoint_tags::RUN_TAG;
+use crate::repo::repository::Repository;
 use crate::state::{
     Cause, CheckpointInterval, Claim, Lease, Renewal, Report, Run, StateStore, refusal,
 };
@@ -79,60 +87,80 @@ impl HeldRun {
 
     /// Executes the run as a backup, from its last checkpoint on, and returns it as it stands then. What
     /// a person asks of the run is heard within a second. Once `stop` is cancelled it saves a
-    /// checkpoint and is given back to other workers.
+    /// checkpoint and is given back to other workers. What a cancelled run left in the repositories to
+    /// go on from is removed.
     ///
     /// # Errors
     /// `Conflict` with code `lease-lost` if another worker took it over: then nothing of this one
     /// appears any more. Those of the store. What goes wrong in the backup is no error: it stands in
     /// the run.
     pub async fn back_up(self, request: BackupRequest, stop: &CancelToken) -> Result<Run> {
-        let journal = StoreJournal {
-            store: Arc::clone(&self.store),
-            lease: self.lease.lease,
-            part: 0,
-            interval: self.options.checkpoints,
-            env: self.engine.env().clone(),
-            gone: self.keeper.gone().clone(),
-        };
-        let id = self.lease.run.new.id;
+        let repositories = request.repositories.clone();
         let request = request
-            .with_tags([format!("run={id}")])
-            .with_journal(Arc::new(journal))
+            .with_tags([self.tag()])
+            .with_journal(Arc::new(self.journal()))
+            .with_adapter_store(Arc::new(self.values()))
             .with_liveness(self.keeper.liveness());
-        let mut handle = self.engine.backup(request);
-        let (events, control) = (handle.events(), handle.control());
-        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control.clone());
-        let recorder = Recorder {
-            store: Arc::clone(&self.store),
-            lease: self.lease.lease,
-            env: self.engine.env().clone(),
-        };
-        let over = CancellationToken::new();
-        let course = async {
-            let ended = tokio::select! {
-                biased;
-                () = self.keeper.gone().cancelled() => Err(refusal::lease_lost(id)),
-                ended = handle.wait() => ended,
-                () = self.steer(&control, stop) => Err(Error::cancelled()),
-            };
-            over.cancel();
-            ended
-        };
-        let (ended, ()) = tokio::join!(course, recorder.record(events, &over));
-        if ended.as_ref().is_err_and(|error| error.code() == refusal::LEASE_LOST) {
-            return Err(refusal::lease_lost(id));
+        let handle = self.engine.backup(request);
+        let control = handle.control();
+        let ended = self.attend(handle, self.steer(&control, stop)).await?;
+        let came = |report: BackupReport| Ok((report.status, to_json(&BackupRecord::of(&report))?));
+        let (input, report) = conclude(ended, came, self.wanted().await?, stop.is_cancelled())?;
+        if input == RunInput::CancelFinished {
+            self.remove_checkpoints(repositories).await?;
         }
-        let look = || self.store.renewal(&self.lease.lease);
-        let wanted = insist(self.engine.env(), self.keeper.gone(), look).await?.wanted;
-        let (input, report) = conclude(ended, wanted, stop.is_cancelled())?;
         self.report(input, report).await
     }
 
-    /// Ends a run that was cancelled before it was claimed.
+    /// Executes the run as a restore, as [`back_up`](Self::back_up) does for backups. What a cancelled
+    /// run left incomplete in the target is removed.
+    ///
+    /// # Errors
+    /// As for [`back_up`](Self::back_up).
+    pub async fn restore(self, request: RestoreRequest, stop: &CancelToken) -> Result<Run> {
+        let (snapshot, target) = (request.snapshot, request.target.location());
+        let request = self.prepare_restore(request);
+        let handle = self.engine.restore(request);
+        let control = handle.control();
+        let ended = self.attend(handle, self.steer(&control, stop)).await?;
+        let came = |report: RestoreReport| {
+            Ok((report.status, to_json(&RestoreRecord::of(&report, snapshot, target))?))
+        };
+        let (input, report) = conclude(ended, came, self.wanted().await?, stop.is_cancelled())?;
+        self.report(input, report).await
+    }
+
+    /// Ends a backup that was cancelled before it was claimed, and removes what it left in the
+    /// repositories to go on from.
     ///
     /// # Errors
     /// Those of the store; `Conflict` with code `run-refused` if nobody wants it cancelled, or with code
     /// `lease-lost`.
+    pub async fn cancel_backup(self, repositories: Vec<Repository>) -> Result<Run> {
+        self.remove_checkpoints(repositories).await?;
+        self.cancel().await
+    }
+
+    /// Ends a restore that was cancelled before it was claimed, and removes what it left incomplete in
+    /// the target. If that fails, the log says so.
+    ///
+    /// # Errors
+    /// As for [`cancel_backup`](Self::cancel_backup).
+    pub async fn cancel_restore(self, request: RestoreRequest) -> Result<Run> {
+        let target = request.target.location();
+        let request = self.prepare_restore(request);
+        let removing = self.attend(self.engine.abort_restore(request), pending()).await?;
+        if let Err(error) = removing {
+            let error = error.while_doing(format!("remove what is incomplete in {target}"));
+            self.note(Level::Warning, error.report()).await?;
+        }
+        self.cancel().await
+    }
+
+    /// Ends a run that was cancelled before it was claimed, and leaves alone what it left elsewhere.
+    ///
+    /// # Errors
+    /// As for [`cancel_backup`](Self::cancel_backup).
     pub async fn cancel(self) -> Result<Run> {
         self.report(RunInput::CancelFinished, Report::default()).await
     }
@@ -146,6 +174,100 @@ impl HeldRun {
         self.report(input, Report { body: None, cause: Some(Cause::of(error)) }).await
     }
 
+    /// Writes a line into the log of the run.
+    ///
+    /// # Errors
+    /// Those of the store; `Conflict` with code `lease-lost`.
+    pub async fn note(&self, level: Level, text: String) -> Result<()> {
+        self.recorder().append_one(self.engine.env().now(), level, EventKind::Note { text }).await
+    }
+
+    /// Follows a part of the run to its end, and writes its log. `steering` never ends.
+    ///
+    /// # Errors
+    /// `Conflict` with code `lease-lost`.
+    async fn attend<T: Send + 'static>(
+        &self,
+        mut handle: RunHandle<T>,
+        steering: impl Future<Output = ()>,
+    ) -> Result<Result<T>> {
+        let (events, over) = (handle.events(), CancellationToken::new());
+        let course = async {
+            let ended = tokio::select! {
+                biased;
+                () = self.keeper.gone().cancelled() => Err(self.lease_lost()),
+                ended = handle.wait() => ended,
+                () = steering => Err(Error::cancelled()),
+            };
+            over.cancel();
+            ended
+        };
+        let recorder = self.recorder();
+        let (ended, ()) = tokio::join!(course, recorder.record(events, &over));
+        match ended {
+            Err(error) if error.code() == refusal::LEASE_LOST => Err(self.lease_lost()),
+            ended => Ok(ended),
+        }
+    }
+
+    async fn remove_checkpoints(&self, repositories: Vec<Repository>) -> Result<()> {
+        let liveness = self.keeper.liveness();
+        let handle = self.engine.remove_checkpoints(repositories, self.tag(), liveness);
+        // What it could not remove it has told.
+        self.attend(handle, pending()).await?
+    }
+
+    fn prepare_restore(&self, request: RestoreRequest) -> RestoreRequest {
+        request
+            .with_journal(Arc::new(self.journal()))
+            .with_adapter_store(Arc::new(self.values()))
+            .with_liveness(self.keeper.liveness())
+    }
+
+    fn journal(&self) -> StoreJournal {
+        StoreJournal {
+            store: Arc::clone(&self.store),
+            lease: self.lease.lease,
+            part: 0,
+            interval: self.options.checkpoints,
+            env: self.engine.env().clone(),
+            gone: self.keeper.gone().clone(),
+        }
+    }
+
+    fn values(&self) -> RunValues {
+        RunValues {
+            store: Arc::clone(&self.store),
+            lease: self.lease.lease,
+            part: 0,
+            env: self.engine.env().clone(),
+            gone: self.keeper.gone().clone(),
+        }
+    }
+
+    fn recorder(&self) -> Recorder {
+        Recorder {
+            store: Arc::clone(&self.store),
+            lease: self.lease.lease,
+            env: self.engine.env().clone(),
+        }
+    }
+
+    /// Under which its snapshots are found.
+    fn tag(&self) -> String {
+        format!("{RUN_TAG}{}", self.lease.run.new.id)
+    }
+
+    fn lease_lost(&self) -> Error {
+        refusal::lease_lost(self.lease.run.new.id)
+    }
+
+    /// What a person wants by now.
+    async fn wanted(&self) -> Result<Wanted> {
+        let look = || self.store.renewal(&self.lease.lease);
+        Ok(insist(self.engine.env(), self.keeper.gone(), look).await?.wanted)
+    }
+
     async fn report(&self, input: RunInput, report: Report) -> Result<Run> {
         let call = || self.store.report(&self.lease.lease, input, report.clone());
         insist(self.engine.env(), self.keeper.gone(), call).await
@@ -153,6 +275,7 @@ impl HeldRun {
 
     /// Passes on what a person wants. Never ends.
     async fn steer(&self, control: &RunControl, stop: &CancelToken) {
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control.clone());
         let mut heard = self.keeper.heard();
         loop {
             let Renewal { wanted, state } = *heard.borrow_and_update();
@@ -167,7 +290,7 @@ impl HeldRun {
             }
             tokio::select! {
                 changed = heard.changed() => if changed.is_err() {
-                    return std::future::pending().await;
+                    return pending().await;
                 },
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
@@ -181,9 +304,11 @@ impl fmt::Debug for HeldRun {
     }
 }
 
-/// What is said of a run after its backup came to an end.
-fn conclude(
-    ended: Result<BackupReport>,
+/// What is said of a run after what it does came to an end. `came` tells the status of what was done,
+/// and its record.
+fn conclude<T>(
+    ended: Result<T>,
+    came: impl FnOnce(T) -> Result<(RunStatus, Arc<RawValue>)>,
     wanted: Wanted,
     stopped: bool,
 ) -> Result<(RunInput, Report)> {
@@ -193,16 +318,16 @@ fn conclude(
         Wanted::Cancel => RunInput::CancelFinished,
     };
     match ended {
-        Ok(report) => {
-            let outcome = match report.status {
+        Ok(done) => {
+            let (status, record) = came(done)?;
+            let outcome = match status {
                 RunStatus::Succeeded => RunOutcome::Succeeded,
                 RunStatus::Warnings => RunOutcome::Warnings,
                 RunStatus::Partial => RunOutcome::Partial,
-                // Nothing has come of it yet: what it left in repositories is no snapshot of it.
+                // Nothing has come of it yet: what it left elsewhere is no result of it.
                 RunStatus::Paused => return Ok((rested, Report::default())),
             };
-            let input = RunInput::Finished(outcome);
-            Ok((input, Report { body: Some(BackupRecord::of(&report).to_json()?), cause: None }))
+            Ok((RunInput::Finished(outcome), Report { body: Some(record), cause: None }))
         }
         // Where nobody asked for it, it is a failure as any other.
         Err(error)

@@ -77,6 +77,10 @@ impl RunJournal for StoreJournal {
 
     async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {
         if self.state().await? == RunState::Committing {
+            if outputs.is_empty() {
+                // A restore that crashed while it was finished is finished again.
+                return Ok(());
+            }
             // Something that the first outputs name was gone. They are dropped, and whoever claims the
             // run next goes on from the checkpoint.
             let lost = || self.store.report(&self.lease, RunInput::BlobLost, Report::default());

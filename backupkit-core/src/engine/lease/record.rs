@@ -1,12 +1,16 @@
-//! What came of a backup, as it stands in the record of its run.
+//! What came of a run, as it stands in its record.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::engine::{BackupReport, OutputReport, Summary};
+use crate::engine::{BackupReport, OutputReport, RestoreReport, Summary, VerifyCounts};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::SnapshotId;
+
+/// A record keeps no more notes of a target; the log has all.
+const MAX_NOTES: usize = 100;
 
 /// The [report](crate::state::Run::report) of a backup that has finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,11 +56,63 @@ impl BackupRecord {
             problem_count: report.problem_count,
         }
     }
+}
 
-    pub(super) fn to_json(&self) -> Result<Arc<RawValue>> {
-        let json = serde_json::value::to_raw_value(self).map_err(|error| {
-            Error::new(ErrorKind::Internal, "cannot write what came of the run").with_source(error)
-        })?;
-        Ok(json.into())
+/// The [report](crate::state::Run::report) of a restore that has finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRecord {
+    /// The id of the snapshot.
+    pub snapshot: String,
+    /// Where it was restored into.
+    pub target: String,
+    /// Entries that were made.
+    pub created: u64,
+    /// Entries that replaced what was there.
+    pub overwritten: u64,
+    /// Entries that were made under another name.
+    pub renamed: u64,
+    /// Entries that were left alone.
+    pub skipped: u64,
+    /// Entries that the target cannot hold.
+    pub refused: u64,
+    /// Entries, or whole directories, that could not be restored.
+    pub failed: u64,
+    /// Bytes that were written.
+    pub bytes: u64,
+    /// What the comparison found; nothing if there was none.
+    pub verified: Option<VerifyCounts>,
+    /// What the target has to tell.
+    pub notes: Vec<String>,
+    /// How many warnings and errors there were.
+    pub problem_count: u64,
+}
+
+impl RestoreRecord {
+    pub(super) fn of(report: &RestoreReport, snapshot: SnapshotId, target: String) -> Self {
+        let RestoreReport {
+            created, overwritten, renamed, skipped, refused, failed, bytes, ..
+        } = *report;
+        Self {
+            snapshot: snapshot.to_string(),
+            target,
+            created,
+            overwritten,
+            renamed,
+            skipped,
+            refused,
+            failed,
+            bytes,
+            verified: report.verified,
+            notes: report.notes.iter().take(MAX_NOTES).cloned().collect(),
+            problem_count: report.problem_count,
+        }
     }
+}
+
+/// What came of a run, as its record keeps it.
+pub(super) fn to_json(record: &impl Serialize) -> Result<Arc<RawValue>> {
+    let json = serde_json::value::to_raw_value(record).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot write what came of the run").with_source(error)
+    })?;
+    Ok(json.into())
 }

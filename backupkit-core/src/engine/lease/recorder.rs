@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::env::Env;
@@ -70,6 +71,16 @@ impl Recorder {
         }
     }
 
+    /// Writes one line, as long as there is any use in it.
+    pub(super) async fn append_one(
+        &self,
+        at: Timestamp,
+        level: Level,
+        kind: EventKind,
+    ) -> Result<()> {
+        self.store.append_logs(&self.lease, &[written(at, level, &kind)?]).await.map(drop)
+    }
+
     /// Whether there is any use in going on.
     async fn append(&self, lines: &[NewLogLine], over: &CancellationToken) -> bool {
         let mut last_tries = LAST_TRIES;
@@ -102,16 +113,20 @@ fn line(event: Event, counts: &mut BTreeMap<&'static str, usize>) -> Result<Opti
         }
         _ => return Ok(None),
     };
+    written(event.at, level, &kind).map(Some)
+}
+
+/// An event as the log keeps it.
+fn written(at: Timestamp, level: Level, kind: &EventKind) -> Result<NewLogLine> {
     let mut text = kind.to_string();
     text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
     let failed = |error| {
         Error::new(ErrorKind::Internal, "cannot write an event into the log").with_source(error)
     };
-    let mut body = serde_json::value::to_raw_value(&kind).map_err(failed)?;
+    let mut body = serde_json::value::to_raw_value(kind).map_err(failed)?;
     if body.get().len() > MAX_TEXT_BYTES {
         // Too much for a line; the text says what it can.
         body = serde_json::value::to_raw_value(&serde_json::Map::new()).map_err(failed)?;
     }
-    let code = kind.code().to_owned();
-    Ok(Some(NewLogLine { at: event.at, level, code, text, body: body.into() }))
+    Ok(NewLogLine { at, level, code: kind.code().to_owned(), text, body: body.into() })
 }

@@ -15,8 +15,10 @@ use crate::engine::RunStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Level;
 use crate::repo::reader::RepositoryReader;
+use crate::snapshot::SnapshotReader;
 use crate::store::{AdapterStore, InMemoryAdapterStore};
 use crate::target::{RestoreContext, RestoreSession};
+use crate::token::CancelToken;
 
 /// Restores, and compares. Entries that fail are told and counted, and the rest goes on.
 ///
@@ -62,26 +64,12 @@ async fn go(
             .with_code("path-not-found")
             .with_hint("list what is there with `ls`"));
     }
-    // A dry run leaves no decisions behind.
-    let store: Arc<dyn AdapterStore> = if request.dry_run {
-        Arc::new(InMemoryAdapterStore::default())
-    } else {
-        Arc::clone(&request.store)
-    };
     let outcomes = Arc::new(Outcomes::default());
     outcomes.add_warnings(earlier.warnings);
     let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
     // Also ends what is still under way in the target when the run rests.
     let cancel = tools.cancel.child();
-    let session = request
-        .target
-        .open(RestoreContext {
-            snapshot,
-            options: request.options.clone(),
-            store,
-            cancel: cancel.clone(),
-        })
-        .await?;
+    let session = open_session(request, snapshot, &cancel).await?;
     let earlier = Arc::new(earlier);
     let preview = request.preview.clone();
     let gatherer = Gatherer::new(&session, reader, tools, &outcomes, &earlier, preview);
@@ -107,6 +95,38 @@ async fn go(
     };
     cancel.cancel();
     Ok(report(tools, &work.outcomes, &work.earlier, &end, notes))
+}
+
+async fn open_session(
+    request: &RestoreRequest,
+    snapshot: Arc<dyn SnapshotReader>,
+    cancel: &CancelToken,
+) -> Result<Arc<dyn RestoreSession>> {
+    // A dry run leaves no decisions behind.
+    let store: Arc<dyn AdapterStore> = if request.dry_run {
+        Arc::new(InMemoryAdapterStore::default())
+    } else {
+        Arc::clone(&request.store)
+    };
+    let (options, cancel) = (request.options.clone(), cancel.clone());
+    request.target.open(RestoreContext { snapshot, options, store, cancel }).await
+}
+
+/// Removes what earlier runs of a restore left incomplete, and what they would go on from.
+pub(super) async fn abort_restore(
+    tools: &Tools,
+    reader: &RepositoryReader,
+    request: &RestoreRequest,
+) -> Result<()> {
+    let snapshot = tools.cancel.unless_cancelled(reader.snapshot(request.snapshot)).await?;
+    let outcomes = Arc::new(Outcomes::default());
+    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
+    let cancel = tools.cancel.child();
+    let session = open_session(request, snapshot, &cancel).await?;
+    tools.check_may_write().await?;
+    session.abort().await?;
+    cancel.cancel();
+    Keeper::new(request, tools).forget().await
 }
 
 fn report(
@@ -177,6 +197,7 @@ impl Work<'_> {
         self.refuse_open_steps()?;
         // Before the end, as the session then forgets its decisions.
         let Some(level) = self.request.verify else {
+            self.keeper.begin_commit().await?;
             return Ok(End::Whole(None));
         };
         // A comparison takes long.
@@ -189,6 +210,7 @@ impl Work<'_> {
             self.save().await?;
             return Ok(End::Paused);
         };
+        self.keeper.begin_commit().await?;
         Ok(End::Whole(Some(counts)))
     }
 
@@ -203,7 +225,7 @@ impl Work<'_> {
                     self.ahead.during(self.writer.write(window, fetched)).await?;
                 }
                 Some(Ready::PhaseEnd(phase)) => {
-                    self.tools.cancel.check()?;
+                    self.tools.check_may_write().await?;
                     if !self.earlier.has_ended(phase) {
                         self.session.end_phase(phase).await?;
                     }
@@ -239,6 +261,7 @@ impl Work<'_> {
     }
 
     async fn finish(&mut self) -> Result<Vec<String>> {
+        self.tools.check_may_write().await?;
         let notes = self.session.finish().await?.warnings;
         for note in &notes {
             self.tools.events.note(Level::Warning, note.clone());

@@ -101,6 +101,14 @@ impl Keeper {
         journal.save_checkpoint(row.encode()?, row.reach()).await
     }
 
+    /// Says that all is written: from here on the restore can only be finished.
+    pub(super) async fn begin_commit(&self) -> Result<()> {
+        match &self.journal {
+            Some(journal) => journal.begin_commit(&[]).await,
+            None => Ok(()),
+        }
+    }
+
     /// Saves that nothing is left to go on with.
     pub(super) async fn forget(&self) -> Result<()> {
         match &self.journal {

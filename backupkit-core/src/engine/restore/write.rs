@@ -145,7 +145,7 @@ impl Writer {
             if is_stopped.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            self.tools.cancel.check()?;
+            self.tools.check_may_write().await?;
             let result = self.write_batch(batch).await;
             if result.is_err() {
                 // No write is torn off: those that were begun end by themselves.
@@ -190,7 +190,7 @@ impl Writer {
             if is_stopped.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            self.tools.cancel.check()?;
+            self.tools.check_may_write().await?;
             let body = BodyReader::new(stream::iter(step.pieces.into_iter().map(Ok)).boxed());
             let written = self.start(&item, body, None).await;
             self.settle(&item, written).await
@@ -250,6 +250,10 @@ impl Writer {
         }
         if !is_over && damage.is_none() {
             return Ok(());
+        }
+        if damage.is_none() {
+            // With its last bytes the file appears under its name.
+            self.tools.check_may_write().await?;
         }
         let Some(LargeFile { parts, task }) = self.large.take() else {
             return Ok(());

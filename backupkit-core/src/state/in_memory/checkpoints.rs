@@ -6,7 +6,9 @@ use bytes::Bytes;
 use super::{InMemoryStore, Part};
 use crate::error::Result;
 use crate::model::PackId;
-use crate::state::{Checkpoints, LeaseRef, SealedOutput, check_checkpoint, check_part};
+use crate::state::{
+    Checkpoints, LeaseRef, SealedOutput, check_adapter_value, check_checkpoint, check_part,
+};
 
 impl InMemoryStore {
     fn read_part<T>(
@@ -94,5 +96,39 @@ impl Checkpoints for InMemoryStore {
 
     async fn recorded_outputs(&self, lease: &LeaseRef, part: u32) -> Result<Vec<SealedOutput>> {
         self.read_part(lease, part, |part| part.outputs.clone())
+    }
+
+    async fn set_adapter_value(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        key: &str,
+        value: Option<Bytes>,
+    ) -> Result<()> {
+        check_part(part)?;
+        check_adapter_value(key, value.as_deref())?;
+        let mut kept = self.kept();
+        let values = &mut kept.held_mut(lease)?.parts.entry(part).or_default().adapter_values;
+        match value {
+            Some(value) => drop(values.insert(key.to_owned(), value)),
+            None => drop(values.remove(key)),
+        }
+        kept.version += 1;
+        Ok(())
+    }
+
+    async fn adapter_values(
+        &self,
+        lease: &LeaseRef,
+        part: u32,
+        prefix: &str,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Bytes)>> {
+        let is_found = |key: &str| key.starts_with(prefix) && after.is_none_or(|after| key > after);
+        self.read_part(lease, part, |part| {
+            let found = part.adapter_values.iter().filter(|(key, _)| is_found(key)).take(most);
+            found.map(|(key, value)| (key.clone(), value.clone())).collect()
+        })
     }
 }

@@ -16,7 +16,8 @@ mod sweep;
 pub use checkpoints::{
     a_checkpoint_comes_back_in_its_part_only, a_commit_that_is_taken_back_drops_its_outputs,
     outputs_are_recorded_while_it_is_not_too_late, packs_are_noted_once,
-    progress_ends_the_count_of_attempts, what_is_too_much_for_a_checkpoint_is_refused,
+    progress_ends_the_count_of_attempts, values_of_adapters_come_back_in_order,
+    what_is_too_much_for_a_checkpoint_is_refused,
 };
 pub use dropped::{
     dropped_calls_of_persons_take_effect_whole_or_not_at_all,
@@ -127,6 +128,7 @@ macro_rules! runs_conformance {
             a_sweep_moves_so_many_at_most
             a_checkpoint_comes_back_in_its_part_only
             what_is_too_much_for_a_checkpoint_is_refused
+            values_of_adapters_come_back_in_order
             progress_ends_the_count_of_attempts
             packs_are_noted_once
             outputs_are_recorded_while_it_is_not_too_late

@@ -6,7 +6,9 @@ use super::super::helpers::assert_refused;
 use super::{RunsFixture, UNREACHABLE, assert_invalid};
 use crate::error::ErrorKind;
 use crate::model::{BlobId, IndexId, LockId, PackId, RunInput, RunState};
-use crate::state::{MAX_CHECKPOINT_BYTES, MAX_PARTS, SealedOutput};
+use crate::state::{
+    MAX_ADAPTER_KEY_BYTES, MAX_ADAPTER_VALUE_BYTES, MAX_CHECKPOINT_BYTES, MAX_PARTS, SealedOutput,
+};
 
 pub(super) fn output(number: u64) -> SealedOutput {
     let name = number.to_le_bytes();
@@ -64,7 +66,18 @@ pub async fn what_is_too_much_for_a_checkpoint_is_refused(fixture: RunsFixture) 
         assert_invalid(store.recorded_packs(&lease, part, "r").await);
         assert_invalid(store.record_outputs(&lease, part, &[]).await);
         assert_invalid(store.recorded_outputs(&lease, part).await);
+        assert_invalid(store.set_adapter_value(&lease, part, "k", None).await);
+        assert_invalid(store.adapter_values(&lease, part, "", None, 1).await);
     }
+    let (long, longer) = ("k".repeat(MAX_ADAPTER_KEY_BYTES), "k".repeat(MAX_ADAPTER_KEY_BYTES + 1));
+    let value = Bytes::from(vec![7; MAX_ADAPTER_VALUE_BYTES]);
+    store.set_adapter_value(&lease, 0, &long, Some(value)).await.expect("it is kept");
+    assert_invalid(store.set_adapter_value(&lease, 0, &longer, Some(small.clone())).await);
+    assert_invalid(store.set_adapter_value(&lease, 0, "", Some(small.clone())).await);
+    let value = Bytes::from(vec![7; MAX_ADAPTER_VALUE_BYTES + 1]);
+    assert_invalid(store.set_adapter_value(&lease, 0, "k", Some(value)).await);
+    let kept = store.adapter_values(&lease, 0, "", None, 9).await.expect("an answer");
+    assert_eq!(kept.iter().map(|(key, _)| key).collect::<Vec<_>>(), [&long]);
     assert_eq!(store.load_checkpoint(&lease, 0).await.expect("an answer"), Some(small));
 }
 
@@ -166,4 +179,41 @@ pub async fn a_commit_that_is_taken_back_drops_its_outputs(fixture: RunsFixture)
     assert_eq!(store.load_checkpoint(&lease, 0).await.expect("an answer"), Some(checkpoint));
     assert_eq!(store.recorded_packs(&lease, 0, "r").await.expect("an answer").len(), 1);
     store.record_outputs(&lease, 0, &[output(2)]).await.expect("it is recorded anew");
+}
+
+/// By prefix, in the order of their bytes, page by page; not seen in another part or run.
+pub async fn values_of_adapters_come_back_in_order(fixture: RunsFixture) {
+    let desk = fixture.desk();
+    let (lease, other) = (desk.leased().await.lease, desk.leased().await.lease);
+    let store = &desk.store;
+    let keys = ["a", "b", "b/", "b/%_", "b/1", "b/10", "b/2", "b/é", "b0", "c"];
+    for key in keys.iter().rev() {
+        let value = Bytes::from(format!("\0{key}"));
+        for value in [Bytes::new(), value] {
+            store.set_adapter_value(&lease, 0, key, Some(value)).await.expect("it is kept");
+        }
+    }
+    let found = async |prefix: &str, after: Option<&str>, most| {
+        let found = store.adapter_values(&lease, 0, prefix, after, most).await.expect("an answer");
+        assert!(found.iter().all(|(key, value)| *value == format!("\0{key}")), "{found:?}");
+        found.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(found("", None, 99).await, keys);
+    assert_eq!(found("b/", None, 99).await, keys[2..8]);
+    assert_eq!(found("b/", None, 2).await, keys[2..4]);
+    assert_eq!(found("b/", Some("b/1"), 2).await, keys[5..7]);
+    assert_eq!(found("b/", Some("a"), 1).await, keys[2..3]);
+    assert!(found("b/", Some("b/é"), 9).await.is_empty());
+    assert!(found("", None, 0).await.is_empty());
+    for key in ["b/1", "b/1", "not there"] {
+        store.set_adapter_value(&lease, 0, key, None).await.expect("it is gone");
+    }
+    assert_eq!(found("b/1", None, 9).await, ["b/10"]);
+    assert!(store.adapter_values(&lease, 1, "", None, 9).await.expect("an answer").is_empty());
+    assert!(store.adapter_values(&other, 0, "", None, 9).await.expect("an answer").is_empty());
+    // The next worker finds them.
+    desk.report(&lease, RunInput::Yielded).await.expect("it is given back");
+    let next = desk.claim_run(lease.run()).await.expect("it is claimed").lease;
+    let kept = store.adapter_values(&next, 0, "", None, 99).await.expect("an answer");
+    assert_eq!(kept.len(), keys.len() - 1);
 }

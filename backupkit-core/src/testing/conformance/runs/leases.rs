@@ -138,6 +138,8 @@ async fn answers(desk: &Desk, lease: &LeaseRef) -> Vec<(&'static str, Option<Err
         ("packs", store.recorded_packs(lease, 0, "r").await.err()),
         ("record outputs", store.record_outputs(lease, 0, &outputs).await.err()),
         ("outputs", store.recorded_outputs(lease, 0).await.err()),
+        ("set value", store.set_adapter_value(lease, 0, "k", Some(Bytes::new())).await.err()),
+        ("values", store.adapter_values(lease, 0, "", None, 1).await.err()),
         ("log", store.append_logs(lease, &[super::logs::line("stale")]).await.err()),
         ("log nothing", store.append_logs(lease, &[]).await.err()),
         ("report", desk.report(lease, RunInput::CommitRecorded).await.err()),
