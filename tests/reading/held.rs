@@ -74,10 +74,28 @@ impl Desk {
 
     /// A place in the middle of the large file, where the restore waits.
     fn half_way(&self) -> PausePoint {
+        self.before_read(4)
+    }
+
+    /// The restore waits before this read of a pack.
+    fn before_read(&self, number: u64) -> PausePoint {
         let point = PausePoint::new();
-        let fault = Fault::pause(&point).on(Operation::Get).with_prefix("data/").at_call(5);
+        let fault = Fault::pause(&point).on(Operation::Get).with_prefix("data/").at_call(number);
         self.scene.faults.add(fault);
         point
+    }
+
+    /// Lets the restore rest before this read.
+    async fn rest_before_read(&self, number: u64) -> Run {
+        let point = self.before_read(number);
+        let ask = async {
+            point.reached().await;
+            self.ask(Wanted::Pause).await;
+            self.logged("pausing").await;
+            point.release();
+        };
+        let (rested, ()) = tokio::join!(self.restore("one"), ask);
+        rested.unwrap()
     }
 
     async fn logged(&self, code: &str) {
@@ -131,17 +149,9 @@ async fn a_held_restore_is_on_record_with_what_came_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_restore_rests_in_a_large_file_and_goes_on_with_another_worker() {
+async fn a_held_restore_rests_and_goes_on_with_another_worker() {
     let desk = Desk::new().await;
-    let point = desk.half_way();
-    let ask = async {
-        point.reached().await;
-        desk.ask(Wanted::Pause).await;
-        desk.logged("pausing").await;
-        point.release();
-    };
-    let (rested, ()) = tokio::join!(desk.restore("one"), ask);
-    let rested = rested.unwrap();
+    let rested = desk.rest_before_read(4).await;
     assert_eq!((rested.state, rested.worker), (RunState::Paused, None));
     assert!(!desk.folder.path().join("data/large").exists(), "it is not whole");
     desk.ask(Wanted::Run).await;
@@ -175,19 +185,17 @@ async fn a_restore_that_was_taken_over_writes_nothing_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_is_cancelled_while_it_rests_leaves_nothing_incomplete() {
-    let desk = Desk::new().await;
-    let point = desk.half_way();
-    let ask = async {
-        point.reached().await;
-        desk.ask(Wanted::Pause).await;
-        desk.logged("pausing").await;
-        point.release();
-    };
-    let (rested, ()) = tokio::join!(desk.restore("one"), ask);
-    assert_eq!(rested.unwrap().state, RunState::Paused);
-    assert_ne!(strange_files(desk.folder.path()), Vec::<PathBuf>::new(), "nothing to remove");
-    desk.ask(Wanted::Cancel).await;
-    let ended = desk.claim("two").await.cancel_restore(desk.request()).await.unwrap();
-    assert_eq!(ended.state, RunState::Cancelled);
-    assert_eq!(strange_files(desk.folder.path()), Vec::<PathBuf>::new());
+    // Which read comes amid the large file depends on what is read ahead.
+    for read in 2.. {
+        let desk = Desk::new().await;
+        assert_eq!(desk.rest_before_read(read).await.state, RunState::Paused, "read {read}");
+        if strange_files(desk.folder.path()).is_empty() {
+            continue;
+        }
+        desk.ask(Wanted::Cancel).await;
+        let ended = desk.claim("two").await.cancel_restore(desk.request()).await.unwrap();
+        assert_eq!(ended.state, RunState::Cancelled);
+        assert_eq!(strange_files(desk.folder.path()), Vec::<PathBuf>::new());
+        return;
+    }
 }
