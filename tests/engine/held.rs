@@ -51,7 +51,7 @@ impl Desk {
     async fn claim(&self, engine: &Engine, worker: &str) -> HeldRun {
         let claim = Claim::new(WorkerId::new(worker).unwrap(), LEASE);
         let interval = CheckpointInterval { time: Duration::from_millis(200), bytes: 4 * MIB };
-        let options = HeldRunOptions { checkpoints: interval };
+        let options = HeldRunOptions { checkpoints: interval, ..HeldRunOptions::default() };
         engine.claim(&self.store, &claim, options).await.unwrap().expect("a run to claim")
     }
 

@@ -54,7 +54,7 @@ impl Desk {
         let claim = Claim::new(WorkerId::new(worker).unwrap(), LEASE);
         let checkpoints =
             CheckpointInterval { time: Duration::from_millis(200), bytes: 4 * MIB as u64 };
-        let options = HeldRunOptions { checkpoints };
+        let options = HeldRunOptions { checkpoints, ..HeldRunOptions::default() };
         self.scene.engine.claim(&self.store, &claim, options).await.unwrap().expect("a run")
     }
 

@@ -154,6 +154,19 @@ impl Running {
         self.send(Signal::TERM);
     }
 
+    /// Lets it go on after it was stopped.
+    pub fn resume(&mut self) {
+        self.send(Signal::CONT);
+    }
+
+    /// Whether it is stopped, as by Ctrl-Z.
+    pub fn is_stopped(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let status = status.unwrap_or_default();
+        // Behind the name, which stands in parentheses and may hold anything.
+        status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     fn send(&mut self, signal: Signal) {
         // Our own child, not yet waited for: its number cannot belong to anybody else.
         if self.ended.is_none() {

@@ -1,15 +1,11 @@
 //! Runs as people see them, and how this process takes its part in them.
 
-use std::time::Duration;
-
 use super::Workspace;
 use crate::engine::{Engine, HeldRun, HeldRunOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Wanted;
 use crate::state::{Claim, LogFilter, LogLine, Run, RunFilter, RunId, WorkerId};
 
-/// How long a lease lasts that nobody renews.
-const LEASE: Duration = Duration::from_mins(1);
 /// So many runs are moved in one go when time passes.
 const SWEPT_AT_ONCE: usize = 100;
 
@@ -106,7 +102,7 @@ impl Workspace {
         options: HeldRunOptions,
     ) -> Result<Option<HeldRun>> {
         self.sweep(engine).await?;
-        let claim = Claim::new(WorkerId::new(engine.instance().id())?, LEASE);
+        let claim = Claim::new(WorkerId::new(engine.instance().id())?, options.lease);
         let claim = match only {
             Some(run) => claim.only(run),
             None => claim,

@@ -365,9 +365,13 @@ impl Lane {
         is_uploading || !state.uncertain.is_empty() || !state.unindexed.is_empty()
     }
 
-    /// Closes packs that have been open for long, so that checkpoints take effect.
+    /// Closes packs that have been open for long, so that not much is lost in a crash.
     pub(crate) fn close_old_packs(self: &Arc<Self>) {
-        let deadline = self.now().saturating_sub(packer::MAX_OPEN);
+        self.close_packs_opened_before(self.now().saturating_sub(packer::MAX_OPEN));
+    }
+
+    /// Closes packs that were opened before a time since boot, as far as there is room for uploads.
+    pub(crate) fn close_packs_opened_before(self: &Arc<Self>, deadline: Duration) {
         self.packers.close_older(self, deadline);
     }
 

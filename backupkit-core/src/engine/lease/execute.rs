@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -27,10 +28,19 @@ use crate::state::{
 use crate::token::CancelToken;
 
 /// How runs are held, apart from what they do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldRunOptions {
     /// How often checkpoints are taken.
     pub checkpoints: CheckpointInterval,
+    /// How long a lease lasts that nobody renews. It is renewed four times as often.
+    pub lease: Duration,
+}
+
+impl Default for HeldRunOptions {
+    /// Checkpoints each 60 s or 1 GiB, and a lease of 60 s.
+    fn default() -> Self {
+        Self { checkpoints: CheckpointInterval::default(), lease: Duration::from_mins(1) }
+    }
 }
 
 /// A run that this process has claimed. Its lease is renewed until this is dropped; then it runs out, as

@@ -1,4 +1,5 @@
-//! Checkpoints while a run reads. They flush nothing: a row waits until all it names is durable.
+//! Checkpoints while a run reads. They flush nothing: a row waits until all it names is durable. Only packs
+//! that keep it waiting for long are closed before they are full.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,9 @@ use crate::model::{FileTime, IndexId};
 use crate::pipeline::driver::Driver;
 use crate::pipeline::lane::{Lane, Ticket};
 use crate::state::{CheckpointInterval, RunJournal, refusal};
+
+/// Packs that keep a row waiting for so many intervals are closed.
+const PATIENCE: u32 = 5;
 
 /// Takes checkpoints at the interval of the journal.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    fn since(now: Duration, read_bytes: u64) -> Self {
+        Self { last_at: Some(now), last_read_bytes: read_bytes }
+    }
+
     /// Whether one is due, of which the caller then takes care. Time counts from the first call.
     pub(crate) fn is_due(
         &mut self,
@@ -50,6 +58,8 @@ impl Pace {
 struct Pending {
     row: Row,
     below: Vec<Ticket>,
+    collected_at: Duration,
+    patience: Pace,
 }
 
 impl Checkpoints {
@@ -68,31 +78,39 @@ impl Checkpoints {
         let Some(interval) = self.journal.checkpoint_interval() else {
             return Ok(());
         };
+        let now = driver.clock().elapsed_since_boot();
+        let read_bytes = driver.reading.counters.read_bytes();
         if let Some(pending) = &mut self.pending {
             let lanes = driver.reading.store.lanes().iter().zip(&pending.below);
             let durable = |(lane, below): (&Arc<Lane>, &Ticket)| {
                 !lane.is_live() || lane.durable_below() >= *below
             };
             if !lanes.into_iter().all(durable) {
+                let patience = CheckpointInterval {
+                    time: interval.time.saturating_mul(PATIENCE),
+                    bytes: interval.bytes.saturating_mul(PATIENCE.into()),
+                };
+                if pending.patience.is_due(patience, now, read_bytes) {
+                    for lane in driver.reading.store.lanes().iter().filter(|lane| lane.is_live()) {
+                        lane.close_packs_opened_before(pending.collected_at);
+                    }
+                }
                 return Ok(());
             }
             pending.row.index_files = index_files(driver.reading.store.lanes());
             save(&*self.journal, &mut pending.row).await?;
             self.pending = None;
         }
-        if self.is_due(interval, driver) {
+        if self.pace.is_due(interval, now, read_bytes) {
             let row = collect(driver, self.started).await?;
             // Taken after the row: all that it names has been offered by now.
             let lanes = driver.reading.store.lanes();
             let below = lanes.iter().map(|lane| lane.next_ticket()).collect();
-            self.pending = Some(Pending { row, below });
+            let collected_at = driver.clock().elapsed_since_boot();
+            let patience = Pace::since(collected_at, driver.reading.counters.read_bytes());
+            self.pending = Some(Pending { row, below, collected_at, patience });
         }
         Ok(())
-    }
-
-    fn is_due(&mut self, interval: CheckpointInterval, driver: &Driver) -> bool {
-        let now = driver.clock().elapsed_since_boot();
-        self.pace.is_due(interval, now, driver.reading.counters.read_bytes())
     }
 }
 

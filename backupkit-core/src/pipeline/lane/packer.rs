@@ -22,7 +22,7 @@ const MAX_MEMORY_BYTES: u64 = 32 << 20;
 const MAX_PACK_BYTES: u64 = 128 << 20;
 /// Buffers for small blobs that may wait for the next pack.
 const IDLE_SEGMENTS: usize = 16;
-/// A pack that waits for more blobs is closed after this, so that checkpoints take effect.
+/// A pack that waits for more blobs is closed after this, so that not much is lost in a crash.
 pub(super) const MAX_OPEN: Duration = Duration::from_mins(5);
 /// Blobs are spread at random over so many open packs: the sizes of consecutive chunks would tell
 /// which known file a pack holds.

@@ -1,0 +1,153 @@
+//! What must be true of a run that was killed, and of one that has ended.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::coverage::{Coverage, load};
+use crate::support::compare::{Aspects, assert_same};
+use crate::world::World;
+
+/// A chunk of this size may be cut anew from its start.
+const CHUNK_BYTES: u64 = 8 << 20;
+/// So much may have been read and not be in a checkpoint yet: what fills packs, and what is on its way
+/// into them.
+const MAX_LAG_BYTES: u64 = 160 << 20;
+
+/// What is known of a run so far.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    coverage: Coverage,
+    /// What the next attempt may read again.
+    allowed_bytes: u64,
+    durable_packs: BTreeSet<String>,
+    pub(crate) most_lag_bytes: u64,
+    pub(crate) most_again_bytes: u64,
+}
+
+/// What the state store says of the run.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) state: String,
+    /// What the last checkpoint covers, in bytes at least.
+    covered_bytes: u64,
+}
+
+impl Account {
+    /// How much is left to be read, by the last checkpoint.
+    pub(crate) fn left_bytes(&self, world: &World<'_>) -> u64 {
+        let covered = self.coverage.bytes().saturating_sub(self.allowed_bytes);
+        world.data.total_bytes - covered
+    }
+
+    /// Of an attempt that was killed.
+    pub(crate) async fn judge_killed(&mut self, world: &World<'_>, why: &str) -> Kept {
+        let kept = kept(world, why).await;
+        self.judge_reads(world, why);
+        let lag = self.coverage.bytes().saturating_sub(kept.covered_bytes);
+        if kept.state == "running" {
+            assert!(lag <= MAX_LAG_BYTES, "{why}: {lag} bytes are in no checkpoint");
+            self.most_lag_bytes = self.most_lag_bytes.max(lag);
+        }
+        self.allowed_bytes = lag + CHUNK_BYTES;
+        // Without a lock: the dead run's must stay for the next one to find.
+        world.restic.run(["check", "--read-data", "--no-lock"]).expect_success();
+        let now = packs(&world.path("repo"));
+        assert!(self.durable_packs.is_subset(&now), "{why}: a durable pack is gone");
+        self.durable_packs = now;
+        kept
+    }
+
+    /// Of an attempt that ended by itself.
+    pub(crate) async fn judge_ended(&mut self, world: &World<'_>, why: &str) {
+        let kept = kept(world, why).await;
+        assert_eq!(kept.state, "succeeded", "{why}");
+        self.judge_reads(world, why);
+        assert_eq!(self.coverage.bytes(), world.data.total_bytes, "{why}: not all was read");
+        judge_repository(world, why);
+        let now = packs(&world.path("repo"));
+        assert!(self.durable_packs.is_subset(&now), "{why}: a durable pack is gone");
+    }
+
+    fn judge_reads(&mut self, world: &World<'_>, why: &str) {
+        for reads in load(&world.reads(world.attempts - 1)) {
+            let again: u64 = reads.iter().map(|read| self.coverage.add(read)).sum();
+            let allowed = self.allowed_bytes;
+            assert!(again <= allowed, "{why}: {again} bytes were read again, allowed {allowed}");
+            self.most_again_bytes = self.most_again_bytes.max(again);
+            self.allowed_bytes = 0;
+        }
+    }
+}
+
+/// One snapshot, whole, and nothing else.
+pub(crate) fn judge_repository(world: &World<'_>, why: &str) {
+    world.restic.check_read_data();
+    let snapshots = world.restic.snapshots_json();
+    assert_eq!(snapshots.len(), 1, "{why}: {snapshots:?}");
+    assert!(world.restic.list("locks").is_empty(), "{why}: a lock stayed");
+    let (blobs, unique) = indexed_blobs(world);
+    assert_eq!(blobs, unique, "{why}: blobs were stored twice");
+    let restored = world.path("restored");
+    drop(fs::remove_dir_all(&restored));
+    world.restic.restore("latest", &restored);
+    let below = world.data.path().strip_prefix("/").unwrap();
+    assert_same(world.data.path(), &restored.join(below), Aspects::ALL);
+    fs::remove_dir_all(restored).unwrap();
+}
+
+async fn kept(world: &World<'_>, why: &str) -> Kept {
+    let options = SqliteConnectOptions::new().filename(world.path("state.db"));
+    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    let integrity: String =
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut database).await.unwrap();
+    assert_eq!(integrity, "ok", "{why}");
+    let (run, state): (String, String) =
+        sqlx::query_as("SELECT id, state FROM runs ORDER BY position DESC LIMIT 1")
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+    let reach: Option<i64> = sqlx::query_scalar("SELECT reach FROM checkpoints WHERE run_id = ?")
+        .bind(&run)
+        .fetch_optional(&mut database)
+        .await
+        .unwrap();
+    let (lines, last): (i64, i64) =
+        sqlx::query_as("SELECT COUNT(*), COALESCE(MAX(number), 0) FROM log_lines WHERE run_id = ?")
+            .bind(&run)
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+    assert_eq!(lines, last, "{why}: the numbers of the log have gaps");
+    database.close().await.unwrap();
+    let reach = u64::try_from(reach.unwrap_or_default()).unwrap();
+    // It counts files too.
+    Kept { state, covered_bytes: reach.saturating_sub(world.data.n_files) }
+}
+
+fn packs(repository: &Path) -> BTreeSet<String> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    entries(&repository.join("data"))
+        .flat_map(|folder| entries(&folder.path()))
+        .filter_map(|pack| pack.file_name().into_string().ok())
+        .filter(|name| name.len() == 64)
+        .collect()
+}
+
+/// How many blobs the indexes name, with and without repetition.
+fn indexed_blobs(world: &World<'_>) -> (usize, usize) {
+    let (mut all, mut unique) = (0, HashSet::new());
+    for id in world.restic.list("index") {
+        let index = world.restic.run(["cat", "index", &id]).expect_success().json();
+        for pack in index["packs"].as_array().unwrap() {
+            for blob in pack["blobs"].as_array().unwrap() {
+                all += 1;
+                unique.insert(blob["id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    (all, unique.len())
+}

@@ -1,0 +1,187 @@
+//! A folder to back up, a repository, a state store beside it, and processes that work with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backupkit::manage::{NewRepository, Workspace};
+use backupkit::registry::Registry;
+use backupkit::repo::KeyOwner;
+use backupkit::secret::{MasterKey, Vault};
+use backupkit::state::{Actor, Run, StateStore};
+use backupkit::testing::HookedStore;
+use backupkit::{Engine, Env};
+use backupkit_sqlite::SqliteStore;
+use rustix::process::Signal;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::value::RawValue;
+
+use crate::orders::Moment;
+use crate::places::WatchedStore;
+use crate::source::{STREAM, WatchedKind};
+use crate::support::data::{self, Plan};
+use crate::support::process::Running;
+use crate::support::random::Random;
+use crate::support::restic::Restic;
+use crate::witness::Witness;
+
+pub(crate) const PASSWORD: &str = "survival";
+pub(crate) const PLAN: &str = "plan";
+/// A worker that takes longer is stuck.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
+/// What the variables of worker processes are called.
+pub(crate) const FOLDER: &str = "SURVIVAL_FOLDER";
+pub(crate) const ATTEMPT: &str = "SURVIVAL_ATTEMPT";
+pub(crate) const MOMENT: &str = "SURVIVAL_MOMENT";
+pub(crate) const STOPS: &str = "SURVIVAL_STOPS";
+pub(crate) const LEASE_SECONDS: &str = "SURVIVAL_LEASE_SECONDS";
+const LEASE: Duration = Duration::from_mins(1);
+
+/// What is backed up: one large file, one that is read in order, and many small ones.
+pub(crate) struct Data {
+    folder: tempfile::TempDir,
+    pub(crate) total_bytes: u64,
+    pub(crate) n_files: u64,
+}
+
+impl Data {
+    pub(crate) fn new(large_bytes: u64, stream_bytes: u64, n_small_files: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        data::create(folder.path(), 1, &Plan { n_small_files, ..Plan::nothing() });
+        let mut random = Random::new(2);
+        random.write_file(&folder.path().join("large"), large_bytes);
+        let stream = folder.path().join(std::str::from_utf8(STREAM).unwrap());
+        random.write_file(&stream, stream_bytes);
+        let files = data::paths_below(folder.path()).into_iter().filter(|path| path.is_file());
+        let sizes: Vec<u64> = files.map(|path| path.metadata().unwrap().len()).collect();
+        Self { folder, total_bytes: sizes.iter().sum(), n_files: sizes.len() as u64 }
+    }
+
+    /// With the sizes that issue and design ask for.
+    pub(crate) fn large() -> Self {
+        Self::new(512 << 20, 64 << 20, 20_000)
+    }
+
+    pub(crate) fn small() -> Self {
+        Self::new(160 << 20, 12 << 20, 300)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// A repository, a state store, and the processes that were started so far.
+pub(crate) struct World<'a> {
+    pub(crate) data: &'a Data,
+    folder: tempfile::TempDir,
+    pub(crate) restic: Restic,
+    pub(crate) attempts: u32,
+    pub(crate) lease: Duration,
+}
+
+/// The program's view of a world.
+pub(crate) struct Desk {
+    pub(crate) workspace: Workspace,
+    pub(crate) engine: Engine,
+}
+
+impl Desk {
+    pub(crate) async fn open(folder: &Path, witness: &Witness) -> Self {
+        let env = Env::system();
+        let store = Arc::new(SqliteStore::open(folder.join("state.db"), &env).await.unwrap());
+        let hook = Arc::new(WatchedStore(witness.clone()));
+        let store: Arc<dyn StateStore> = Arc::new(HookedStore::new(store, hook));
+        let key = MasterKey::parse(&fs::read_to_string(folder.join("key")).unwrap().into());
+        let vault = Arc::new(Vault::new(&env, key.unwrap(), []));
+        let registry = Registry::built_in().with(WatchedKind(witness.clone()));
+        let actor = Actor::new("test").unwrap();
+        let workspace = Workspace::open(store, vault, registry, &env, actor).await.unwrap();
+        let workers = folder.join("workers");
+        let engine = Engine::builder().env(env).instance_folder(workers).build().unwrap();
+        Self { workspace, engine }
+    }
+
+    pub(crate) async fn latest(&self) -> Run {
+        self.workspace.find_run("latest").await.unwrap()
+    }
+}
+
+impl<'a> World<'a> {
+    /// Nothing if there is no restic to judge by.
+    pub(crate) async fn new(data: &'a Data) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let restic = Restic::find(&at("restic"), &at("repo"), PASSWORD)?;
+        let key = MasterKey::generate(&Env::system()).unwrap().to_text();
+        fs::write(at("key"), key.expose_secret()).unwrap();
+        let world = Self { data, folder, restic, attempts: 0, lease: LEASE };
+        let desk = world.desk().await;
+        let connect = async |name: &str, path: &Path| {
+            let settings = serde_json::to_string(path.to_str().unwrap()).unwrap();
+            let settings = RawValue::from_string(settings).unwrap().into();
+            desk.workspace.add_connection(name, WatchedKind::NAME, settings).await.unwrap();
+        };
+        connect("source", data.path()).await;
+        connect("disk", &world.path("repo")).await;
+        let repository = NewRepository {
+            name: "repository",
+            connection: "disk",
+            path: "",
+            password: Some(SecretString::from(PASSWORD)),
+            owner: KeyOwner::default(),
+        };
+        desk.workspace.add_repository(repository).await.unwrap();
+        let to = ["repository".to_owned()];
+        desk.workspace.add_plan(PLAN, "source", &to, Vec::new()).await.unwrap();
+        Some(world)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// This process takes part too, and nothing ends it.
+    pub(crate) async fn desk(&self) -> Desk {
+        let folder = self.path("ours");
+        fs::create_dir_all(&folder).unwrap();
+        let witness = Witness::new(&folder, 0, Moment::Never, Signal::KILL, u64::MAX);
+        Desk::open(self.folder.path(), &witness).await
+    }
+
+    /// Starts a worker that works until no run is left, or its moment comes.
+    pub(crate) fn start(&mut self, moment: &Moment) -> Running {
+        self.start_with(moment, "")
+    }
+
+    /// The same, but at its moment the worker stops as a suspended machine does.
+    pub(crate) fn start_to_stop(&mut self, moment: &Moment) -> Running {
+        self.start_with(moment, "1")
+    }
+
+    fn start_with(&mut self, moment: &Moment, stops: &str) -> Running {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "worker_process", "--nocapture", "--test-threads", "1"])
+            .env(FOLDER, self.folder.path())
+            .env(ATTEMPT, self.attempts.to_string())
+            .env(MOMENT, moment.to_string())
+            .env(STOPS, stops)
+            .env(LEASE_SECONDS, self.lease.as_secs().to_string())
+            .env("SURVIVAL_TOTAL", self.data.total_bytes.to_string());
+        self.attempts += 1;
+        Running::start(&mut command)
+    }
+
+    /// The log of an attempt's reads.
+    pub(crate) fn reads(&self, attempt: u32) -> PathBuf {
+        self.path(&format!("reads-{attempt}"))
+    }
+
+    /// In which stage an attempt was ended; nothing if it was not.
+    pub(crate) fn stage_of(&self, attempt: u32) -> Option<usize> {
+        fs::read_to_string(self.path(&format!("ended-{attempt}"))).ok()?.parse().ok()
+    }
+}
