@@ -1,8 +1,9 @@
 //! What was read of which entry.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 /// The number of no entry: marks that a run was claimed.
 pub(crate) const CLAIMED: u64 = u64::MAX;
@@ -28,19 +29,49 @@ impl Read {
         }
         bytes
     }
+
+    fn decode(bytes: &[u8; Self::BYTES]) -> Self {
+        let (fields, _) = bytes.as_chunks::<8>();
+        let field = |number: usize| u64::from_le_bytes(fields[number]);
+        Self { entry: field(0), start: field(1), end: field(2), at_nanos: field(3) }
+    }
+}
+
+/// A log that is still being written, as far as it was looked at.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    log: PathBuf,
+    seen: u64,
+    bytes: u64,
+    /// When the last read was.
+    pub(crate) last_nanos: u64,
+}
+
+impl Tail {
+    pub(crate) fn of(log: PathBuf) -> Self {
+        Self { log, seen: 0, bytes: 0, last_nanos: 0 }
+    }
+
+    /// How many bytes were read by now.
+    pub(crate) fn read_bytes(&mut self) -> u64 {
+        // It may not be there yet.
+        let Ok(mut log) = File::open(&self.log) else { return 0 };
+        log.seek(SeekFrom::Start(self.seen)).unwrap();
+        let mut more = Vec::new();
+        log.read_to_end(&mut more).unwrap();
+        for read in more.as_chunks().0.iter().map(Read::decode) {
+            self.seen += Read::BYTES as u64;
+            self.bytes += read.end - read.start;
+            self.last_nanos = self.last_nanos.max(read.at_nanos);
+        }
+        self.bytes
+    }
 }
 
 /// The reads that a process has logged, also one that was killed, of each run that it has claimed.
 pub(crate) fn load(log: &Path) -> Vec<Vec<Read>> {
     let bytes = fs::read(log).unwrap_or_default();
-    let field = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
-    let read = |bytes: &[u8]| Read {
-        entry: field(&bytes[..8]),
-        start: field(&bytes[8..16]),
-        end: field(&bytes[16..24]),
-        at_nanos: field(&bytes[24..]),
-    };
-    let reads: Vec<Read> = bytes.chunks_exact(Read::BYTES).map(read).collect();
+    let reads: Vec<Read> = bytes.as_chunks().0.iter().map(Read::decode).collect();
     let claims = reads.split(|read| read.entry == CLAIMED).skip(1);
     claims.map(<[Read]>::to_vec).collect()
 }

@@ -55,7 +55,7 @@ async fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
             killed += 1;
         }
         if !has_ended {
-            world.start(&Moment::Never).finish(PATIENCE).expect_success();
+            world.start_never().finish(PATIENCE).expect_success();
         }
         account.judge_ended(&world, &format!("seed {seed}, after {killed} kills")).await;
         most_lag = most_lag.max(account.most_lag_bytes);
@@ -95,7 +95,7 @@ async fn a_run_that_is_killed_around_any_call_that_changes_something_goes_on() {
             let ended = world.start(&moment).finish(PATIENCE);
             assert_eq!(ended.signal(), Some(9), "{moment}: it did not come by\n{ended}");
             account.judge_killed(&world, &moment.to_string()).await;
-            world.start(&Moment::Never).finish(PATIENCE).expect_success();
+            world.start_never().finish(PATIENCE).expect_success();
             account.judge_ended(&world, &moment.to_string()).await;
         }
     }
@@ -113,7 +113,7 @@ async fn what_restic_prunes_between_commit_and_snapshot_is_stored_again() {
     assert_eq!(kept.state, "committing");
     world.restic.run(["unlock", "--remove-all"]).expect_success();
     world.restic.prune();
-    world.start(&Moment::Never).finish(PATIENCE).expect_success();
+    world.start_never().finish(PATIENCE).expect_success();
     judge_repository(&world, "after the prune");
     assert_eq!(world.desk().await.latest().await.state.to_string(), "succeeded");
 }

@@ -49,7 +49,13 @@ impl Destination for WatchedDestination {
     }
 
     async fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes> {
-        self.place.get(key, range).await
+        let start = range.as_ref().map_or(0, |range| range.start);
+        let bytes = self.place.get(key, range).await?;
+        if key.as_str().starts_with("data/") {
+            let pack = u64::from_str_radix(&key.name()[..15], 16).expect("packs have ids");
+            self.witness.got(pack, start, start + bytes.len() as u64);
+        }
+        Ok(bytes)
     }
 
     async fn stat(&self, key: &ObjectKey) -> Result<ObjectMeta> {

@@ -21,7 +21,7 @@ async fn nothing_appears_of_a_worker_that_was_stopped_past_its_lease() {
     }
     world.restic.run(["unlock", "--remove-all"]).expect_success();
     world.restic.prune();
-    world.start(&Moment::Never).finish(PATIENCE).expect_success();
+    world.start_never().finish(PATIENCE).expect_success();
     judge_repository(&world, "before the stale worker wakes up");
     let listed = |kind: &str| world.restic.list(kind);
     let before = [listed("index"), listed("snapshots")];

@@ -20,6 +20,8 @@ pub(crate) struct Witness(Arc<Inner>);
 struct Inner {
     env: Env,
     log: File,
+    /// What was read of packs.
+    gets: File,
     /// The stage in which it ended itself is written there.
     epitaph: PathBuf,
     moment: Moment,
@@ -58,10 +60,11 @@ impl Witness {
                 seen.known.add(&read);
             }
         }
-        let log = folder.join(format!("reads-{attempt}"));
+        let open = |log: String| File::options().append(true).create(true).open(folder.join(log));
         Self(Arc::new(Inner {
             env: Env::system(),
-            log: File::options().append(true).create(true).open(log).unwrap(),
+            log: open(format!("reads-{attempt}")).unwrap(),
+            gets: open(format!("gets-{attempt}")).unwrap(),
             epitaph: folder.join(format!("ended-{attempt}")),
             moment,
             signal,
@@ -72,9 +75,7 @@ impl Witness {
 
     /// Bytes of an entry were read, and nobody has seen them yet.
     pub(crate) fn read(&self, entry: u64, start: u64, end: u64) {
-        let at = self.0.env.clock().elapsed_since_boot();
-        let at_nanos = u64::try_from(at.as_nanos()).unwrap();
-        let read = Read { entry, start, end, at_nanos };
+        let read = Read { entry, start, end, at_nanos: self.now_nanos() };
         let mut seen = self.0.seen.lock().unwrap();
         (&self.0.log).write_all(&read.encode()).unwrap();
         seen.known.add(&read);
@@ -89,7 +90,19 @@ impl Witness {
         let mark = Read { entry: CLAIMED, start: 0, end: 0, at_nanos: 0 };
         let mut seen = self.0.seen.lock().unwrap();
         (&self.0.log).write_all(&mark.encode()).unwrap();
+        (&self.0.gets).write_all(&mark.encode()).unwrap();
         (seen.is_listed, seen.is_committing, seen.is_created) = (false, false, false);
+    }
+
+    /// Bytes of a pack were read.
+    pub(crate) fn got(&self, pack: u64, start: u64, end: u64) {
+        let read = Read { entry: pack, start, end, at_nanos: self.now_nanos() };
+        (&self.0.gets).write_all(&read.encode()).unwrap();
+    }
+
+    fn now_nanos(&self) -> u64 {
+        let now = self.0.env.clock().elapsed_since_boot();
+        u64::try_from(now.as_nanos()).unwrap()
     }
 
     pub(crate) fn listed(&self) {

@@ -6,10 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backupkit::adapters::fs::FsSource;
 use backupkit::manage::{NewRepository, Workspace};
 use backupkit::registry::Registry;
 use backupkit::repo::KeyOwner;
 use backupkit::secret::{MasterKey, Vault};
+use backupkit::source::Source as _;
 use backupkit::state::{Actor, Run, StateStore};
 use backupkit::testing::HookedStore;
 use backupkit::{Engine, Env};
@@ -70,6 +72,12 @@ impl Data {
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// How much is read of a large file at a time.
+    pub(crate) fn range_bytes(&self) -> u64 {
+        let source = FsSource::new(vec![self.path().to_owned()], Env::system(), "host");
+        source.unwrap().capabilities().range_bytes
     }
 }
 
@@ -156,7 +164,12 @@ impl<'a> World<'a> {
         self.start_with(moment, "")
     }
 
-    /// The same, but at its moment the worker stops as a suspended machine does.
+    /// Nothing ends this one.
+    pub(crate) fn start_never(&mut self) -> Running {
+        self.start(&Moment::Never)
+    }
+
+    /// The same as [`Self::start`], but at its moment the worker stops as a suspended machine does.
     pub(crate) fn start_to_stop(&mut self, moment: &Moment) -> Running {
         self.start_with(moment, "1")
     }
@@ -178,6 +191,11 @@ impl<'a> World<'a> {
     /// The log of an attempt's reads.
     pub(crate) fn reads(&self, attempt: u32) -> PathBuf {
         self.path(&format!("reads-{attempt}"))
+    }
+
+    /// The log of what an attempt read of packs.
+    pub(crate) fn gets(&self, attempt: u32) -> PathBuf {
+        self.path(&format!("gets-{attempt}"))
     }
 
     /// In which stage an attempt was ended; nothing if it was not.
