@@ -7,14 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use backupkit::destination::{Destination, MemoryDestination};
 use backupkit::model::{PackId, RunKind, RunState, Wanted};
 use backupkit::repo::Repository;
 use backupkit::state::{
     Actor, CheckpointInterval, Claim, InMemoryJournal, InMemoryStore, LogFilter, NewRun, Run,
     RunId, RunJournal, Scope, SealedOutput, StateStore, WorkerId, refusal,
 };
-use backupkit::testing::{MemorySource, PausePoint};
-use backupkit::{BackupRequest, CancelToken, Engine, HeldRun, HeldRunOptions, Result, RunStatus};
+use backupkit::testing::{Fault, FaultDestination, FaultPlan, MemorySource, Operation, PausePoint};
+use backupkit::{
+    BackupRecord, BackupRequest, CancelToken, Engine, HeldRun, HeldRunOptions, Result, RunStatus,
+};
 use serde_json::value::RawValue;
 
 use crate::scene::{Scene, checkpoints, latest_tree, path, random};
@@ -249,6 +252,10 @@ impl RunJournal for TightJournal {
     async fn commit(&self) -> Result<Vec<SealedOutput>> {
         self.journal.commit().await
     }
+
+    async fn take_back_commit(&self) -> Result<()> {
+        self.journal.take_back_commit().await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,4 +279,90 @@ async fn an_entry_that_a_checkpoint_has_no_room_for_starts_over() {
     let report = scene.engine.backup(order()).wait().await.unwrap();
     assert_eq!(report.status, RunStatus::Succeeded, "{report:#?}");
     assert_eq!(latest_tree(&repository).await, latest_tree(&undisturbed).await);
+}
+
+/// Two repositories, and a run of which the first has its snapshot when the worker dies.
+async fn died_between_snapshots(
+    scene: &Scene,
+    desk: &Desk,
+    source: &MemorySource,
+    published: usize,
+) -> ([Repository; 2], [MemoryDestination; 2]) {
+    let places = [MemoryDestination::new(), MemoryDestination::new()];
+    let (faults, point) = (FaultPlan::new(), PausePoint::new());
+    let hung = FaultDestination::new(Arc::new(places[1 - published].clone()), &faults);
+    let mut repositories = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        let place: Arc<dyn Destination> =
+            if number == published { Arc::new(place.clone()) } else { Arc::new(hung.clone()) };
+        repositories.push(scene.repository_in(place).await);
+    }
+    let create = Fault::pause(&point).on(Operation::Create).with_prefix("snapshots/");
+    faults.add(create);
+    let held = desk.claim(&scene.engine, "one").await;
+    let request = BackupRequest::new(Arc::new(source.clone()), repositories.clone());
+    let stop = CancelToken::new();
+    tokio::select! {
+        ended = held.back_up(request, &stop) => panic!("it ended: {ended:?}"),
+        () = point.reached() => {}
+    }
+    faults.clear();
+    point.release();
+    let dead = WorkerId::new("one").unwrap();
+    assert_eq!(desk.store.sweep(&[dead], 10).await.unwrap(), 1);
+    let run = desk.run().await;
+    assert_eq!(run.state, RunState::Committing);
+    // A person does not want to wait for the next attempt.
+    assert!(run.not_before.is_some());
+    desk.ask(Wanted::Run).await;
+    (repositories.try_into().unwrap(), places)
+}
+
+/// As a prune does with what no snapshot names.
+fn lose_all_data(place: &MemoryDestination) {
+    for key in place.objects().into_keys() {
+        if key.as_str().starts_with("data/") || key.as_str().starts_with("index/") {
+            place.remove_raw(&key);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_was_lost_while_another_has_its_snapshot_makes_the_run_partial() {
+    let scene = Scene::new().await;
+    let (desk, source) = (Desk::new(&scene).await, source());
+    // The first repository gets its snapshot first.
+    let (repositories, places) = died_between_snapshots(&scene, &desk, &source, 0).await;
+    lose_all_data(&places[1]);
+    let held = desk.claim(&scene.process(), "two").await;
+    let request = BackupRequest::new(Arc::new(source.clone()), repositories.clone());
+    let ended = held.back_up(request, &CancelToken::new()).await.unwrap();
+    assert_eq!(ended.state, RunState::Partial, "{ended:#?}");
+    let record: BackupRecord = serde_json::from_str(ended.report.unwrap().get()).unwrap();
+    assert!(record.outputs[0].snapshot.is_some() && record.outputs[1].snapshot.is_none());
+    assert!(record.outputs[1].error.as_ref().unwrap().contains("was removed"), "{record:#?}");
+    assert_eq!(record.summary.read_bytes, 0);
+    assert_eq!(repositories[0].snapshots().await.unwrap().len(), 1);
+    assert!(repositories[1].snapshots().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_was_lost_before_any_snapshot_is_there_is_made_again() {
+    let scene = Scene::new().await;
+    let (desk, source) = (Desk::new(&scene).await, source());
+    // The first repository hangs, so that none has its snapshot yet.
+    let (repositories, places) = died_between_snapshots(&scene, &desk, &source, 1).await;
+    places.iter().for_each(lose_all_data);
+    let request = || BackupRequest::new(Arc::new(source.clone()), repositories.clone());
+    let held = desk.claim(&scene.process(), "two").await;
+    let taken_back = held.back_up(request(), &CancelToken::new()).await.unwrap_err();
+    assert_eq!(taken_back.code(), "lease-lost");
+    assert_eq!(desk.run().await.state, RunState::Queued);
+    desk.ask(Wanted::Run).await;
+    let held = desk.claim(&scene.process(), "three").await;
+    let ended = held.back_up(request(), &CancelToken::new()).await.unwrap();
+    assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+    for repository in &repositories {
+        assert_eq!(repository.snapshots().await.unwrap().len(), 1);
+    }
 }

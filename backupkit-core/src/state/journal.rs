@@ -55,6 +55,13 @@ pub trait RunJournal: fmt::Debug + Send + Sync + 'static {
 
     /// The snapshots stored by [`Self::begin_commit`]; empty before.
     async fn commit(&self) -> Result<Vec<SealedOutput>>;
+
+    /// Drops the snapshots stored by [`Self::begin_commit`], of which none was created and one cannot be
+    /// any more: something that it needs is gone. The run goes on from its checkpoint.
+    ///
+    /// # Errors
+    /// `Conflict` with code `lease-lost` where the run has to be claimed anew for that.
+    async fn take_back_commit(&self) -> Result<()>;
 }
 
 /// How often a checkpoint is taken: whichever comes first.
@@ -150,5 +157,10 @@ impl RunJournal for InMemoryJournal {
 
     async fn commit(&self) -> Result<Vec<SealedOutput>> {
         Ok(self.kept().commit.clone())
+    }
+
+    async fn take_back_commit(&self) -> Result<()> {
+        self.kept().commit.clear();
+        Ok(())
     }
 }

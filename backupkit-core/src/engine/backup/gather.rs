@@ -54,11 +54,23 @@ pub(super) async fn gather(
             Err(error) => output.error = Some(error),
         }
         if cancel.is_cancelled() {
-            for ready in &prepared {
-                // One that stays is removed by the next run.
-                drop(ready.lock.release().await);
-            }
+            give_up(&mut prepared).await;
             return Err(Error::cancelled());
+        }
+    }
+    if !committed.is_empty() && !prepared.is_empty() {
+        // The outputs of these cannot be finished any more.
+        if outputs.iter().any(|output| output.snapshot.is_some()) {
+            // To take the commit back would make a second snapshot where there is one.
+            give_up(&mut prepared).await;
+            let is_lost =
+                |output: &&mut OutputReport| output.snapshot.is_none() && output.error.is_none();
+            for output in outputs.iter_mut().filter(is_lost) {
+                output.error = Some(lost(&output.repository));
+            }
+        } else if let Err(error) = request.journal.take_back_commit().await {
+            give_up(&mut prepared).await;
+            return Err(error);
         }
     }
     // What is missing in one snapshot of a run is missing in its result.
@@ -76,6 +88,13 @@ pub(super) async fn gather(
         Some(error) => Err(error),
         None if is_over => Err(Error::new(ErrorKind::Internal, "nothing to do")),
         None => Ok(prepared),
+    }
+}
+
+async fn give_up(prepared: &mut Vec<Prepared>) {
+    for ready in prepared.drain(..) {
+        // One that stays is removed by the next run.
+        drop(ready.lock.release().await);
     }
 }
 
@@ -121,6 +140,13 @@ async fn watch(clock: &Arc<dyn Clock>, activity: &Activity, limit: Duration) {
     while !activity.is_stuck(limit) {
         clock.sleep(INTERVAL.min(limit)).await;
     }
+}
+
+fn lost(repository: &str) -> Error {
+    let message = format!(
+        "what the snapshot needs was removed from {repository} between its commit and its creation"
+    );
+    Error::new(ErrorKind::Conflict, message).with_code("output-lost").with_hint("back up once more")
 }
 
 fn stalled(repository: &Repository) -> Error {

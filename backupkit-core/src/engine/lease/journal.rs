@@ -76,16 +76,9 @@ impl RunJournal for StoreJournal {
     }
 
     async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {
-        if self.state().await? == RunState::Committing {
-            if outputs.is_empty() {
-                // A restore that crashed while it was finished is finished again.
-                return Ok(());
-            }
-            // Something that the first outputs name was gone. They are dropped, and whoever claims the
-            // run next goes on from the checkpoint.
-            let lost = || self.store.report(&self.lease, RunInput::BlobLost, Report::default());
-            self.insist(lost).await?;
-            return Err(refusal::lease_lost(self.lease.run()));
+        if outputs.is_empty() && self.state().await? == RunState::Committing {
+            // A restore that crashed while it was finished is finished again.
+            return Ok(());
         }
         let (lease, part) = (&self.lease, self.part);
         self.insist(|| self.store.record_outputs(lease, part, outputs)).await?;
@@ -102,5 +95,12 @@ impl RunJournal for StoreJournal {
         }
         let (lease, part) = (&self.lease, self.part);
         self.insist(|| self.store.recorded_outputs(lease, part)).await
+    }
+
+    /// Whoever claims the run next goes on from the checkpoint.
+    async fn take_back_commit(&self) -> Result<()> {
+        let lost = || self.store.report(&self.lease, RunInput::BlobLost, Report::default());
+        self.insist(lost).await?;
+        Err(refusal::lease_lost(self.lease.run()))
     }
 }
