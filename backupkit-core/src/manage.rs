@@ -34,6 +34,7 @@ use crate::secret::MasterKeys;
 use crate::state::{Actor, Record, RecordKind, Scope, StateStore};
 
 use self::keyring::Keyring;
+use self::write::Tries;
 
 /// So many records are read at once.
 const PAGE: usize = 100;
@@ -119,8 +120,14 @@ impl Workspace {
     /// # Errors
     /// `NotFound`; `Conflict` with code `in-use` if others need it, which the message names.
     pub async fn remove(&self, kind: RecordKind, name: &str) -> Result<()> {
-        let record = self.find(kind, name).await?;
-        self.store.delete(&self.scope, &self.actor, record.itself, record.revision).await
+        let mut tries = Tries::new(None);
+        loop {
+            let Record { itself, revision, .. } = self.find(kind, name).await?;
+            let deleted = self.store.delete(&self.scope, &self.actor, itself, revision).await;
+            if !tries.again(&deleted) {
+                return deleted;
+            }
+        }
     }
 }
 

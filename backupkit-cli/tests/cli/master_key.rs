@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use crate::plans::set_up;
 use crate::scene::{Outcome, Scene};
@@ -44,6 +45,38 @@ fn a_changed_master_key_opens_everything_and_the_former_one_nothing() {
     let text = scene.run(["key", "rotate"]).expect(0);
     let key = now.trim().rsplit(':').next().unwrap();
     assert!(!text.stdout().contains(key) && !text.stderr().contains(key));
+    scene.run(["plan", "run", "daily"]).expect(0);
+}
+
+#[test]
+fn racing_rotations_and_other_commands_lose_nothing() {
+    let scene = Scene::new();
+    set_up(&scene);
+    let spawn = |arguments: &[&str]| {
+        let mut command = scene.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for round in 0..5 {
+        let rotating: Vec<_> = (0..3).map(|_| spawn(&["key", "rotate"])).collect();
+        let name = format!("more-{round}");
+        let adding = spawn(&["repo", "add", &name, "--connection", "disk", "--path", &name]);
+        let testing = spawn(&["repo", "test", "nas"]);
+        for rotated in rotating {
+            let outcome = Outcome(rotated.wait_with_output().unwrap());
+            let told = outcome.stderr();
+            let is_overtaken = outcome.code() == Some(1) && told.contains("another process");
+            assert!(outcome.code() == Some(0) || is_overtaken, "round {round}: {told}");
+        }
+        for other in [adding, testing] {
+            Outcome(other.wait_with_output().unwrap()).expect(0);
+        }
+        for name in ["nas", &name] {
+            scene.run(["repo", "test", name]).expect(0);
+        }
+    }
+    // However the races ended, one more leaves one key.
+    scene.run(["key", "rotate"]).expect(0);
+    assert_eq!(std::fs::read_to_string(key_file(&scene)).unwrap().lines().count(), 1);
     scene.run(["plan", "run", "daily"]).expect(0);
 }
 

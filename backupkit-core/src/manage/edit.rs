@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::Workspace;
 use super::bodies::{ConnectionBody, PlanBody, RepositoryBody, encode, reference};
 use super::set_up::{PASSWORD, plan};
-use super::write::{Content, Secret};
+use super::write::{Content, Secret, Tries};
 use crate::error::Result;
 use crate::state::{Record, RecordKind, RecordRef, refusal};
 
@@ -73,6 +73,65 @@ impl Workspace {
         revision: Option<u64>,
         change: ConnectionChange,
     ) -> Result<ChangedConnection> {
+        let mut tries = Tries::new(revision);
+        loop {
+            let changed = self.try_to_update_connection(name, revision, change.clone()).await;
+            if !tries.again(&changed) {
+                return changed;
+            }
+        }
+    }
+
+    /// Changes a repository. Whatever is said about its place or password is tried before it is kept.
+    ///
+    /// `revision` is the one that the caller saw; without one, the last change wins.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if the name is taken, with code `stale` if it was changed meanwhile, with
+    /// code `other-repository` if another one is there; those of opening it, such as `WrongPassword`.
+    pub async fn update_repository(
+        &self,
+        name: &str,
+        revision: Option<u64>,
+        change: RepositoryChange,
+    ) -> Result<Record> {
+        let mut tries = Tries::new(revision);
+        loop {
+            let changed = self.try_to_update_repository(name, revision, change.clone()).await;
+            if !tries.again(&changed) {
+                return changed;
+            }
+        }
+    }
+
+    /// Changes a plan.
+    ///
+    /// `revision` is the one that the caller saw; without one, the last change wins.
+    ///
+    /// # Errors
+    /// `NotFound` for what is not there, `InvalidInput` without a repository or with one twice,
+    /// `Conflict` if the name is taken, or with code `stale` if it was changed meanwhile.
+    pub async fn update_plan(
+        &self,
+        name: &str,
+        revision: Option<u64>,
+        change: PlanChange,
+    ) -> Result<Record> {
+        let mut tries = Tries::new(revision);
+        loop {
+            let changed = self.try_to_update_plan(name, revision, change.clone()).await;
+            if !tries.again(&changed) {
+                return changed;
+            }
+        }
+    }
+
+    async fn try_to_update_connection(
+        &self,
+        name: &str,
+        revision: Option<u64>,
+        change: ConnectionChange,
+    ) -> Result<ChangedConnection> {
         let record = self.find(RecordKind::Connection, name).await?;
         let body: ConnectionBody = record.decode()?;
         let mut content = Content::of(&record);
@@ -89,14 +148,7 @@ impl Workspace {
         Ok(ChangedConnection { record, dropped_secrets })
     }
 
-    /// Changes a repository. Whatever is said about its place or password is tried before it is kept.
-    ///
-    /// `revision` is the one that the caller saw; without one, the last change wins.
-    ///
-    /// # Errors
-    /// `NotFound`; `Conflict` if the name is taken, with code `stale` if it was changed meanwhile, with
-    /// code `other-repository` if another one is there; those of opening it, such as `WrongPassword`.
-    pub async fn update_repository(
+    async fn try_to_update_repository(
         &self,
         name: &str,
         revision: Option<u64>,
@@ -130,14 +182,7 @@ impl Workspace {
         self.replace(record, revision, &content).await
     }
 
-    /// Changes a plan.
-    ///
-    /// `revision` is the one that the caller saw; without one, the last change wins.
-    ///
-    /// # Errors
-    /// `NotFound` for what is not there, `InvalidInput` without a repository or with one twice,
-    /// `Conflict` if the name is taken, or with code `stale` if it was changed meanwhile.
-    pub async fn update_plan(
+    async fn try_to_update_plan(
         &self,
         name: &str,
         revision: Option<u64>,

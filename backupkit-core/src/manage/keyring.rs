@@ -11,7 +11,11 @@ use crate::state::StateStore;
 /// Under this name the store keeps what tells whether a master key is the right one.
 pub(super) const PROOF: &str = "master_key_proof";
 
-const MOST_TRIES: usize = 3;
+/// The code of what is sealed with a key that is not at hand.
+pub(super) const KEY_UNKNOWN: &str = "master-key-unknown";
+
+/// The keys may be changed again at each look; not for ever.
+const MOST_TRIES: usize = 5;
 
 pub(super) struct Keyring {
     keys: Arc<dyn MasterKeys>,
@@ -26,15 +30,8 @@ impl Keyring {
         keys: Arc<dyn MasterKeys>,
         env: &Env,
     ) -> Result<Self> {
-        let mut opened = try_to_open(store, &*keys, env).await;
-        for _ in 1..MOST_TRIES {
-            // Another process may change them between one look and the next.
-            if !opened.as_ref().is_err_and(|error| error.code() == "master-key-unknown") {
-                break;
-            }
-            opened = try_to_open(store, &*keys, env).await;
-        }
-        Ok(Self { keys, vault: Mutex::new(Arc::new(opened?)) })
+        let opened = open(store, &*keys, env).await?;
+        Ok(Self { keys, vault: Mutex::new(Arc::new(opened)) })
     }
 
     pub(super) fn keys(&self) -> &dyn MasterKeys {
@@ -48,10 +45,10 @@ impl Keyring {
 
     /// Loads the keys anew: another process has changed them.
     pub(super) async fn reload(&self, store: &dyn StateStore, env: &Env) -> Result<Arc<Vault>> {
-        let sealing = store.sealing_key().await?;
-        let vault = Arc::new(vault(env, load(&*self.keys).await?, sealing)?);
-        *self.vault.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&vault);
-        Ok(vault)
+        let opened = open(store, &*self.keys, env).await?;
+        let opened = Arc::new(opened);
+        *self.vault.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&opened);
+        Ok(opened)
     }
 }
 
@@ -59,6 +56,19 @@ impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyring").field("vault", &self.vault()).finish_non_exhaustive()
     }
+}
+
+/// A vault with the keys that are kept, if they are those of the store.
+async fn open(store: &dyn StateStore, keys: &dyn MasterKeys, env: &Env) -> Result<Vault> {
+    let mut opened = try_to_open(store, keys, env).await;
+    for _ in 1..MOST_TRIES {
+        // Another process may change them between one look and the next.
+        if !opened.as_ref().is_err_and(|error| error.code() == KEY_UNKNOWN) {
+            break;
+        }
+        opened = try_to_open(store, keys, env).await;
+    }
+    opened
 }
 
 async fn try_to_open(store: &dyn StateStore, keys: &dyn MasterKeys, env: &Env) -> Result<Vault> {

@@ -1,7 +1,7 @@
 //! Changes the master key while other processes work.
 
 use super::keyring::PROOF;
-use super::write::Content;
+use super::write::{Content, Tries};
 use super::{PAGE, Workspace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::{MasterKey, MasterKeyId, kept_elsewhere};
@@ -99,13 +99,16 @@ impl Workspace {
 
     async fn rewrap(&self, scope: &Scope, itself: RecordRef) -> Result<()> {
         let workspace = self.scope(scope.clone());
+        let mut tries = Tries::new(None);
         loop {
             let Some(record) = self.store.get(scope, itself).await? else { return Ok(()) };
-            match workspace.put(itself, Some(record.revision), &Content::of(&record)).await {
-                // Changed meanwhile, by one who may have kept the secret as it was.
-                Err(error) if error.code() == "stale" => {}
-                Err(error) if error.code() == "no-such-record" => {}
-                written => return written.map(drop),
+            let written =
+                workspace.put(itself, Some(record.revision), &Content::of(&record)).await.map(drop);
+            match written {
+                // It was deleted meanwhile.
+                Err(error) if error.code() == "no-such-record" => return Ok(()),
+                written if !tries.again(&written) => return written,
+                _ => {}
             }
         }
     }

@@ -169,10 +169,9 @@ impl Workspace {
 
     /// The password of a repository.
     pub(super) async fn password(&self, record: &Record) -> Result<SecretString> {
-        let sealed = record.content.secrets.get(PASSWORD).ok_or_else(|| {
+        self.unseal(record, PASSWORD).await?.ok_or_else(|| {
             Error::corrupt(format!("repository `{}`", record.content.name), "it has no password")
-        })?;
-        self.unseal(record.itself, PASSWORD, sealed).await
+        })
     }
 
     pub(super) fn destination(

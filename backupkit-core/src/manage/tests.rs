@@ -19,7 +19,7 @@ use crate::registry::{Registry, SourceContext, SystemKind};
 use crate::repo::KeyOwner;
 use crate::secret::{MasterKey, MasterKeyId, MasterKeys};
 use crate::source::Source;
-use crate::state::{Actor, InMemoryStore, Record};
+use crate::state::{Actor, InMemoryStore, Record, RecordKind};
 
 /// Places in memory by name: settings are `{"at": NAME, "label": TEXT}`, and only `at` says where.
 #[derive(Debug, Clone, Default)]
@@ -143,4 +143,18 @@ pub(super) async fn add_repository(workspace: &Workspace, name: &str, at: &str) 
     let owner = KeyOwner::default();
     let new = NewRepository { name, connection: at, path: name, password, owner };
     workspace.add_repository(new).await.unwrap().0
+}
+
+/// Web servers run each request as a task of its own.
+#[tokio::test]
+async fn what_a_workspace_does_can_be_done_in_a_task() {
+    fn is_send<T: Send>(_: T) {}
+    let workspace = Scene::new().open().await.unwrap();
+    is_send(workspace.update_connection("", None, super::ConnectionChange::default()));
+    is_send(workspace.update_repository("", None, super::RepositoryChange::default()));
+    is_send(workspace.update_plan("", None, super::PlanChange::default()));
+    is_send(workspace.remove(RecordKind::Plan, ""));
+    is_send(workspace.test_repository(""));
+    is_send(workspace.rotate_master_key());
+    is_send(workspace.export_config());
 }

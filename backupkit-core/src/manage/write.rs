@@ -7,12 +7,33 @@ use secrecy::SecretString;
 use serde_json::value::RawValue;
 
 use super::Workspace;
+use super::keyring::KEY_UNKNOWN;
 use crate::error::{Error, Result};
 use crate::secret::{SealedSecret, SecretPlace, Vault};
 use crate::state::{Draft, Record, RecordKind, RecordRef, refusal};
 
 /// The master key may be changed again while a record is drafted anew; not for ever.
 const MOST_RELOADS: usize = 5;
+
+/// Changes a record as it stands, and again if it was changed meanwhile, unless the caller wants to know of
+/// that.
+pub(super) struct Tries {
+    left: usize,
+}
+
+impl Tries {
+    /// `revision` is the one that the caller saw.
+    pub(super) fn new(revision: Option<u64>) -> Self {
+        Self { left: if revision.is_none() { MOST_RELOADS } else { 0 } }
+    }
+
+    /// Whether to try once more.
+    pub(super) fn again<T>(&mut self, changed: &Result<T>) -> bool {
+        let is_again = changed.as_ref().is_err_and(is_overtaken) && self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_again
+    }
+}
 
 /// What a record is to hold, before it is sealed.
 pub(super) struct Content {
@@ -90,20 +111,30 @@ impl Workspace {
         }
     }
 
-    /// Opens a secret of a record.
+    /// Opens a secret of a record; nothing if it has none of this name.
     pub(super) async fn unseal(
         &self,
-        itself: RecordRef,
+        record: &Record,
         field: &str,
-        sealed: &SealedSecret,
-    ) -> Result<SecretString> {
+    ) -> Result<Option<SecretString>> {
+        let itself = record.itself;
         let id = itself.id.to_string();
         let place = SecretPlace { field, ..self.place(itself.kind, &id) };
-        match self.keyring.vault().open(&place, sealed) {
-            Err(error) if is_of_changed_keys(&error) => {
-                self.keyring.reload(&*self.store, &self.env).await?.open(&place, sealed)
+        let mut sealed = record.content.secrets.get(field).cloned();
+        let mut reloads = 0;
+        loop {
+            let Some(found) = sealed else { return Ok(None) };
+            match self.keyring.vault().open(&place, &found) {
+                Err(error) if is_of_changed_keys(&error) && reloads < MOST_RELOADS => {
+                    reloads += 1;
+                    self.keyring.reload(&*self.store, &self.env).await?;
+                    // It came under another key, too.
+                    let record = self.store.get(&self.scope, itself).await?;
+                    let record = record.ok_or_else(|| refusal::missing(itself))?;
+                    sealed = record.content.secrets.get(field).cloned();
+                }
+                opened => return opened.map(Some),
             }
-            opened => opened,
         }
     }
 
@@ -135,5 +166,10 @@ impl Workspace {
 
 /// Whether another process has changed the master key since this one loaded it.
 fn is_of_changed_keys(error: &Error) -> bool {
-    [refusal::KEY_RETIRED, "master-key-unknown"].contains(&error.code())
+    [refusal::KEY_RETIRED, KEY_UNKNOWN].contains(&error.code())
+}
+
+/// Whether another process has changed the record since this one read it, by hand or with the master key.
+fn is_overtaken(error: &Error) -> bool {
+    error.code() == refusal::STALE || is_of_changed_keys(error)
 }

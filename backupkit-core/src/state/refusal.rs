@@ -23,10 +23,13 @@ pub fn id_taken(RecordRef { kind, id }: RecordRef) -> Error {
     Error::new(ErrorKind::Conflict, message).with_code("id-taken")
 }
 
+/// The code of the refusal of a change to what was changed meanwhile.
+pub const STALE: &str = "stale";
+
 /// The record was changed since the revision that the caller saw.
 pub fn stale(kind: RecordKind, name: &str) -> Error {
     Error::new(ErrorKind::Conflict, format!("{kind} `{name}` was changed meanwhile"))
-        .with_code("stale")
+        .with_code(STALE)
         .with_hint("look at it again")
 }
 

@@ -354,3 +354,17 @@ async fn no_secret_shows_in_what_is_printed_for_developers() {
     let shown = format!("{configuration:?} {preview:?} {change:?} {workspace:?}");
     assert!(shown.contains("nas") && !shown.contains("secret-of-nas"), "{shown}");
 }
+
+#[tokio::test]
+async fn an_import_can_be_done_in_a_task() {
+    fn is_send<T: Send>(task: T) -> T {
+        task
+    }
+    let scene = Scene::new();
+    let workspace = scene.open().await.unwrap();
+    let (given, owner) = (Given::default(), KeyOwner::default());
+    let configuration = parse(&scene, "", &given).unwrap();
+    let preview = is_send(workspace.preview_import(&configuration, &given, true)).await.unwrap();
+    let mut note = |_: &super::ConfigChange| ();
+    is_send(workspace.import(&configuration, preview, &owner, &mut note)).await.unwrap();
+}

@@ -21,8 +21,7 @@ async fn a_connection_that_comes_to_lead_elsewhere_loses_its_secrets() {
     let change = ConnectionChange { settings: Some(settings("nas", "new")), ..Default::default() };
     let changed = workspace.update_connection("nas", None, change).await.unwrap();
     assert!(changed.dropped_secrets.is_empty());
-    let sealed = &changed.record.content.secrets["token"];
-    workspace.unseal(made.itself, "token", sealed).await.unwrap();
+    workspace.unseal(&changed.record, "token").await.unwrap().unwrap();
 
     let change =
         ConnectionChange { settings: Some(settings("evil", "")), name: Some("box".to_owned()) };

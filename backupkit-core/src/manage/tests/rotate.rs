@@ -4,8 +4,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Scene, add_connection};
 use crate::error::{Error, ErrorKind};
-use crate::manage::Workspace;
 use crate::manage::write::{Content, Secret};
+use crate::manage::{ConnectionChange, Workspace};
 use crate::secret::{GivenKeys, MasterKey, MasterKeys as _};
 use crate::state::{Catalogue as _, RecordKind, Scope};
 
@@ -31,8 +31,7 @@ async fn everything_opens(workspace: &Workspace) {
         let workspace = workspace.scope(Scope::new(scope).unwrap());
         for name in NAMES {
             let record = workspace.find(RecordKind::Connection, name).await.unwrap();
-            let sealed = &record.content.secrets["token"];
-            let opened = workspace.unseal(record.itself, "token", sealed).await.unwrap();
+            let opened = workspace.unseal(&record, "token").await.unwrap().unwrap();
             assert_eq!(opened.expose_secret(), format!("{scope} {name}"));
         }
     }
@@ -88,6 +87,11 @@ async fn a_process_that_knows_only_the_former_key_writes_nothing_with_it() {
     assert!(written.content.secrets.values().all(|sealed| sealed.key_id() == rotation.key));
     everything_opens(&beside).await;
     everything_opens(&scene.open().await.unwrap()).await;
+    // What it read before the change opens all the same.
+    let opened = beside.unseal(&record, "token").await.unwrap().unwrap();
+    assert_eq!(opened.expose_secret(), "default a");
+    let rename = ConnectionChange { name: Some("renamed".into()), settings: None };
+    beside.update_connection("a", None, rename).await.unwrap();
 }
 
 #[tokio::test]
