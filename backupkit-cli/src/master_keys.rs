@@ -14,6 +14,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::secret_source::MASTER_KEY;
+use crate::state::beside;
 
 /// The keys have fewer bytes; against `/dev/zero`.
 const MAX_KEY_BYTES: u64 = 4096;
@@ -47,6 +48,7 @@ impl KeyFile {
     /// Makes the file with a new key, whole or not at all, and never in the place of another.
     pub(crate) fn make(&self, env: &Env) -> Result<()> {
         let failed = |error| Error::io(format!("make the master key {}", self.0.display()), error);
+        let _lock = self.lock().map_err(failed)?;
         let draft = self.draft(&[MasterKey::generate(env)?]).map_err(failed)?;
         let linked = match std::fs::hard_link(&draft, &self.0) {
             // Another process was faster.
@@ -66,9 +68,19 @@ impl KeyFile {
         parse(&text).map_err(named)
     }
 
-    /// The new content, in a file beside it.
+    /// Of two processes that write it, one comes after the other. The file itself is replaced, so that its
+    /// own lock would be one of a file that is gone.
+    fn lock(&self) -> std::io::Result<File> {
+        let place = beside(&self.0, ".lock");
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(place)?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// The new content, in a file beside it. One that a crash left is written anew.
     fn draft(&self, keys: &[MasterKey]) -> std::io::Result<PathBuf> {
-        let draft = super::state::beside(&self.0, &format!(".{}", std::process::id()));
+        let draft = beside(&self.0, ".new");
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         for key in keys {
@@ -100,13 +112,7 @@ impl MasterKeys for KeyFile {
     async fn replace(&self, expected: &[MasterKeyId], keys: &[MasterKey]) -> Result<()> {
         let failed =
             |error| Error::io(format!("replace the master key {}", self.0.display()), error);
-        // Of two processes that replace it, one comes after the other. The file itself is replaced, so
-        // that its lock would be one of a file that is gone.
-        let lock = super::state::beside(&self.0, ".lock");
-        let mut options = OpenOptions::new();
-        let lock = options.write(true).create(true).truncate(false).mode(0o600).open(lock);
-        let lock = lock.map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        let _lock = self.lock().map_err(failed)?;
         let kept = self.read()?;
         if !kept.iter().map(MasterKey::id).eq(expected.iter().copied()) {
             let message = format!("{} was changed by another process", self.0.display());

@@ -49,6 +49,40 @@ fn a_changed_master_key_opens_everything_and_the_former_one_nothing() {
 }
 
 #[test]
+fn a_rotation_that_is_killed_leaves_everything_readable() {
+    let scene = Scene::new();
+    set_up(&scene);
+    let names = ["nas", "one", "two", "three"];
+    for name in &names[1..] {
+        scene.run(["repo", "add", name, "--connection", "disk", "--path", name]).expect(0);
+    }
+    let file = key_file(&scene);
+    let keys = || std::fs::read_to_string(&file).unwrap().lines().count();
+    let mut interrupted = 0;
+    for _ in 0..8 {
+        let before = keys();
+        let mut rotating = scene.command(["key", "rotate"]);
+        let rotating = rotating.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut rotating = rotating.unwrap();
+        // Until it is in the middle, or through.
+        while keys() == before && rotating.try_wait().unwrap().is_none() {}
+        rotating.kill().unwrap();
+        rotating.wait().unwrap();
+        interrupted += u32::from(keys() > 1);
+        for name in ["nas", "three"] {
+            scene.run(["repo", "test", name]).expect(0);
+        }
+    }
+    assert!(interrupted > 0, "it was never in the middle");
+    scene.run(["key", "rotate"]).expect(0);
+    assert_eq!(keys(), 1);
+    for name in names {
+        scene.run(["repo", "test", name]).expect(0);
+    }
+    scene.run(["plan", "run", "daily"]).expect(0);
+}
+
+#[test]
 fn racing_rotations_and_other_commands_lose_nothing() {
     let scene = Scene::new();
     set_up(&scene);
