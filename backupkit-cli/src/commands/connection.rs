@@ -1,7 +1,6 @@
 //! `connection`.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 
 use backupkit_core::adapters::fs::FolderKind;
 use backupkit_core::manage::{ConnectionBody, ConnectionChange};
@@ -27,17 +26,31 @@ struct ConnectionRecord<'a> {
 }
 
 pub(super) async fn add(app: &App<'_>, name: &str, folder: &OsStr) -> Result<Exit> {
-    let (path, settings) = folder_settings(folder)?;
     let workspace = app.workspace().await?;
-    let record = workspace.add_connection(name, FolderKind::NAME, settings).await?;
+    let ConnectionBody { kind, settings } = to_folder(folder)?;
+    let record = workspace.add_connection(name, &kind, settings).await?;
     let body = body(&record)?;
     app.output.summary_line(format_args!(
         "added connection {}: {}",
         format::one_line(name),
-        format::one_line(&path)
+        format::one_line(&workspace.location(&body)?)
     ));
     app.output.document("connection", &describe(&record, &body));
     Ok(Exit::Success)
+}
+
+/// A connection to a local folder, given as a path or URI.
+pub(super) fn to_folder(folder: &OsStr) -> Result<ConnectionBody> {
+    let folder = uri::absolute_folder(folder)?;
+    let Some(path) = folder.to_str() else {
+        return Err(usage(format!("{} is not UTF-8", folder.display()))
+            .with_hint("connections need a path that is; `backup` and `restore` take any"));
+    };
+    let settings = serde_json::json!({ "path": path }).to_string();
+    let settings = RawValue::from_string(settings).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot write a path as JSON").with_source(error)
+    })?;
+    Ok(ConnectionBody { kind: FolderKind::NAME.to_owned(), settings: settings.into() })
 }
 
 pub(super) async fn set(
@@ -46,7 +59,7 @@ pub(super) async fn set(
     new_name: Option<String>,
     folder: Option<&OsStr>,
 ) -> Result<Exit> {
-    let settings = folder.map(folder_settings).transpose()?.map(|(_, settings)| settings);
+    let settings = folder.map(to_folder).transpose()?.map(|body| body.settings);
     let change = ConnectionChange { name: new_name, settings };
     let changed = app.workspace().await?.update_connection(name, None, change).await?;
     let record = &changed.record;
@@ -89,20 +102,6 @@ pub(super) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {
     app.workspace().await?.remove(RecordKind::Connection, name).await?;
     app.output.summary_line(format_args!("removed connection {}", format::one_line(name)));
     Ok(Exit::Success)
-}
-
-/// The path of a folder, and the settings of a connection that leads there.
-fn folder_settings(folder: &OsStr) -> Result<(String, Arc<RawValue>)> {
-    let folder = uri::absolute_folder(folder)?;
-    let Some(path) = folder.to_str() else {
-        return Err(usage(format!("{} is not UTF-8", folder.display()))
-            .with_hint("connections need a path that is; `backup` takes any"));
-    };
-    let settings = serde_json::json!({ "path": path }).to_string();
-    let settings = RawValue::from_string(settings).map_err(|error| {
-        Error::new(ErrorKind::Internal, "cannot write a path as JSON").with_source(error)
-    })?;
-    Ok((path.to_owned(), settings.into()))
 }
 
 fn body(record: &Record) -> Result<ConnectionBody> {
