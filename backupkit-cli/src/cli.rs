@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
 
 mod config;
+mod key;
 mod set_up;
 mod size;
 mod snapshot_path;
@@ -15,7 +16,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use config::ConfigCommand;
-pub(crate) use set_up::{ConnectionCommand, MasterKeyCommand, PlanCommand};
+pub(crate) use key::{KeyCommand, MasterKeyCommand, NewPasswordOptions};
+pub(crate) use set_up::{ConnectionCommand, PlanCommand};
 pub(crate) use snapshot_path::SnapshotPath;
 
 const AFTER_HELP: &str = "\
@@ -477,48 +479,6 @@ pub(crate) enum LogLevel {
     Warning,
     /// Errors
     Error,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Add a password
-    Add {
-        #[command(flatten)]
-        repository: RepositoryOption,
-        #[command(flatten)]
-        new_password: NewPasswordOptions,
-    },
-    /// List the passwords, without telling them
-    List {
-        #[command(flatten)]
-        repository: RepositoryOption,
-    },
-    /// Remove a password
-    Rm {
-        /// The key, or the start of its id
-        #[arg(value_name = "KEY")]
-        key: String,
-        #[command(flatten)]
-        repository: RepositoryOption,
-    },
-    /// Change the password that opens the repository now
-    Passwd {
-        #[command(flatten)]
-        repository: RepositoryOption,
-        #[command(flatten)]
-        new_password: NewPasswordOptions,
-    },
-}
-
-/// Where the new password comes from, before `BACKUPKIT_NEW_PASSWORD`, `_FILE` and `_COMMAND`.
-#[derive(Args)]
-pub(crate) struct NewPasswordOptions {
-    /// Read the new password from this file
-    #[arg(long, value_name = "FILE", conflicts_with = "new_password_command")]
-    pub(crate) new_password_file: Option<PathBuf>,
-    /// Take the new password from the output of this shell command
-    #[arg(long, value_name = "COMMAND")]
-    pub(crate) new_password_command: Option<OsString>,
 }
 
 #[cfg(test)]

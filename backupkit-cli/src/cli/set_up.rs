@@ -1,4 +1,4 @@
-//! What is set up: connections, plans, and the key of their secrets.
+//! What is set up: connections and plans.
 
 #![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
 
@@ -97,12 +97,4 @@ pub(crate) enum PlanCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum MasterKeyCommand {
-    /// Change the key of the secrets in the state. Other commands may run meanwhile
-    Rotate,
-    /// Print a new key, for where it comes from a variable or a command
-    Generate,
 }

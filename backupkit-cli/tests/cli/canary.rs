@@ -125,7 +125,10 @@ fn no_secret_reaches_output_state_or_repository() {
     planted.scene.write("given/broken.toml", broken);
     let failing = format!("cmd:printf {FAILING}; exit 3");
     planted.scene.write("given/failing.toml", good.replace("cmd:cat given/command", &failing));
-    let wrong = good.replace("create = true", "").replace("\"a\"", "\"b\"");
+    // Each where the other one lies.
+    let swapped = [("path = \"a\"", "path = \"x\""), ("path = \"b\"", "path = \"a\"")];
+    let wrong = swapped.iter().fold(good.clone(), |text, (from, to)| text.replace(from, to));
+    let wrong = wrong.replace("path = \"x\"", "path = \"b\"");
     planted.scene.write("wrong.toml", wrong);
 
     for file in ["given/literal.toml", "given/broken.toml"] {

@@ -60,9 +60,10 @@ impl fmt::Debug for Keyring {
 
 /// A vault with the keys that are kept, if they are those of the store.
 async fn open(store: &dyn StateStore, keys: &dyn MasterKeys, env: &Env) -> Result<Vault> {
+    // Another process may change them between one look and the next; a person does not.
+    let tries = if keys.how_to_replace().is_none() { MOST_TRIES } else { 1 };
     let mut opened = try_to_open(store, keys, env).await;
-    for _ in 1..MOST_TRIES {
-        // Another process may change them between one look and the next.
+    for _ in 1..tries {
         if !opened.as_ref().is_err_and(|error| error.code() == KEY_UNKNOWN) {
             break;
         }

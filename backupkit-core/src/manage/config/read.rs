@@ -176,7 +176,13 @@ impl Reader<'_> {
     fn check_names_in(&mut self, configuration: &Configuration) {
         let Configuration { connections, repositories, plans } = configuration;
         let mut missing = Vec::new();
+        let mut places = BTreeMap::new();
         for (name, declared) in repositories {
+            let place = (&declared.connection, &declared.path);
+            if let Some(other) = places.insert(place, name) {
+                let message = format!("lies at the same place as repository `{other}`");
+                self.errors.add(Some(declared.line), format!("repositories.{name}"), message);
+            }
             if !connections.contains_key(&declared.connection) {
                 let place = format!("repositories.{name}.connection");
                 missing.push((place, "connection", &declared.connection));

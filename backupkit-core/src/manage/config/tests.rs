@@ -258,6 +258,18 @@ fn settings_are_checked_by_their_kind_and_names_are_looked_for() {
 }
 
 #[test]
+fn two_repositories_do_not_lie_at_one_place() {
+    let scene = Scene::new();
+    let connection = "[connections.a]\nkind = \"memory\"\nat = \"a\"\nlabel = \"\"\n";
+    let repositories =
+        "[repositories.x]\nconnection = \"a\"\n[repositories.y]\nconnection = \"a\"\n";
+    let text = format!("{connection}{repositories}");
+    let error = parse(&scene, &text, &Given::default()).unwrap_err();
+    assert_eq!(places(&error), ["7 repositories.y"]);
+    parse(&scene, &format!("{text}path = \"p\"\n"), &Given::default()).unwrap();
+}
+
+#[test]
 fn a_text_that_is_no_toml_is_refused_without_being_repeated() {
     let scene = Scene::new();
     for text in [
@@ -284,6 +296,7 @@ async fn what_cannot_be_done_is_found_before_anything_is_changed() {
     let workspace = scene.open().await.unwrap();
     add_connection(&workspace, "disk").await;
     add_repository(&workspace, "nas", "disk").await;
+    add_repository(&workspace, "other", "disk").await;
     let before = scene.store.changes(&Scope::default(), 0, 100).await.unwrap().len();
     let text = r#"
 [connections.disk]
@@ -296,7 +309,7 @@ path = "nas"
 password = "${WRONG}"
 [repositories.again]
 connection = "disk"
-path = "nas"
+path = "other"
 password = "cmd:also wrong"
 [repositories.nowhere]
 connection = "disk"
@@ -307,6 +320,7 @@ connection = "disk"
 password = "${UNSET}"
 [repositories.without]
 connection = "disk"
+path = "without"
 create = true
 "#;
     let given = given(&[("WRONG", "wrong"), ("cmd:also wrong", "wrong")]);
