@@ -143,7 +143,7 @@ fn tell(app: &App<'_>, file: &Path, error: Error) -> Error {
         let line = wrong.line.map_or(String::new(), |line| format!(":{line}"));
         let place = if wrong.place.is_empty() { "" } else { ": " };
         let text = format!("{file}{line}{place}{}: {}", wrong.place, wrong.message);
-        let one = Error::new(ErrorKind::InvalidInput, text).with_code("invalid-configuration");
+        let one = Error::new(ErrorKind::InvalidConfig, text).with_code("invalid-configuration");
         app.output.failure(&one);
     }
     let number = format::counted(errors.iter().count() as u64, "thing", "things");

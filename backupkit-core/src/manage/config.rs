@@ -73,6 +73,7 @@ struct DeclaredRepository {
 
 #[derive(Debug)]
 struct DeclaredPlan {
+    line: u64,
     from: String,
     to: Vec<String>,
     tags: Vec<String>,

@@ -169,7 +169,7 @@ impl Reader<'_> {
             let place = fields.place_of("to");
             self.errors.add(Some(fields.line), place, "names a repository twice");
         }
-        Some(DeclaredPlan { from: from?, to, tags })
+        Some(DeclaredPlan { line: fields.line, from: from?, to, tags })
     }
 
     /// Whether all that is named is there.
@@ -185,20 +185,21 @@ impl Reader<'_> {
             }
             if !connections.contains_key(&declared.connection) {
                 let place = format!("repositories.{name}.connection");
-                missing.push((place, "connection", &declared.connection));
+                missing.push((declared.line, place, "connection", &declared.connection));
             }
         }
         for (name, declared) in plans {
             if !connections.contains_key(&declared.from) {
-                missing.push((format!("plans.{name}.from"), "connection", &declared.from));
+                let place = format!("plans.{name}.from");
+                missing.push((declared.line, place, "connection", &declared.from));
             }
             for to in declared.to.iter().filter(|to| !repositories.contains_key(*to)) {
-                missing.push((format!("plans.{name}.to"), "repository", to));
+                missing.push((declared.line, format!("plans.{name}.to"), "repository", to));
             }
         }
-        for (place, kind, name) in missing {
+        for (line, place, kind, name) in missing {
             let message = format!("there is no {kind} `{name}` in this file");
-            self.errors.add(None, place, message);
+            self.errors.add(Some(line), place, message);
         }
     }
 

@@ -253,7 +253,7 @@ fn settings_are_checked_by_their_kind_and_names_are_looked_for() {
     let text = "[connections.docs]\nkind = \"memory\"\n[plans.p]\nfrom = \"x\"\nto = [\"y\"]\n";
     let error = parse(&scene, text, &Given::default()).unwrap_err();
     let expected =
-        ["- plans.p.from", "- plans.p.to", "1 connections.docs.at", "1 connections.docs.label"];
+        ["1 connections.docs.at", "1 connections.docs.label", "3 plans.p.from", "3 plans.p.to"];
     assert_eq!(places(&error), expected);
 }
 
