@@ -2,6 +2,9 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
 
+mod config;
+mod key;
+mod set_up;
 mod size;
 mod snapshot_path;
 
@@ -12,6 +15,9 @@ use backupkit_core::repo::ReadData;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use config::ConfigCommand;
+pub(crate) use key::{KeyCommand, MasterKeyCommand, NewPasswordOptions};
+pub(crate) use set_up::{ConnectionCommand, PlanCommand};
 pub(crate) use snapshot_path::SnapshotPath;
 
 const AFTER_HELP: &str = "\
@@ -81,6 +87,9 @@ pub(crate) struct GlobalOptions {
     /// Keep connections, plans and runs in this file [default: in the user's data folder]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
+    /// Take the key of the secrets in the state from the output of this shell command
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub(crate) master_key_command: Option<OsString>,
 }
 
 impl GlobalOptions {
@@ -97,6 +106,7 @@ impl GlobalOptions {
             password_command: None,
             cache_dir: None,
             state: None,
+            master_key_command: None,
         }
     }
 }
@@ -128,7 +138,17 @@ pub(crate) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Run(RunCommand),
     /// Do whatever runs are queued, until stopped
-    Worker,
+    Worker {
+        /// Use the state that another machine used. Only when nothing uses it there any more
+        #[arg(long)]
+        take_over: bool,
+    },
+    /// Keep connections, repositories and plans as text
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Manage the key of the secrets in the state
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(MasterKeyCommand),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -376,6 +396,30 @@ pub(crate) enum RepoCommand {
     },
     /// List the repositories that were added
     List,
+    /// Change what is known of a repository: what it is called, where it lies now, its password
+    Set {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Call it so from now on
+        #[arg(long = "name", value_name = "NEW-NAME")]
+        new_name: Option<String>,
+        /// The connection that leads to it
+        #[arg(long, value_name = "NAME")]
+        connection: Option<String>,
+        /// Where it lies below what the connection leads to
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+        /// Keep another of its passwords, taken from where passwords come from
+        #[arg(long)]
+        password: bool,
+    },
+    /// Try a repository, step by step
+    Test {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Forget a repository; what lies in it stays
     Rm {
         /// Its name
@@ -398,66 +442,6 @@ pub(crate) enum RepoCommand {
     /// Manage the passwords of a repository
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
-}
-
-#[derive(Subcommand)]
-pub(crate) enum ConnectionCommand {
-    /// Add a connection
-    Add {
-        /// What to call it
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// The local folder that it leads to: a path or file:///path
-        #[arg(long, value_name = "URI")]
-        folder: OsString,
-    },
-    /// List connections
-    List,
-    /// Try a connection, step by step
-    Test {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Remove a connection that nothing needs
-    Rm {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum PlanCommand {
-    /// Make a plan
-    Create {
-        /// What to call it
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// The connection to read
-        #[arg(long, value_name = "CONNECTION")]
-        from: String,
-        /// A repository to back up into; give it again for more
-        #[arg(long, value_name = "REPOSITORY", required = true)]
-        to: Vec<String>,
-        /// Label the snapshots; give it again for more
-        #[arg(long = "tag", value_name = "TAG")]
-        tags: Vec<String>,
-    },
-    /// List plans
-    List,
-    /// Run a plan and follow it; one that was interrupted goes on
-    Run {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Remove a plan; its snapshots and runs stay
-    Rm {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
 }
 
 #[derive(Subcommand)]
@@ -532,48 +516,6 @@ pub(crate) enum LogLevel {
     Error,
 }
 
-#[derive(Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Add a password
-    Add {
-        #[command(flatten)]
-        repository: RepositoryOption,
-        #[command(flatten)]
-        new_password: NewPasswordOptions,
-    },
-    /// List the passwords, without telling them
-    List {
-        #[command(flatten)]
-        repository: RepositoryOption,
-    },
-    /// Remove a password
-    Rm {
-        /// The key, or the start of its id
-        #[arg(value_name = "KEY")]
-        key: String,
-        #[command(flatten)]
-        repository: RepositoryOption,
-    },
-    /// Change the password that opens the repository now
-    Passwd {
-        #[command(flatten)]
-        repository: RepositoryOption,
-        #[command(flatten)]
-        new_password: NewPasswordOptions,
-    },
-}
-
-/// Where the new password comes from, before `BACKUPKIT_NEW_PASSWORD`, `_FILE` and `_COMMAND`.
-#[derive(Args)]
-pub(crate) struct NewPasswordOptions {
-    /// Read the new password from this file
-    #[arg(long, value_name = "FILE", conflicts_with = "new_password_command")]
-    pub(crate) new_password_file: Option<PathBuf>,
-    /// Take the new password from the output of this shell command
-    #[arg(long, value_name = "COMMAND")]
-    pub(crate) new_password_command: Option<OsString>,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -605,10 +547,19 @@ mod tests {
             "repo add nas --connection disk --path repo",
             "plan create daily --from docs --to nas --to away --tag x",
             "plan run daily --state s.db",
+            "connection set docs --name papers --folder /srv",
+            "repo set nas --connection disk --path p --password",
+            "repo test nas",
+            "plan set daily --from docs --to nas --to away --no-tags --name n",
+            "config export",
+            "config import f.toml --dry-run --prune --yes",
+            "config validate f.toml",
+            "key rotate --master-key-command c",
             "run list --limit 3",
             "run logs latest -f --after 7 --level warning --search x",
             "run pause 3",
             "worker",
+            "worker --take-over",
             "--quiet version",
             "completions bash",
         ] {

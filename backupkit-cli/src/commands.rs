@@ -4,10 +4,13 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod config;
 mod connection;
 mod listing;
 mod ls;
+mod master_key;
 mod plan;
+mod probe;
 mod repo;
 mod restore;
 mod runs;
@@ -15,10 +18,14 @@ mod snapshots;
 mod version;
 
 use backupkit_core::Result;
+use backupkit_core::manage::PlanChange;
 use backupkit_core::model::Wanted;
 
 use crate::app::App;
-use crate::cli::{Command, ConnectionCommand, KeyCommand, PlanCommand, RepoCommand, RunCommand};
+use crate::cli::{
+    Command, ConfigCommand, ConnectionCommand, KeyCommand, MasterKeyCommand, PlanCommand,
+    RepoCommand, RunCommand,
+};
 use crate::exit::Exit;
 
 /// Runs one command.
@@ -40,6 +47,11 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
                 repo::set_up::add(app, &name, &connection, &path).await
             }
             RepoCommand::List => repo::set_up::list(app).await,
+            RepoCommand::Set { name, new_name, connection, path, password } => {
+                let change = repo::set_up::Change { name: new_name, connection, path, password };
+                Box::pin(repo::set_up::set(app, &name, change)).await
+            }
+            RepoCommand::Test { name } => Box::pin(repo::set_up::test(app, &name)).await,
             RepoCommand::Rm { name } => repo::set_up::rm(app, &name).await,
             RepoCommand::Restore { name, snapshot, target, how } => {
                 Box::pin(restore::run_named(app, &name, &snapshot, &target, &how)).await
@@ -58,6 +70,9 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
         Command::Connection(command) => match command {
             ConnectionCommand::Add { name, folder } => connection::add(app, &name, &folder).await,
             ConnectionCommand::List => connection::list(app).await,
+            ConnectionCommand::Set { name, new_name, folder } => {
+                connection::set(app, &name, new_name, folder.as_deref()).await
+            }
             ConnectionCommand::Test { name } => connection::test(app, &name).await,
             ConnectionCommand::Rm { name } => connection::rm(app, &name).await,
         },
@@ -66,6 +81,12 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
                 plan::create(app, &name, &from, &to, tags).await
             }
             PlanCommand::List => plan::list(app).await,
+            PlanCommand::Set { name, new_name, from, to, tags, no_tags } => {
+                let tags = (no_tags || !tags.is_empty()).then_some(tags);
+                let repositories = (!to.is_empty()).then_some(to);
+                let change = PlanChange { name: new_name, source: from, repositories, tags };
+                plan::set(app, &name, change).await
+            }
             PlanCommand::Run { name } => Box::pin(runs::execute::plan(app, &name)).await,
             PlanCommand::Rm { name } => plan::rm(app, &name).await,
         },
@@ -83,7 +104,19 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             RunCommand::Cancel { run } => runs::ask(app, &run, Wanted::Cancel).await,
             RunCommand::Wait { run } => runs::wait(app, &run).await,
         },
-        Command::Worker => Box::pin(runs::execute::worker(app)).await,
+        Command::Worker { take_over } => Box::pin(runs::execute::worker(app, take_over)).await,
+        Command::Config(command) => match command {
+            ConfigCommand::Export { file } => config::export(app, file.as_deref()).await,
+            ConfigCommand::Import { file, dry_run, prune, yes } => {
+                let options = config::ImportOptions { dry_run, prune, yes };
+                Box::pin(config::import(app, &file, options)).await
+            }
+            ConfigCommand::Validate { file } => config::validate(app, &file),
+        },
+        Command::Key(command) => match command {
+            MasterKeyCommand::Rotate => Box::pin(master_key::rotate(app)).await,
+            MasterKeyCommand::Generate => master_key::generate(app),
+        },
         Command::Completions { shell } => Ok(completions::run(app, shell)),
         Command::Version => Ok(version::run(app)),
     }

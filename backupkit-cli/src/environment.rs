@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use backupkit_core::Identity;
 
 /// The variables that mean something to us.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 17] = [
     "BACKUPKIT_CACHE_DIR",
+    "BACKUPKIT_MACHINE_ID",
     "BACKUPKIT_MASTER_KEY",
+    "BACKUPKIT_MASTER_KEY_COMMAND",
     "BACKUPKIT_NEW_PASSWORD",
     "BACKUPKIT_NEW_PASSWORD_COMMAND",
     "BACKUPKIT_NEW_PASSWORD_FILE",

@@ -1,18 +1,14 @@
 //! Where passwords come from.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use backupkit_core::{Error, ErrorKind, Result};
-use secrecy::zeroize::Zeroize as _;
+use backupkit_core::{Error, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::environment::Environment;
 use crate::exit::usage;
-
-/// Far more than a password; against `/dev/zero`.
-const MAX_BYTES: usize = 64 << 10;
+use crate::secret_source::PASSWORD;
 
 /// Finds one password: by options, then variables, then a prompt.
 pub(crate) struct PasswordFinder<'a> {
@@ -40,10 +36,10 @@ impl PasswordFinder<'_> {
     /// If the named place gives no password, or none is named and nobody can be asked.
     pub(crate) fn find(&self) -> Result<SecretString> {
         if let Some(file) = &self.file {
-            return from_file(file);
+            return PASSWORD.read_file(file);
         }
         if let Some(command) = &self.command {
-            return from_command(command);
+            return PASSWORD.run_command(command);
         }
         let [plain, file, command] = self.purpose.variables();
         if let Some(password) = self.environment.variable(plain) {
@@ -51,10 +47,10 @@ impl PasswordFinder<'_> {
             return Ok(SecretString::from(text));
         }
         if let Some(file) = self.environment.variable(file) {
-            return from_file(Path::new(file));
+            return PASSWORD.read_file(Path::new(file));
         }
         if let Some(command) = self.environment.variable(command) {
-            return from_command(command);
+            return PASSWORD.run_command(command);
         }
         if self.may_prompt {
             return self.prompt();
@@ -109,55 +105,6 @@ fn ask(prompt: &str) -> Result<SecretString> {
     rpassword::prompt_password(prompt)
         .map(SecretString::from)
         .map_err(|error| Error::io("ask for the password", error))
-}
-
-fn from_file(path: &Path) -> Result<SecretString> {
-    use std::io::Read as _;
-    let place = format!("the password file {}", path.display());
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| Error::io(format!("read {place}"), error))?;
-    password_in(bytes, &place)
-}
-
-fn from_command(command: &OsStr) -> Result<SecretString> {
-    let failed = |why: String| {
-        Error::new(ErrorKind::Unavailable, format!("the password command {why}"))
-            .with_code("password-command-failed")
-    };
-    let output = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::inherit())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| failed(format!("could not be started: {error}")))?;
-    if !output.status.success() {
-        let mut bytes = output.stdout;
-        bytes.zeroize();
-        return Err(failed(format!("failed with {}", output.status)));
-    }
-    password_in(output.stdout, "the password command")
-}
-
-/// The password in what a file or command gave: without a byte order mark and without line ends behind
-/// it.
-fn password_in(bytes: Vec<u8>, place: &str) -> Result<SecretString> {
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        error.into_bytes().zeroize();
-        usage(format!("what {place} gives is not UTF-8")).with_code("no-password")
-    })?;
-    let password = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
-    let result = if text.len() > MAX_BYTES {
-        Err(usage(format!("{place} gives more than 64 KiB")).with_code("no-password"))
-    } else if password.is_empty() {
-        Err(usage(format!("{place} gives an empty password")).with_code("no-password"))
-    } else {
-        Ok(SecretString::from(password))
-    };
-    text.zeroize();
-    result
 }
 
 #[cfg(test)]

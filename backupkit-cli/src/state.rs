@@ -1,29 +1,34 @@
 //! The state store of the program, and the key of its secrets.
 
-use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backupkit_core::manage::Workspace;
+use backupkit_core::manage::{Workspace, admit_machine};
 use backupkit_core::registry::Registry;
-use backupkit_core::secret::{MasterKey, Vault};
+use backupkit_core::secret::MasterKeys;
 use backupkit_core::state::Actor;
 use backupkit_core::{Engine, Error, ErrorKind, Result};
 use backupkit_sqlite::SqliteStore;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use crate::app::App;
 use crate::exit::usage;
+use crate::machine;
+use crate::master_keys::{KeyCommand, KeyFile, KeyVariable};
 
 const MASTER_KEY: &str = "BACKUPKIT_MASTER_KEY";
-/// A key has fewer bytes; against `/dev/zero`.
-const MAX_KEY_BYTES: u64 = 4096;
+const MASTER_KEY_COMMAND: &str = "BACKUPKIT_MASTER_KEY_COMMAND";
+const MACHINE_ID: &str = "BACKUPKIT_MACHINE_ID";
 
 impl App<'_> {
     /// Opens the state store, and makes it on first use.
     pub(crate) async fn workspace(&self) -> Result<Workspace> {
+        self.workspace_here(false).await
+    }
+
+    /// As [`Self::workspace`]; on request also one that another machine used.
+    pub(crate) async fn workspace_here(&self, take_over: bool) -> Result<Workspace> {
         let file = self.state_file()?;
         if let Some(folder) = file.parent() {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -31,12 +36,18 @@ impl App<'_> {
         }
         // A key that is made later than the secrets would be the wrong one.
         let is_new = !file.exists();
-        let key = self.master_key(&file, is_new)?;
-        let vault = Vault::new(&self.env, key, []);
+        let keys = self.master_keys(&file, is_new)?;
+        if is_new {
+            // With a key that will not do, no store is made that would ask for it from then on.
+            drop(keys.load().await?);
+        }
         let store = SqliteStore::open(&file, &self.env).await?;
+        let given = self.environment.variable(MACHINE_ID);
+        let machine = machine::identity(given, &self.identity.hostname);
+        let admitted = admit_machine(&store, &machine, take_over).await;
+        admitted.map_err(|error| error.while_doing(format!("open {}", file.display())))?;
         let actor = Actor::new(format!("cli:{}", self.identity.username))?;
-        let registry = Registry::built_in();
-        Workspace::open(Arc::new(store), Arc::new(vault), registry, &self.env, actor).await
+        Workspace::open(Arc::new(store), keys, Registry::built_in(), &self.env, actor).await
     }
 
     /// An engine that takes part in the runs of the state store.
@@ -55,64 +66,39 @@ impl App<'_> {
             .map_err(|error| Error::io(format!("find {}", file.display()), error))
     }
 
-    fn master_key(&self, state: &Path, may_make: bool) -> Result<MasterKey> {
+    /// The first that is set: an option, a variable, another one, the file beside the state.
+    fn master_keys(&self, state: &Path, may_make: bool) -> Result<Arc<dyn MasterKeys>> {
+        if let Some(command) = self.options.master_key_command.clone() {
+            return Ok(Arc::new(KeyCommand(command)));
+        }
         if let Some(key) = self.environment.variable(MASTER_KEY) {
             let key = key.to_str().ok_or_else(|| usage(format!("{MASTER_KEY} is not UTF-8")))?;
-            return MasterKey::parse(&SecretString::from(key));
+            return Ok(Arc::new(KeyVariable(SecretString::from(key))));
         }
-        let file = beside(state, ".key");
-        match read(&file) {
-            Ok(text) => MasterKey::parse(&text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {
-                let key = MasterKey::generate(&self.env)?;
-                make(&file, &key)?;
-                // Another process may have been faster.
-                let failed = |error| Error::io(format!("read {}", file.display()), error);
-                MasterKey::parse(&read(&file).map_err(failed)?)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        if let Some(command) = self.environment.variable(MASTER_KEY_COMMAND) {
+            return Ok(Arc::new(KeyCommand(command.to_owned())));
+        }
+        let file = KeyFile::new(beside(state, ".key"));
+        if !file.is_there() {
+            if !may_make {
                 let message = format!(
                     "{} is there, but the master key of its secrets is not: {}",
                     state.display(),
-                    file.display()
+                    file.path().display()
                 );
-                Err(Error::new(ErrorKind::InvalidConfig, message)
+                return Err(Error::new(ErrorKind::InvalidConfig, message)
                     .with_code("master-key-missing")
-                    .with_hint(format!("put the file back, or give the key in {MASTER_KEY}")))
+                    .with_hint(format!("put the file back, or give the key in {MASTER_KEY}")));
             }
-            Err(error) => Err(Error::io(format!("read {}", file.display()), error)),
+            file.make(&self.env)?;
         }
+        Ok(Arc::new(file))
     }
 }
 
 /// The file or folder beside the state file whose name goes on like this.
-fn beside(state: &Path, ending: &str) -> PathBuf {
+pub(crate) fn beside(state: &Path, ending: &str) -> PathBuf {
     let mut name = state.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     state.with_file_name(name)
-}
-
-fn read(file: &Path) -> std::io::Result<SecretString> {
-    let mut text = String::new();
-    std::fs::File::open(file)?.take(MAX_KEY_BYTES).read_to_string(&mut text)?;
-    Ok(SecretString::from(text))
-}
-
-/// Makes the key file, whole or not at all, and never in the place of another.
-fn make(file: &Path, key: &MasterKey) -> Result<()> {
-    let failed = |error| Error::io(format!("make the master key {}", file.display()), error);
-    let draft = beside(file, &format!(".{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    let mut made =
-        options.write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
-    let written = made
-        .write_all(key.to_text().expose_secret().as_bytes())
-        .and_then(|()| made.write_all(b"\n"))
-        .and_then(|()| made.sync_all())
-        .and_then(|()| match std::fs::hard_link(&draft, file) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            linked => linked,
-        });
-    let removed = std::fs::remove_file(&draft);
-    written.and(removed).map_err(failed)
 }

@@ -9,6 +9,7 @@ mod engine;
 mod env;
 mod error;
 mod events;
+mod fields;
 mod hashing;
 mod instance;
 mod pipeline;
@@ -40,7 +41,8 @@ pub use engine::{
 };
 pub use env::{Clock, Entropy, Env};
 pub use error::{Error, ErrorKind, Result, Retry};
+pub use fields::{FieldError, FieldErrors};
 pub use instance::Instance;
 pub use pipeline::guard::{AlwaysAlive, Liveness};
-pub use probe::{Probe, ProbeOutcome, ProbeStep};
+pub use probe::{Probe, ProbeOutcome, ProbeStep, Probing};
 pub use token::{CancelToken, ListToken, ReadToken, ViewToken, WriteToken};

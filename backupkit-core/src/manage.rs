@@ -1,31 +1,50 @@
 //! What people set up - connections, repositories, plans - and how plans become runs.
 
 mod bodies;
+mod config;
+mod edit;
 mod execute;
+mod keyring;
+mod machine;
+mod probe;
+mod rotate;
 mod runs;
 mod set_up;
+#[cfg(test)]
+mod tests;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use bodies::{ConnectionBody, PlanBody, RepositoryBody};
+pub use config::{
+    ConfigAction, ConfigChange, ConfigError, ConfigErrors, ConfigPreview, Configuration,
+    MAX_CONFIG_BYTES, References,
+};
+pub use edit::{ChangedConnection, ConnectionChange, PlanChange, RepositoryChange};
 pub use execute::{NewRestore, RestorePlace};
+pub use machine::{MachineId, admit_machine};
+pub use rotate::KeyRotation;
 pub use set_up::{NewRepository, RepositoryPassword};
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::Registry;
-use crate::secret::Vault;
+use crate::secret::MasterKeys;
 use crate::state::{Actor, Record, RecordKind, Scope, StateStore};
 
-/// Under this name the store keeps what tells whether a master key is the right one.
-const PROOF: &str = "master_key_proof";
+use self::keyring::Keyring;
+use self::write::Tries;
+
+/// So many records are read at once.
+const PAGE: usize = 100;
 
 /// The state store as one person sees it, in one scope. Clones share it.
 #[derive(Clone)]
 pub struct Workspace {
     store: Arc<dyn StateStore>,
-    vault: Arc<Vault>,
+    keyring: Arc<Keyring>,
     registry: Registry,
     env: Env,
     scope: Scope,
@@ -33,31 +52,21 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Opens a store with the keys of its secrets. An empty store takes the primary key of the vault
-    /// for its own.
+    /// Opens a store with the keys of its secrets. An empty store takes the first one for its own.
     ///
     /// # Errors
-    /// `InvalidConfig` with code `master-key-unknown` if the vault has not the key that the secrets in
-    /// the store are sealed with; those of the store.
+    /// `InvalidConfig` with code `master-key-unknown` if a key that secrets in the store are sealed with is
+    /// not among them; those of the store and of the keys.
     pub async fn open(
         store: Arc<dyn StateStore>,
-        vault: Arc<Vault>,
+        keys: Arc<dyn MasterKeys>,
         registry: Registry,
         env: &Env,
         actor: Actor,
     ) -> Result<Self> {
-        let kept = store.setting(PROOF).await?;
-        let proof = if let Some(kept) = kept {
-            kept
-        } else {
-            let proof = vault.proof();
-            store.swap_setting(PROOF, None, Some(&proof)).await?;
-            // Another process may have been faster.
-            store.setting(PROOF).await?.unwrap_or(proof)
-        };
-        vault.verify_proof(&proof)?;
+        let keyring = Arc::new(Keyring::open(&*store, keys, env).await?);
         let (env, scope) = (env.clone(), Scope::default());
-        Ok(Self { store, vault, registry, env, scope, actor })
+        Ok(Self { store, keyring, registry, env, scope, actor })
     }
 
     /// The same in another scope.
@@ -90,13 +99,36 @@ impl Workspace {
         self.store.list(&self.scope, kind, after, most).await
     }
 
+    /// All records of a kind, in the order of their names.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list_all(&self, kind: RecordKind) -> Result<Vec<Record>> {
+        let mut all: Vec<Record> = Vec::new();
+        loop {
+            let after = all.last().map(|record| record.content.name.clone());
+            let page = self.list(kind, after.as_deref(), PAGE).await?;
+            let is_last = page.len() < PAGE;
+            all.extend(page);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Removes a record. What lies in repositories stays.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` with code `in-use` if others need it, which the message names.
     pub async fn remove(&self, kind: RecordKind, name: &str) -> Result<()> {
-        let record = self.find(kind, name).await?;
-        self.store.delete(&self.scope, &self.actor, record.itself, record.revision).await
+        let mut tries = Tries::new(None);
+        loop {
+            let Record { itself, revision, .. } = self.find(kind, name).await?;
+            let deleted = self.store.delete(&self.scope, &self.actor, itself, revision).await;
+            if !tries.again(&deleted) {
+                return deleted;
+            }
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! The result of testing a connection, step by step.
 
+use std::future::Future;
 use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::env::Env;
+use crate::error::Result;
 
 /// What a `check` tried, in order. It is healthy if no step failed.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -40,5 +44,82 @@ impl Probe {
     /// Whether no step failed.
     pub fn is_healthy(&self) -> bool {
         !self.steps.iter().any(|step| matches!(step.outcome, ProbeOutcome::Failed(_)))
+    }
+}
+
+/// Tries things one after the other and notes how each went.
+#[derive(Debug)]
+pub struct Probing<'a> {
+    env: &'a Env,
+    probe: Probe,
+}
+
+impl<'a> Probing<'a> {
+    /// Begins. Times come from `env`.
+    pub fn new(env: &'a Env) -> Self {
+        Self { env, probe: Probe::default() }
+    }
+
+    /// Tries something; `None` if it failed. `hint` says what to do then, unless the error itself does.
+    pub fn step<T>(
+        &mut self,
+        name: impl Into<String>,
+        hint: &str,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Option<T> {
+        let started = self.env.clock().elapsed_since_boot();
+        let result = work();
+        self.note(name.into(), hint, started, result)
+    }
+
+    /// As [`Self::step`], for what waits.
+    pub async fn step_async<T>(
+        &mut self,
+        name: impl Into<String>,
+        hint: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Option<T> {
+        let started = self.env.clock().elapsed_since_boot();
+        let result = work.await;
+        self.note(name.into(), hint, started, result)
+    }
+
+    /// Says that something was not tried.
+    pub fn skip(&mut self, name: impl Into<String>, reason: &str) {
+        self.probe.steps.push(ProbeStep {
+            name: name.into(),
+            outcome: ProbeOutcome::Skipped(reason.to_owned()),
+            took: Duration::ZERO,
+            hint: None,
+        });
+    }
+
+    /// Takes over the steps of another probe.
+    pub fn extend(&mut self, other: Probe) {
+        self.probe.steps.extend(other.steps);
+    }
+
+    /// What was tried.
+    pub fn finish(self) -> Probe {
+        self.probe
+    }
+
+    fn note<T>(
+        &mut self,
+        name: String,
+        hint: &str,
+        started: Duration,
+        result: Result<T>,
+    ) -> Option<T> {
+        let took = self.env.clock().elapsed_since_boot().saturating_sub(started);
+        let (outcome, hint, value) = match result {
+            Ok(value) => (ProbeOutcome::Ok, None, Some(value)),
+            Err(error) => {
+                let hint = error.hint().unwrap_or(hint).to_owned();
+                (ProbeOutcome::Failed(error.to_string()), Some(hint), None)
+            }
+        };
+        self.probe.steps.push(ProbeStep { name, outcome, took, hint });
+        value
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fields::FieldErrors;
 use crate::source::Source;
 use crate::target::RestoreTarget;
 
@@ -17,11 +18,18 @@ pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
     /// Its stable name, as databases hold it.
     fn name(&self) -> &'static str;
 
-    /// Says what is wrong with settings, if anything is.
+    /// Says what is wrong with settings, field by field: also that a field is missing or not known.
+    fn check_settings(&self, settings: &RawValue) -> FieldErrors;
+
+    /// Whether two settings, both without a fault, lead to the same place. Secrets are sent to a place:
+    /// those of a connection are dropped when its settings come to lead elsewhere.
     ///
-    /// # Errors
-    /// `InvalidInput` that names the field; also for fields that are not known.
-    fn check_settings(&self, settings: &RawValue) -> Result<()>;
+    /// By default only equal settings do.
+    fn is_same_endpoint(&self, settings: &RawValue, other: &RawValue) -> bool {
+        let parse =
+            |settings: &RawValue| serde_json::from_str::<serde_json::Value>(settings.get()).ok();
+        parse(settings).is_some_and(|settings| Some(settings) == parse(other))
+    }
 
     /// Where a connection leads to, for people. No secret.
     ///

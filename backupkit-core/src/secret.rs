@@ -14,6 +14,9 @@
 //!
 //! # Changing the master key
 //!
+//! [`Workspace::rotate_master_key`](crate::manage::Workspace::rotate_master_key) does it all, while
+//! other processes run. With a vault alone:
+//!
 //! 1. Start with the new key as primary and the former one as older: [`Vault::new`].
 //! 2. [`Vault::rewrap`] each secret, in any order. A crash in between does no harm.
 //! 3. Store [`Vault::proof`] anew; from then on the former key is no longer needed.
@@ -45,6 +48,7 @@
 //! ```
 
 mod aead;
+mod keys;
 mod master_key;
 mod place;
 mod proof;
@@ -60,6 +64,8 @@ use zeroize::Zeroizing;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
+pub(crate) use keys::kept_elsewhere;
+pub use keys::{GivenKeys, MasterKeys};
 pub use master_key::{MasterKey, MasterKeyId};
 pub use place::SecretPlace;
 pub use sealed::{MAX_SECRET_BYTES, SealedSecret};
@@ -206,7 +212,7 @@ impl Vault {
         Ok(data_key)
     }
 
-    fn unknown_key(&self, what: &str, needed: MasterKeyId) -> Error {
+    pub(crate) fn unknown_key(&self, what: &str, needed: MasterKeyId) -> Error {
         let given: Vec<String> = self.keys().map(|key| key.id().to_string()).collect();
         Error::new(
             ErrorKind::InvalidConfig,

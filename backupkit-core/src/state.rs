@@ -28,6 +28,7 @@ pub use in_memory::InMemoryStore;
 pub use journal::{CheckpointInterval, InMemoryJournal, RunJournal, SealedOutput};
 pub use leases::{Claim, Lease, LeaseRef, Leases, Renewal, Report, WorkerId, check_progress};
 pub use logs::{LogFilter, LogLine, Logs, MAX_LOG_LINE_BYTES, NewLogLine};
+pub(crate) use record::check_name;
 pub use record::{
     Draft, MAX_BODY_BYTES, MAX_NAME_BYTES, MAX_SECRETS, Record, RecordId, RecordKind, RecordRef,
 };

@@ -2,14 +2,19 @@
 
 use async_trait::async_trait;
 use backupkit_core::Result;
+use backupkit_core::secret::MasterKeyId;
 use backupkit_core::state::{
-    Actor, Catalogue, Change, ChangeKind, Draft, Record, RecordKind, RecordRef, Scope, refusal,
+    Actor, Catalogue, Change, ChangeKind, Draft, Record, RecordId, RecordKind, RecordRef, Scope,
+    refusal,
 };
 use jiff::Timestamp;
 use sqlx::{Sqlite, SqliteExecutor, Transaction};
 
 use crate::SqliteStore;
-use crate::rows::{ChangeRow, RecordRow, encode_needs, encode_secrets};
+use crate::rows::{ChangeRow, RecordRow, ScopedRow, encode_needs, encode_secrets};
+
+/// In the table of settings, under a name that no setting has.
+const SEALING_KEY: &str = "catalogue:sealing-key";
 
 /// A change that is being made.
 struct Changing<'a> {
@@ -45,6 +50,15 @@ impl SqliteStore {
                 .await
                 .map_err(|error| self.failure(error))?;
         row.map(|row| row.decode(self)).transpose()
+    }
+
+    async fn sealing_key_in(
+        &self,
+        executor: impl SqliteExecutor<'_>,
+    ) -> Result<Option<MasterKeyId>> {
+        let kept = self.value(executor, SEALING_KEY).await?;
+        let parse = |text: String| text.parse().map_err(|_| self.damaged("its sealing key"));
+        kept.map(parse).transpose()
     }
 
     async fn users_of(
@@ -95,6 +109,7 @@ impl Changing<'_> {
     /// Whether the content may stand in the record of this id.
     async fn check(&mut self, itself: RecordRef, draft: &Draft) -> Result<()> {
         draft.check()?;
+        draft.check_sealing(self.store.sealing_key_in(&mut *self.transaction).await?)?;
         let holder: Option<String> =
             sqlx::query_scalar("SELECT id FROM records WHERE scope = ? AND kind = ? AND name = ?")
                 .bind(self.scope.as_str())
@@ -282,6 +297,31 @@ impl Catalogue for SqliteStore {
         )
         .bind(scope.as_str())
         .bind(i64::try_from(after).unwrap_or(i64::MAX))
+        .bind(limit(most))
+        .fetch_all(self.readers())
+        .await
+        .map_err(|error| self.failure(error))?;
+        rows.into_iter().map(|row| row.decode(self)).collect()
+    }
+
+    async fn sealing_key(&self) -> Result<Option<MasterKeyId>> {
+        self.sealing_key_in(self.readers()).await
+    }
+
+    async fn swap_sealing_key(
+        &self,
+        expected: Option<MasterKeyId>,
+        key: MasterKeyId,
+    ) -> Result<bool> {
+        let text = |key: MasterKeyId| key.to_string();
+        self.swap(SEALING_KEY, expected.map(text).as_deref(), Some(&text(key))).await
+    }
+
+    async fn sealed(&self, after: Option<RecordId>, most: usize) -> Result<Vec<(Scope, Record)>> {
+        let rows: Vec<ScopedRow> = sqlx::query_as(
+            "SELECT * FROM records WHERE secrets <> '' AND id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(after.map(|after| after.to_string()).unwrap_or_default())
         .bind(limit(most))
         .fetch_all(self.readers())
         .await

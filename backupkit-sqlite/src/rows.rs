@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use backupkit_core::Result;
 use backupkit_core::secret::SealedSecret;
 use backupkit_core::state::{
-    Actor, Change, ChangeKind, Draft, Record, RecordId, RecordKind, RecordRef,
+    Actor, Change, ChangeKind, Draft, Record, RecordId, RecordKind, RecordRef, Scope,
 };
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -25,6 +25,14 @@ pub(crate) struct RecordRow {
     needs: String,
     created_at: String,
     updated_at: String,
+}
+
+/// A record, and whose it is.
+#[derive(Debug, FromRow)]
+pub(crate) struct ScopedRow {
+    scope: String,
+    #[sqlx(flatten)]
+    record: RecordRow,
 }
 
 #[derive(Debug, FromRow)]
@@ -63,6 +71,13 @@ impl RecordRow {
                 name: self.name.clone(),
             },
         })
+    }
+}
+
+impl ScopedRow {
+    pub(crate) fn decode(self, store: &SqliteStore) -> Result<(Scope, Record)> {
+        let scope = Scope::new(self.scope).map_err(|_| store.damaged("a scope has an odd name"))?;
+        Ok((scope, self.record.decode(store)?))
     }
 }
 

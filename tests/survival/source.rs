@@ -13,7 +13,9 @@ use backupkit::source::{
     Segment, Source, SourceCapabilities, SourceNotes, SourceView, StreamBody,
 };
 use backupkit::target::RestoreTarget;
-use backupkit::{Env, Error, ErrorKind, ListToken, Probe, ReadToken, Result, ViewToken};
+use backupkit::{
+    Env, Error, ErrorKind, FieldErrors, ListToken, Probe, ReadToken, Result, ViewToken,
+};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use serde_json::value::RawValue;
@@ -43,8 +45,12 @@ impl SystemKind for WatchedKind {
         Self::NAME
     }
 
-    fn check_settings(&self, settings: &RawValue) -> Result<()> {
-        parse(settings).map(drop)
+    fn check_settings(&self, settings: &RawValue) -> FieldErrors {
+        let mut errors = FieldErrors::default();
+        if let Err(error) = parse(settings) {
+            errors.add("path", error.report());
+        }
+        errors
     }
 
     fn location(&self, settings: &RawValue) -> Result<String> {

@@ -10,7 +10,7 @@ use backupkit::adapters::fs::FsSource;
 use backupkit::manage::{NewRepository, Workspace};
 use backupkit::registry::Registry;
 use backupkit::repo::KeyOwner;
-use backupkit::secret::{MasterKey, Vault};
+use backupkit::secret::{GivenKeys, MasterKey};
 use backupkit::source::Source as _;
 use backupkit::state::{Actor, Run, StateStore};
 use backupkit::testing::HookedStore;
@@ -103,10 +103,10 @@ impl Desk {
         let hook = Arc::new(WatchedStore(witness.clone()));
         let store: Arc<dyn StateStore> = Arc::new(HookedStore::new(store, hook));
         let key = MasterKey::parse(&fs::read_to_string(folder.join("key")).unwrap().into());
-        let vault = Arc::new(Vault::new(&env, key.unwrap(), []));
+        let keys = Arc::new(GivenKeys::new([key.unwrap()]));
         let registry = Registry::built_in().with(WatchedKind(witness.clone()));
         let actor = Actor::new("test").unwrap();
-        let workspace = Workspace::open(store, vault, registry, &env, actor).await.unwrap();
+        let workspace = Workspace::open(store, keys, registry, &env, actor).await.unwrap();
         let workers = folder.join("workers");
         let engine = Engine::builder().env(env).instance_folder(workers).build().unwrap();
         Self { workspace, engine }

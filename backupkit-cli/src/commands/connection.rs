@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 
 use backupkit_core::adapters::fs::FolderKind;
-use backupkit_core::manage::ConnectionBody;
+use backupkit_core::manage::{ConnectionBody, ConnectionChange};
 use backupkit_core::state::{Record, RecordKind};
-use backupkit_core::{Error, ErrorKind, ProbeOutcome, Result};
+use backupkit_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::listing::{all, print_list};
+use super::listing::print_list;
+use super::probe;
 use crate::app::App;
 use crate::exit::{Exit, usage};
 use crate::output::format;
@@ -52,10 +53,30 @@ pub(super) fn to_folder(folder: &OsStr) -> Result<ConnectionBody> {
     Ok(ConnectionBody { kind: FolderKind::NAME.to_owned(), settings: settings.into() })
 }
 
+pub(super) async fn set(
+    app: &App<'_>,
+    name: &str,
+    new_name: Option<String>,
+    folder: Option<&OsStr>,
+) -> Result<Exit> {
+    let settings = folder.map(to_folder).transpose()?.map(|body| body.settings);
+    let change = ConnectionChange { name: new_name, settings };
+    let changed = app.workspace().await?.update_connection(name, None, change).await?;
+    let record = &changed.record;
+    let name = format::one_line(&record.content.name);
+    app.output.summary_line(format_args!("connection {name} is as you want it"));
+    if !changed.dropped_secrets.is_empty() {
+        let dropped = changed.dropped_secrets.join(", ");
+        app.output.warning(format_args!("it leads elsewhere now, so give these again: {dropped}"));
+    }
+    app.output.document("connection", &describe(record, &body(record)?));
+    Ok(Exit::Success)
+}
+
 pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
     let workspace = app.workspace().await?;
     let mut table = Table::new([("NAME", Align::Left), ("KIND", Align::Left), ("AT", Align::Left)]);
-    let records = all(&workspace, RecordKind::Connection).await?;
+    let records = workspace.list_all(RecordKind::Connection).await?;
     let bodies = records.iter().map(body).collect::<Result<Vec<_>>>()?;
     let described: Vec<_> =
         records.iter().zip(&bodies).map(|(record, body)| describe(record, body)).collect();
@@ -74,20 +95,7 @@ pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
 pub(super) async fn test(app: &App<'_>, name: &str) -> Result<Exit> {
     let workspace = app.workspace().await?;
     let probe = workspace.test_connection(name).await?;
-    for step in &probe.steps {
-        let outcome = match &step.outcome {
-            ProbeOutcome::Ok => "ok".to_owned(),
-            ProbeOutcome::Failed(why) => format!("failed: {why}"),
-            ProbeOutcome::Skipped(why) => format!("skipped: {why}"),
-        };
-        let took = format::duration(step.took);
-        app.output.line(format_args!("{}: {} ({took})", step.name, format::one_line(&outcome)));
-        if let Some(hint) = &step.hint {
-            app.output.line(format_args!("  {}", format::one_line(hint)));
-        }
-    }
-    app.output.document("probe", &probe);
-    Ok(if probe.is_healthy() { Exit::Success } else { Exit::Failure })
+    Ok(probe::print(app, &probe))
 }
 
 pub(super) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {

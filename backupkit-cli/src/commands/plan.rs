@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use backupkit_core::Result;
-use backupkit_core::manage::PlanBody;
+use backupkit_core::manage::{PlanBody, PlanChange};
 use backupkit_core::state::{Record, RecordKind};
 use serde::Serialize;
 
-use super::listing::{all, print_list};
+use super::listing::print_list;
 use crate::app::App;
 use crate::exit::Exit;
 use crate::output::format;
@@ -35,17 +35,25 @@ pub(super) async fn create(
     Ok(Exit::Success)
 }
 
+pub(super) async fn set(app: &App<'_>, name: &str, change: PlanChange) -> Result<Exit> {
+    let record = app.workspace().await?.update_plan(name, None, change).await?;
+    let name = format::one_line(&record.content.name);
+    app.output.summary_line(format_args!("plan {name} is as you want it"));
+    app.output.document("plan", &describe(&record)?);
+    Ok(Exit::Success)
+}
+
 pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
     let workspace = app.workspace().await?;
     let mut known = BTreeMap::new();
     for kind in [RecordKind::Connection, RecordKind::Repository] {
-        for record in all(&workspace, kind).await? {
+        for record in workspace.list_all(kind).await? {
             known.insert(record.itself.id.to_string(), format::one_line(&record.content.name));
         }
     }
     let named = |id: &String| known.get(id).cloned().unwrap_or_default();
     let mut table = Table::new([("NAME", Align::Left), ("FROM", Align::Left), ("TO", Align::Left)]);
-    let records = all(&workspace, RecordKind::Plan).await?;
+    let records = workspace.list_all(RecordKind::Plan).await?;
     let plans = records.iter().map(describe).collect::<Result<Vec<_>>>()?;
     for plan in &plans {
         let to: Vec<String> = plan.body.repositories.iter().map(named).collect();

@@ -4,10 +4,15 @@
 #![allow(clippy::print_stderr, reason = "a skip is said where the test's output goes")]
 
 mod addresses;
+mod canary;
+mod config;
+mod editing;
 mod exit_codes;
 mod full_disk;
 mod help;
 mod interrupt;
+mod machine;
+mod master_key;
 mod output;
 mod passwords;
 mod plans;

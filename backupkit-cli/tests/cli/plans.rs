@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::scene::{Scene, assert_same};
 
 /// Two connections, a repository and a plan. Returns the password.
-fn set_up(scene: &Scene) -> String {
+pub(crate) fn set_up(scene: &Scene) -> String {
     scene.run(["connection", "add", "docs", "--folder", "src"]).expect(0);
     scene.run(["connection", "add", "disk", "--folder", "disk"]).expect(0);
     let add = ["repo", "add", "nas", "--connection", "disk", "--path", "repo", "--json"];
@@ -48,7 +48,7 @@ fn start(scene: &Scene) -> Child {
     }
 }
 
-fn snapshots(scene: &Scene, password: &str) -> Vec<Value> {
+pub(crate) fn snapshots(scene: &Scene, password: &str) -> Vec<Value> {
     let mut command = scene.command(["snapshots", "-r", "disk/repo", "--json"]);
     let listed = command.env("BACKUPKIT_PASSWORD", password).output().unwrap();
     serde_json::from_slice(&listed.stdout).unwrap()

@@ -51,6 +51,26 @@ fn two_different_new_passwords_make_nothing() {
 }
 
 #[test]
+fn what_a_file_does_not_name_is_removed_once_somebody_agrees() {
+    let scene = Scene::new();
+    scene.run(["connection", "add", "docs", "--folder", "src"]).expect(0);
+    scene.write("empty.toml", "");
+    let prune = "config import empty.toml --prune";
+    let Some(outcome) = run_on_terminal(&scene, prune, "n\n") else {
+        return;
+    };
+    let asked = outcome.expect(1).stdout();
+    assert!(asked.contains("to be removed: connection docs"), "{asked}");
+    let count = || {
+        let listed = scene.run(["connection", "list", "--json"]).expect(0).json();
+        listed.as_array().unwrap().len()
+    };
+    assert_eq!(count(), 1);
+    run_on_terminal(&scene, prune, "y\n").unwrap().expect(0);
+    assert_eq!(count(), 0);
+}
+
+#[test]
 fn json_never_asks() {
     let scene = Scene::backed_up();
     let Some(outcome) = run_on_terminal(&scene, "snapshots -r repo --json", "") else {

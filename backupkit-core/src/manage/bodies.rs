@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryPath, SnapshotId};
+use crate::repo::Repository;
 use crate::state::{RecordId, RecordKind, RecordRef};
 use crate::target::{ConflictPolicy, Durability, VerifyLevel};
 
@@ -78,6 +79,22 @@ pub(super) struct OrderedRepository {
     pub(super) name: String,
     pub(super) connection: ConnectionBody,
     pub(super) path: String,
+}
+
+impl RepositoryBody {
+    /// Whether this is the repository that was added, and no other in its place.
+    ///
+    /// # Errors
+    /// `Conflict` with code `other-repository`.
+    pub(super) fn require(&self, repository: &Repository) -> Result<()> {
+        if repository.id() == self.repository_id {
+            return Ok(());
+        }
+        let message = format!("{} holds another repository", repository.location());
+        Err(Error::new(ErrorKind::Conflict, message)
+            .with_code("other-repository")
+            .with_hint("put the former one back, or add this one under a new name"))
+    }
 }
 
 pub(super) fn encode(body: &impl Serialize) -> Result<Arc<RawValue>> {

@@ -101,7 +101,7 @@ impl Workspace {
             }
             RestorePlace::Unnamed(connection) => connection,
         };
-        self.registry.get(&target.kind)?.check_settings(&target.settings)?;
+        self.check_settings(&target.kind, &target.settings)?;
         let location = self.location(&target)?;
         let record = self.find(RecordKind::Repository, new.repository).await?;
         let ordered = self.ordered(record).await?;

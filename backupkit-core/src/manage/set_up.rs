@@ -11,16 +11,15 @@ use zeroize::Zeroizing;
 
 use super::Workspace;
 use super::bodies::{ConnectionBody, PlanBody, RepositoryBody, encode, reference};
+use super::write::{Content, Secret};
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
-use crate::probe::Probe;
-use crate::registry::SourceContext;
+use crate::registry::SystemKind;
 use crate::repo::{InitOptions, KeyOwner, Repository};
-use crate::secret::SecretPlace;
-use crate::state::{Draft, Record, RecordId, RecordKind, RecordRef};
+use crate::state::{Record, RecordId, RecordKind, RecordRef, refusal};
 
 /// The field of a repository that holds its password.
-const PASSWORD: &str = "password";
+pub(super) const PASSWORD: &str = "password";
 /// So many random bytes make a password.
 const PASSWORD_BYTES: usize = 24;
 
@@ -54,16 +53,18 @@ impl Workspace {
     /// Adds a connection.
     ///
     /// # Errors
-    /// `InvalidInput` for a kind, name or settings that are wrong; `Conflict` if the name is taken.
+    /// `InvalidInput` for a kind, name or settings that are wrong, for these with each
+    /// [field](crate::FieldErrors::of); `Conflict` if the name is taken.
     pub async fn add_connection(
         &self,
         name: &str,
         kind: &str,
         settings: Arc<RawValue>,
     ) -> Result<Record> {
-        self.registry.get(kind)?.check_settings(&settings)?;
+        self.check_settings(kind, &settings)?;
         let body = encode(&ConnectionBody { kind: kind.to_owned(), settings })?;
-        self.add(RecordKind::Connection, name, body, [], BTreeMap::new()).await
+        let (name, needs, secrets) = (name.to_owned(), Vec::new(), BTreeMap::new());
+        self.add(RecordKind::Connection, &Content { name, body, needs, secrets }).await
     }
 
     /// Where a connection leads to, for people.
@@ -72,17 +73,6 @@ impl Workspace {
     /// `InvalidInput` if its kind is not built in, or does not know such settings.
     pub fn location(&self, connection: &ConnectionBody) -> Result<String> {
         self.registry.get(&connection.kind)?.location(&connection.settings)
-    }
-
-    /// Tries whether what a connection leads to can be read, step by step.
-    ///
-    /// # Errors
-    /// `NotFound`; those of the store. What goes wrong at the other side stands in the probe.
-    pub async fn test_connection(&self, name: &str) -> Result<Probe> {
-        let record = self.find(RecordKind::Connection, name).await?;
-        let body: ConnectionBody = record.decode()?;
-        let context = SourceContext { env: &self.env, host: "", repositories: &[] };
-        self.registry.get(&body.kind)?.source(&body.settings, &context)?.check().await
     }
 
     /// Adds a repository: the one that is there, or a new one. Its password is kept sealed.
@@ -98,7 +88,7 @@ impl Workspace {
         let destination = self.destination(&connection.decode()?, new.path)?;
         // Before anything is made that would be left behind.
         if self.store.find(&self.scope, RecordKind::Repository, new.name).await?.is_some() {
-            return Err(crate::state::refusal::name_taken(RecordKind::Repository, new.name));
+            return Err(refusal::name_taken(RecordKind::Repository, new.name));
         }
         let is_there = Repository::exists(&*destination).await?;
         let (password, told) = match new.password {
@@ -125,9 +115,10 @@ impl Workspace {
             path: new.path.to_owned(),
             repository_id: repository.id().to_owned(),
         })?;
-        let secrets = BTreeMap::from([(PASSWORD, password)]);
-        let needs = [connection.itself];
-        let record = self.add(RecordKind::Repository, new.name, body, needs, secrets).await?;
+        let secrets = BTreeMap::from([(PASSWORD.to_owned(), Secret::New(password))]);
+        let (name, needs) = (new.name.to_owned(), vec![connection.itself]);
+        let content = Content { name, body, needs, secrets };
+        let record = self.add(RecordKind::Repository, &content).await?;
         Ok((record, told))
     }
 
@@ -144,23 +135,9 @@ impl Workspace {
         tags: Vec<String>,
     ) -> Result<Record> {
         let source = self.find(RecordKind::Connection, source).await?.itself;
-        let mut needs = vec![source];
-        for repository in repositories {
-            let repository = self.find(RecordKind::Repository, repository).await?.itself;
-            if needs.contains(&repository) {
-                let message = format!("plan `{name}` names a repository twice");
-                return Err(Error::new(ErrorKind::InvalidInput, message));
-            }
-            needs.push(repository);
-        }
-        let Some((_, repositories)) = needs.split_first().filter(|(_, rest)| !rest.is_empty())
-        else {
-            let message = format!("plan `{name}` needs a repository");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        };
-        let repositories = repositories.iter().map(|needed| needed.id.to_string()).collect();
-        let body = encode(&PlanBody { source: source.id.to_string(), repositories, tags })?;
-        self.add(RecordKind::Plan, name, body, needs, BTreeMap::new()).await
+        let repositories = self.repositories_named(repositories).await?;
+        let content = plan(name.to_owned(), source, &repositories, tags)?;
+        self.add(RecordKind::Plan, &content).await
     }
 
     /// Opens a repository that was added.
@@ -171,22 +148,30 @@ impl Workspace {
         path: &str,
     ) -> Result<Repository> {
         let record = self.store.get(&self.scope, itself).await?;
-        let record = record.ok_or_else(|| crate::state::refusal::missing(itself))?;
-        let sealed = record.content.secrets.get(PASSWORD).ok_or_else(|| {
-            Error::corrupt(format!("repository `{}`", record.content.name), "it has no password")
-        })?;
-        let id = itself.id.to_string();
-        let password = self.vault.open(&self.place(itself.kind, &id, PASSWORD), sealed)?;
+        let record = record.ok_or_else(|| refusal::missing(itself))?;
+        let password = self.password(&record).await?;
+        self.open_with(&record.decode()?, connection, path, &password).await
+    }
+
+    /// Opens the repository that a record is about, and no other.
+    pub(super) async fn open_with(
+        &self,
+        body: &RepositoryBody,
+        connection: &ConnectionBody,
+        path: &str,
+        password: &SecretString,
+    ) -> Result<Repository> {
         let destination = self.destination(connection, path)?;
-        let repository = Repository::open(destination, &password, &self.env).await?;
-        let body: RepositoryBody = record.decode()?;
-        if repository.id() == body.repository_id {
-            return Ok(repository);
-        }
-        let message = format!("{} holds another repository", repository.location());
-        Err(Error::new(ErrorKind::Conflict, message)
-            .with_code("other-repository")
-            .with_hint("put the former one back, or add this one under a new name"))
+        let repository = Repository::open(destination, password, &self.env).await?;
+        body.require(&repository)?;
+        Ok(repository)
+    }
+
+    /// The password of a repository.
+    pub(super) async fn password(&self, record: &Record) -> Result<SecretString> {
+        self.unseal(record, PASSWORD).await?.ok_or_else(|| {
+            Error::corrupt(format!("repository `{}`", record.content.name), "it has no password")
+        })
     }
 
     pub(super) fn destination(
@@ -201,33 +186,50 @@ impl Workspace {
     pub(super) async fn connection(&self, id: &str) -> Result<ConnectionBody> {
         let itself = reference(RecordKind::Connection, id)?;
         let record = self.store.get(&self.scope, itself).await?;
-        record.ok_or_else(|| crate::state::refusal::missing(itself))?.decode()
+        record.ok_or_else(|| refusal::missing(itself))?.decode()
     }
 
-    async fn add(
+    /// The kind of this name, if it takes these settings.
+    pub(super) fn check_settings(
         &self,
-        kind: RecordKind,
-        name: &str,
-        body: Arc<RawValue>,
-        needs: impl Into<Vec<RecordRef>>,
-        secrets: BTreeMap<&str, SecretString>,
-    ) -> Result<Record> {
-        let itself = RecordRef { kind, id: RecordId::random(&self.env)? };
-        let id = itself.id.to_string();
-        let seal = |(field, secret): (&str, SecretString)| {
-            Ok((field.to_owned(), self.vault.seal(&self.place(kind, &id, field), &secret)?))
-        };
-        let secrets = secrets.into_iter().map(seal).collect::<Result<_>>()?;
-        let draft = Draft { name: name.to_owned(), body, secrets, needs: needs.into() };
-        self.store.create(&self.scope, &self.actor, itself, draft).await
+        kind: &str,
+        settings: &RawValue,
+    ) -> Result<&Arc<dyn SystemKind>> {
+        let found = self.registry.get(kind)?;
+        found.check_settings(settings).into_result(format!("the settings of a {kind}"))?;
+        Ok(found)
     }
 
-    fn place<'a>(&'a self, kind: RecordKind, id: &'a str, field: &'a str) -> SecretPlace<'a> {
-        SecretPlace { scope: self.scope.as_str(), owner_kind: kind.as_str(), owner_id: id, field }
+    async fn add(&self, kind: RecordKind, content: &Content) -> Result<Record> {
+        let id = RecordId::random(&self.env)?;
+        self.put(RecordRef { kind, id }, None, content).await
     }
 
     fn random_password(&self) -> Result<SecretString> {
         let bytes = Zeroizing::new(self.env.random::<PASSWORD_BYTES>()?);
         Ok(SecretString::from(URL_SAFE_NO_PAD.encode(*bytes)))
     }
+}
+
+/// What a plan holds.
+pub(super) fn plan(
+    name: String,
+    source: RecordRef,
+    repositories: &[RecordRef],
+    tags: Vec<String>,
+) -> Result<Content> {
+    let refused = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
+    let mut needs = vec![source];
+    for repository in repositories {
+        if needs.contains(repository) {
+            return refused(format!("plan `{name}` names a repository twice"));
+        }
+        needs.push(*repository);
+    }
+    if repositories.is_empty() {
+        return refused(format!("plan `{name}` needs a repository"));
+    }
+    let repositories = repositories.iter().map(|needed| needed.id.to_string()).collect();
+    let body = encode(&PlanBody { source: source.id.to_string(), repositories, tags })?;
+    Ok(Content { name, body, needs, secrets: BTreeMap::new() })
 }

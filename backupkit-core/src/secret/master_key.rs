@@ -1,6 +1,7 @@
 //! The key that wraps the data keys, and its form as a line of text.
 
 use std::fmt;
+use std::str::FromStr;
 
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sha2::{Digest as _, Sha256};
@@ -124,6 +125,12 @@ impl MasterKey {
     }
 }
 
+impl Clone for MasterKey {
+    fn clone(&self) -> Self {
+        Self::from_bytes(self.expose())
+    }
+}
+
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MasterKey({})", self.id)
@@ -153,6 +160,20 @@ impl MasterKeyId {
 impl fmt::Display for MasterKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl FromStr for MasterKeyId {
+    type Err = Error;
+
+    /// # Errors
+    /// `InvalidInput` for anything but 16 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut id = [0; ID_BYTES];
+        hex::decode_to_slice(text, &mut id).map_err(|_| {
+            Error::new(ErrorKind::InvalidInput, "an id of a master key has 16 hexadecimal digits")
+        })?;
+        Ok(Self(id))
     }
 }
 

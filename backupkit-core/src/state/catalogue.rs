@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::actor::{Actor, Scope};
-use super::record::{Draft, Record, RecordKind, RecordRef};
+use super::record::{Draft, Record, RecordId, RecordKind, RecordRef};
 use crate::error::Result;
+use crate::secret::MasterKeyId;
 
 /// Keeps named records: what people set up. One mechanism for all kinds, so that a store needs to know
 /// none of them.
@@ -28,6 +29,10 @@ use crate::error::Result;
 /// 7. An id is used once, in all scopes together; a second record of it is refused with code `id-taken`,
 ///    as long as the first is there.
 /// 8. What [`Draft::check`] refuses is refused. Everything else comes back byte by byte.
+/// 9. Once a sealing key is named, a draft with a secret that is sealed with another one is refused with
+///    code [`KEY_RETIRED`](super::refusal::KEY_RETIRED), also when it was drafted before. So whoever
+///    names a key and then looks through [`sealed`](Self::sealed) misses no secret. Secrets on record stay
+///    as they are.
 #[async_trait]
 pub trait Catalogue: fmt::Debug + Send + Sync + 'static {
     /// Adds a record.
@@ -89,6 +94,21 @@ pub trait Catalogue: fmt::Debug + Send + Sync + 'static {
 
     /// At most `most` changes behind number `after`, in their order.
     async fn changes(&self, scope: &Scope, after: u64, most: usize) -> Result<Vec<Change>>;
+
+    /// The master key that secrets have to be sealed with; nothing as long as none was named.
+    async fn sealing_key(&self) -> Result<Option<MasterKeyId>>;
+
+    /// Names the master key that secrets have to be sealed with from now on, in all scopes, if it was
+    /// `expected` so far, and returns whether it was.
+    async fn swap_sealing_key(
+        &self,
+        expected: Option<MasterKeyId>,
+        key: MasterKeyId,
+    ) -> Result<bool>;
+
+    /// At most `most` records that have secrets, of all scopes, in the order of their ids, behind the id
+    /// `after`.
+    async fn sealed(&self, after: Option<RecordId>, most: usize) -> Result<Vec<(Scope, Record)>>;
 }
 
 /// One change that took effect.

@@ -22,6 +22,7 @@ use super::stored::{Dropped, StoredRun};
 use crate::env::Env;
 use crate::error::Result;
 use crate::model::PackId;
+use crate::secret::MasterKeyId;
 
 /// A state store in memory, for tests and for hosts that keep such things elsewhere.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ struct Kept {
     /// The last number of each scope.
     numbers: BTreeMap<Scope, u64>,
     settings: BTreeMap<String, String>,
+    sealing_key: Option<MasterKeyId>,
 }
 
 /// A run, and all that belongs to it.

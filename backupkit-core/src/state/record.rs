@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::id::random_id;
 use crate::error::{Error, ErrorKind, Result};
-use crate::secret::SealedSecret;
+use crate::secret::{MasterKeyId, SealedSecret};
 
 /// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 200;
@@ -125,10 +125,23 @@ impl Draft {
         }
         Ok(())
     }
+
+    /// Says whether its secrets are sealed with the key that is to be sealed with, if one is named: for
+    /// stores, in the same transaction in which they keep it.
+    ///
+    /// # Errors
+    /// `Conflict` with code [`KEY_RETIRED`](super::refusal::KEY_RETIRED).
+    pub fn check_sealing(&self, key: Option<MasterKeyId>) -> Result<()> {
+        let Some(key) = key else { return Ok(()) };
+        match self.secrets.values().find(|sealed| sealed.key_id() != key) {
+            Some(sealed) => Err(super::refusal::key_retired(sealed.key_id(), key)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Whether people may call something so.
-pub(super) fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let refused = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         return refused(format!(

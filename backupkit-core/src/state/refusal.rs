@@ -5,6 +5,7 @@ use super::logs::MAX_LOG_LINE_BYTES;
 use super::record::{Record, RecordKind, RecordRef};
 use super::runs::{Run, RunId};
 use crate::error::{Error, ErrorKind};
+use crate::secret::MasterKeyId;
 
 /// So many users are named in a message.
 const NAMED_USERS: usize = 5;
@@ -22,11 +23,23 @@ pub fn id_taken(RecordRef { kind, id }: RecordRef) -> Error {
     Error::new(ErrorKind::Conflict, message).with_code("id-taken")
 }
 
+/// The code of the refusal of a change to what was changed meanwhile.
+pub const STALE: &str = "stale";
+
 /// The record was changed since the revision that the caller saw.
 pub fn stale(kind: RecordKind, name: &str) -> Error {
     Error::new(ErrorKind::Conflict, format!("{kind} `{name}` was changed meanwhile"))
-        .with_code("stale")
+        .with_code(STALE)
         .with_hint("look at it again")
+}
+
+/// The code of the refusal of a secret that is sealed with another key than the one to seal with.
+pub const KEY_RETIRED: &str = "master-key-retired";
+
+/// A secret is sealed with another key than the one to seal with.
+pub fn key_retired(given: MasterKeyId, wanted: MasterKeyId) -> Error {
+    let message = format!("the master key was changed from {given} to {wanted} meanwhile");
+    Error::new(ErrorKind::Conflict, message).with_code(KEY_RETIRED).with_hint("seal it again")
 }
 
 /// There is no such record, at least not in this scope.

@@ -11,10 +11,11 @@ use serde_json::value::RawValue;
 
 use crate::error::Result;
 use crate::model::{PackId, RunInput, Wanted};
+use crate::secret::MasterKeyId;
 use crate::state::{
     Actor, Catalogue, Change, Checkpoints, Claim, Draft, Lease, LeaseRef, Leases, LogFilter,
-    LogLine, Logs, NewLogLine, NewRun, Record, RecordKind, RecordRef, Renewal, Report, Run,
-    RunFilter, RunId, Runs, Scope, SealedOutput, Settings, StateStore, WorkerId,
+    LogLine, Logs, NewLogLine, NewRun, Record, RecordId, RecordKind, RecordRef, Renewal, Report,
+    Run, RunFilter, RunId, Runs, Scope, SealedOutput, Settings, StateStore, WorkerId,
 };
 
 /// What happens around the calls of a [`HookedStore`]. Calls go by the names of their methods.
@@ -115,6 +116,22 @@ impl Catalogue for HookedStore {
 
     async fn changes(&self, scope: &Scope, after: u64, most: usize) -> Result<Vec<Change>> {
         self.around("changes", self.store.changes(scope, after, most)).await
+    }
+
+    async fn sealing_key(&self) -> Result<Option<MasterKeyId>> {
+        self.around("sealing_key", self.store.sealing_key()).await
+    }
+
+    async fn swap_sealing_key(
+        &self,
+        expected: Option<MasterKeyId>,
+        key: MasterKeyId,
+    ) -> Result<bool> {
+        self.around("swap_sealing_key", self.store.swap_sealing_key(expected, key)).await
+    }
+
+    async fn sealed(&self, after: Option<RecordId>, most: usize) -> Result<Vec<(Scope, Record)>> {
+        self.around("sealed", self.store.sealed(after, most)).await
     }
 }
 

@@ -1,13 +1,14 @@
 //! Repositories that plans know.
 
 use backupkit_core::Result;
-use backupkit_core::manage::{NewRepository, RepositoryBody, RepositoryPassword};
+use backupkit_core::manage::{NewRepository, RepositoryBody, RepositoryChange, RepositoryPassword};
 use backupkit_core::state::{Record, RecordKind};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::commands::listing::{all, print_list};
+use crate::commands::listing::print_list;
+use crate::commands::probe;
 use crate::exit::Exit;
 use crate::output::format;
 use crate::output::table::{Align, Table};
@@ -72,7 +73,7 @@ pub(in crate::commands) async fn add(
 
 pub(in crate::commands) async fn list(app: &App<'_>) -> Result<Exit> {
     let workspace = app.workspace().await?;
-    let connections = all(&workspace, RecordKind::Connection).await?;
+    let connections = workspace.list_all(RecordKind::Connection).await?;
     let named = |id: &str| {
         let mut connections = connections.iter();
         let found = connections.find(|connection| connection.itself.id.to_string() == id);
@@ -80,7 +81,7 @@ pub(in crate::commands) async fn list(app: &App<'_>) -> Result<Exit> {
     };
     let mut table =
         Table::new([("NAME", Align::Left), ("CONNECTION", Align::Left), ("PATH", Align::Left)]);
-    let records = all(&workspace, RecordKind::Repository).await?;
+    let records = workspace.list_all(RecordKind::Repository).await?;
     let known = records.iter().map(describe).collect::<Result<Vec<_>>>()?;
     for repository in &known {
         table.row([
@@ -92,6 +93,30 @@ pub(in crate::commands) async fn list(app: &App<'_>) -> Result<Exit> {
     let none = "no repositories; `backupkit repo add` adds one";
     print_list(app, "repository", &table, &known, none);
     Ok(Exit::Success)
+}
+
+/// What `repo set` changes.
+pub(in crate::commands) struct Change {
+    pub(in crate::commands) name: Option<String>,
+    pub(in crate::commands) connection: Option<String>,
+    pub(in crate::commands) path: Option<String>,
+    pub(in crate::commands) password: bool,
+}
+
+pub(in crate::commands) async fn set(app: &App<'_>, name: &str, change: Change) -> Result<Exit> {
+    let password = change.password.then(|| app.password(Purpose::Open)).transpose()?;
+    let Change { name: new_name, connection, path, .. } = change;
+    let change = RepositoryChange { name: new_name, connection, path, password };
+    let record = app.workspace().await?.update_repository(name, None, change).await?;
+    let name = format::one_line(&record.content.name);
+    app.output.summary_line(format_args!("repository {name} is as you want it"));
+    app.output.document("repository", &describe(&record)?);
+    Ok(Exit::Success)
+}
+
+pub(in crate::commands) async fn test(app: &App<'_>, name: &str) -> Result<Exit> {
+    let probe = app.workspace().await?.test_repository(name).await?;
+    Ok(probe::print(app, &probe))
 }
 
 pub(in crate::commands) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {

@@ -123,9 +123,9 @@ async fn follow(
 }
 
 /// Executes whatever runs wait, one after the other, until a signal comes.
-pub(in crate::commands) async fn worker(app: &App<'_>) -> Result<Exit> {
+pub(in crate::commands) async fn worker(app: &App<'_>, take_over: bool) -> Result<Exit> {
     let mut signals = Signals::listen()?;
-    let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    let (workspace, engine) = (app.workspace_here(take_over).await?, app.worker_engine()?);
     app.output.note("waiting for runs; Ctrl-C gives back what is under way, and ends");
     let stop = CancelToken::new();
     let working = async {

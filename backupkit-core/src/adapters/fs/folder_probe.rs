@@ -9,52 +9,7 @@ use rustix::fs::Access;
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::probe::{Probe, ProbeOutcome, ProbeStep};
-
-/// Collects the steps of a probe.
-pub(super) struct Probing<'a> {
-    env: &'a Env,
-    probe: Probe,
-}
-
-impl<'a> Probing<'a> {
-    pub(super) fn new(env: &'a Env) -> Self {
-        let probe = Probe::default();
-        Self { env, probe }
-    }
-
-    /// Tries something; `None` if it failed. `hint` says what to do then.
-    pub(super) fn step<T>(
-        &mut self,
-        name: impl Into<String>,
-        hint: &str,
-        work: impl FnOnce() -> Result<T>,
-    ) -> Option<T> {
-        let started = self.env.clock().elapsed_since_boot();
-        let result = work();
-        let took = self.env.clock().elapsed_since_boot().saturating_sub(started);
-        let (outcome, hint, value) = match result {
-            Ok(value) => (ProbeOutcome::Ok, None, Some(value)),
-            Err(error) => (ProbeOutcome::Failed(error.report()), Some(hint.to_owned()), None),
-        };
-        self.probe.steps.push(ProbeStep { name: name.into(), outcome, took, hint });
-        value
-    }
-
-    /// Says that something was not tried.
-    pub(super) fn skip(&mut self, name: &str, reason: &str) {
-        self.probe.steps.push(ProbeStep {
-            name: name.to_owned(),
-            outcome: ProbeOutcome::Skipped(reason.to_owned()),
-            took: std::time::Duration::ZERO,
-            hint: None,
-        });
-    }
-
-    pub(super) fn finish(self) -> Probe {
-        self.probe
-    }
-}
+use crate::probe::{Probe, Probing};
 
 /// Probes a folder that is to be written. A missing one is fine where it can be made.
 pub(super) fn probe_writable(folder: &Path, env: &Env) -> Probe {

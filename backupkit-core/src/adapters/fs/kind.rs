@@ -3,13 +3,14 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{FsDestination, FsSource, FsTarget};
 use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fields::FieldErrors;
 use crate::registry::{SourceContext, SystemKind};
 use crate::source::Source;
 use crate::target::RestoreTarget;
@@ -23,19 +24,17 @@ impl FolderKind {
     pub const NAME: &'static str = "folder";
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FolderSettings {
-    path: PathBuf,
-}
-
 impl SystemKind for FolderKind {
     fn name(&self) -> &'static str {
         Self::NAME
     }
 
-    fn check_settings(&self, settings: &RawValue) -> Result<()> {
-        parse(settings).map(drop)
+    fn check_settings(&self, settings: &RawValue) -> FieldErrors {
+        read(settings).err().unwrap_or_default()
+    }
+
+    fn is_same_endpoint(&self, settings: &RawValue, other: &RawValue) -> bool {
+        read(settings).is_ok_and(|path| Ok(path) == read(other))
     }
 
     fn location(&self, settings: &RawValue) -> Result<String> {
@@ -66,17 +65,35 @@ impl SystemKind for FolderKind {
 }
 
 fn parse(settings: &RawValue) -> Result<PathBuf> {
-    let settings: FolderSettings = serde_json::from_str(settings.get()).map_err(|error| {
-        let message = format!("the settings of a folder are wrong: {error}");
-        Error::new(ErrorKind::InvalidInput, message)
-            .with_hint("a folder has the one setting `path`, an absolute path")
-    })?;
-    if !settings.path.is_absolute() {
-        let message = format!("path: {} is not absolute", settings.path.display());
-        return Err(Error::new(ErrorKind::InvalidInput, message)
-            .with_hint("write the whole path, from / on"));
+    read(settings).or_else(|errors| {
+        errors.into_result("the settings of a folder")?;
+        Err(Error::new(ErrorKind::Internal, "settings are refused without a reason"))
+    })
+}
+
+/// The path, or all that is wrong.
+fn read(settings: &RawValue) -> Result<PathBuf, FieldErrors> {
+    let Ok(Value::Object(fields)) = serde_json::from_str(settings.get()) else {
+        return Err(FieldErrors::default().with("", "a folder has the one setting `path`"));
+    };
+    let mut errors = FieldErrors::default();
+    let path = match fields.get("path") {
+        None => Err("is missing: give the whole path of a folder".to_owned()),
+        Some(Value::String(path)) if path.contains('\0') => Err("holds a NUL character".to_owned()),
+        Some(Value::String(path)) if Path::new(path).is_absolute() => Ok(PathBuf::from(path)),
+        Some(Value::String(path)) => {
+            Err(format!("{path:?} is not absolute: write the whole path, from / on"))
+        }
+        Some(_) => Err("is not text".to_owned()),
+    };
+    let path = path.map_err(|why| errors.add("path", why));
+    for field in fields.keys().filter(|field| *field != "path") {
+        errors.add(field, "is not known: a folder has the one setting `path`");
     }
-    Ok(settings.path)
+    match path {
+        Ok(path) if errors.is_empty() => Ok(path),
+        _ => Err(errors),
+    }
 }
 
 /// A place below a folder. Nothing leads out of it.
@@ -98,18 +115,33 @@ mod tests {
     }
 
     #[test]
-    fn only_absolute_paths_and_known_fields_are_taken() {
-        assert!(FolderKind.check_settings(&settings(r#"{"path":"/srv"}"#)).is_ok());
-        for (json, why) in [
-            (r#"{"path":"srv"}"#, "absolute"),
-            (r#"{"path":"/srv","pth":1}"#, "pth"),
-            ("{}", "path"),
-            ("3", "folder"),
+    fn every_wrong_field_is_told_at_once() {
+        let check = |json| FolderKind.check_settings(&settings(json));
+        assert!(check(r#"{"path":"/srv"}"#).is_empty());
+        for (json, fields) in [
+            (r#"{"path":"srv"}"#, vec!["path"]),
+            (r#"{"path":"/srv","pth":1}"#, vec!["pth"]),
+            (r#"{"pth":1,"more":2}"#, vec!["path", "more", "pth"]),
+            (r#"{"path":3}"#, vec!["path"]),
+            (r#"{"path":"/a\u0000b"}"#, vec!["path"]),
+            ("{}", vec!["path"]),
+            ("3", vec![""]),
         ] {
-            let error = FolderKind.check_settings(&settings(json)).unwrap_err();
+            let errors = check(json);
+            let found: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+            assert_eq!(found, fields, "{json}: {errors}");
+            let error = FolderKind.location(&settings(json)).unwrap_err();
             assert!(error.is(ErrorKind::InvalidInput), "{json}");
-            assert!(error.report().contains(why), "{json}: {}", error.report());
+            assert_eq!(FieldErrors::of(&error), Some(&errors));
         }
+    }
+
+    #[test]
+    fn only_another_folder_is_another_place() {
+        let is_same = |a, b| FolderKind.is_same_endpoint(&settings(a), &settings(b));
+        assert!(is_same(r#"{"path":"/srv"}"#, r#"{ "path": "/srv" }"#));
+        assert!(!is_same(r#"{"path":"/srv"}"#, r#"{"path":"/srv2"}"#));
+        assert!(!is_same("{}", "{}"));
     }
 
     #[test]

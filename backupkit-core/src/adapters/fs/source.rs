@@ -11,6 +11,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
@@ -27,7 +28,6 @@ use self::layout::Layout;
 use self::notes::Notes;
 use self::walk::Walk;
 use super::blocking::{blocking, stream_batches};
-use super::folder_probe::Probing;
 use super::lexical;
 use super::stat::{MetadataMaker, file_type};
 use super::users;
@@ -35,7 +35,7 @@ use crate::BufferPool;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryPath, Origin};
-use crate::probe::Probe;
+use crate::probe::{Probe, Probing};
 use crate::source::{
     Body, ListError, Listed, OpenContext, Outcome, Segment, Source, SourceCapabilities,
     SourceNotes, SourceView,
@@ -151,18 +151,30 @@ impl FsSource {
         for (root, shown) in self.roots.iter().zip(self.origin().paths) {
             let path = lexical::append(&self.working_directory, root);
             let hint = "check that it exists and that this user may read it";
-            probing.step(format!("open {shown}"), hint, || {
+            let kind = probing.step(format!("open {shown}"), hint, || {
                 let doing = format!("open {shown}");
                 let failed = |error: rustix::io::Errno| Error::io(&doing, error.into());
                 let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
                 let stat = rustix::fs::statat(CWD, &path[..], flags).map_err(failed)?;
-                let access = match file_type(&stat) {
+                let kind = file_type(&stat);
+                let access = match kind {
                     FileType::Directory => Access::READ_OK | Access::EXEC_OK,
                     FileType::RegularFile => Access::READ_OK,
-                    _ => return Ok(()),
+                    _ => return Ok(kind),
                 };
-                rustix::fs::access(&path[..], access).map_err(failed)
+                rustix::fs::access(&path[..], access).map_err(failed)?;
+                Ok(kind)
             });
+            let list = format!("list {shown}");
+            match kind {
+                None => probing.skip(list, "it cannot be opened"),
+                Some(FileType::Directory) => drop(probing.step(&list, hint, || {
+                    let listed = std::fs::read_dir(OsStr::from_bytes(&path));
+                    let first = listed.and_then(|mut entries| entries.next().transpose());
+                    first.map(drop).map_err(|error| Error::io(&list, error))
+                })),
+                Some(_) => {}
+            }
         }
         probing.finish()
     }

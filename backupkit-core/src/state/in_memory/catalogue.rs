@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::InMemoryStore;
 use crate::error::Result;
+use crate::secret::MasterKeyId;
 use crate::state::refusal;
 use crate::state::{
-    Actor, Catalogue, Change, ChangeKind, Draft, Record, RecordKind, RecordRef, Scope,
+    Actor, Catalogue, Change, ChangeKind, Draft, Record, RecordId, RecordKind, RecordRef, Scope,
 };
 
 /// What is kept of one scope.
@@ -92,6 +93,7 @@ impl Catalogue for InMemoryStore {
         if ids.any(|used| used.id == itself.id) {
             return Err(refusal::id_taken(itself));
         }
+        draft.check_sealing(all.sealing_key)?;
         let kept = all.shelves.entry(scope.clone()).or_default();
         kept.check(itself, &draft)?;
         let record =
@@ -112,9 +114,11 @@ impl Catalogue for InMemoryStore {
     ) -> Result<Record> {
         let now = self.env.now();
         let mut all = self.kept();
+        let sealing_key = all.sealing_key;
         let kept = all.shelves.entry(scope.clone()).or_default();
         let before = kept.at(itself, revision)?;
         let created_at = before.created_at;
+        draft.check_sealing(sealing_key)?;
         kept.check(itself, &draft)?;
         let revision = revision + 1;
         let record = Record { itself, revision, content: draft, created_at, updated_at: now };
@@ -174,6 +178,38 @@ impl Catalogue for InMemoryStore {
         let behind = usize::try_from(after).unwrap_or(usize::MAX);
         Ok(self
             .read(scope, |shelf| shelf.changes.iter().skip(behind).take(most).cloned().collect()))
+    }
+
+    async fn sealing_key(&self) -> Result<Option<MasterKeyId>> {
+        Ok(self.kept().sealing_key)
+    }
+
+    async fn swap_sealing_key(
+        &self,
+        expected: Option<MasterKeyId>,
+        key: MasterKeyId,
+    ) -> Result<bool> {
+        let mut all = self.kept();
+        if all.sealing_key != expected {
+            return Ok(false);
+        }
+        all.sealing_key = Some(key);
+        all.version += 1;
+        Ok(true)
+    }
+
+    async fn sealed(&self, after: Option<RecordId>, most: usize) -> Result<Vec<(Scope, Record)>> {
+        let all = self.kept();
+        let records = all.shelves.iter().flat_map(|(scope, shelf)| {
+            shelf.records.values().map(|record| (scope.clone(), record.clone()))
+        });
+        let mut sealed: Vec<_> = records
+            .filter(|(_, record)| !record.content.secrets.is_empty())
+            .filter(|(_, record)| after.is_none_or(|after| record.itself.id > after))
+            .collect();
+        sealed.sort_by_key(|(_, record)| record.itself.id);
+        sealed.truncate(most);
+        Ok(sealed)
     }
 }
 

@@ -1,9 +1,15 @@
 //! The contract of [`Catalogue`], case by case.
 
 mod random;
+mod sealing;
 
 pub use random::{
     changes_made_at_random_are_those_of_a_model, dropped_calls_take_effect_whole_or_not_at_all,
+};
+
+pub use sealing::{
+    records_with_secrets_are_found_in_all_scopes,
+    secrets_of_another_key_than_the_named_one_are_refused,
 };
 
 use std::collections::BTreeMap;
@@ -37,6 +43,8 @@ macro_rules! catalogue_conformance {
             names_and_bodies_out_of_bounds_are_refused
             an_id_is_used_once
             sealed_secrets_come_back_and_open_in_their_place_only
+            secrets_of_another_key_than_the_named_one_are_refused
+            records_with_secrets_are_found_in_all_scopes
             an_update_replaces_all_and_counts
             an_update_of_an_earlier_revision_is_refused
             what_is_needed_must_be_there

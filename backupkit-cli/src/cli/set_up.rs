@@ -1,0 +1,100 @@
+//! What is set up: connections and plans.
+
+#![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
+
+use std::ffi::OsString;
+
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub(crate) enum ConnectionCommand {
+    /// Add a connection
+    Add {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The local folder that it leads to: a path or file:///path
+        #[arg(long, value_name = "URI")]
+        folder: OsString,
+    },
+    /// List connections
+    List,
+    /// Change a connection. Where it comes to lead elsewhere, its credentials are dropped
+    Set {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Call it so from now on
+        #[arg(long = "name", value_name = "NEW-NAME")]
+        new_name: Option<String>,
+        /// The local folder that it leads to: a path or file:///path
+        #[arg(long, value_name = "URI")]
+        folder: Option<OsString>,
+    },
+    /// Try a connection, step by step
+    Test {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Remove a connection that nothing needs
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Make a plan
+    Create {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The connection to read
+        #[arg(long, value_name = "CONNECTION")]
+        from: String,
+        /// A repository to back up into; give it again for more
+        #[arg(long, value_name = "REPOSITORY", required = true)]
+        to: Vec<String>,
+        /// Label the snapshots; give it again for more
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+    },
+    /// List plans
+    List,
+    /// Change a plan. A run that has begun keeps what it began with
+    Set {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Call it so from now on
+        #[arg(long = "name", value_name = "NEW-NAME")]
+        new_name: Option<String>,
+        /// The connection to read
+        #[arg(long, value_name = "CONNECTION")]
+        from: Option<String>,
+        /// A repository to back up into, instead of those so far; give it again for more
+        #[arg(long, value_name = "REPOSITORY")]
+        to: Vec<String>,
+        /// Label the snapshots, instead of the labels so far; give it again for more
+        #[arg(long = "tag", value_name = "TAG", conflicts_with = "no_tags")]
+        tags: Vec<String>,
+        /// Label the snapshots no more
+        #[arg(long)]
+        no_tags: bool,
+    },
+    /// Run a plan and follow it; one that was interrupted goes on
+    Run {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Remove a plan; its snapshots and runs stay
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}

@@ -1,0 +1,254 @@
+//! Where the program keeps the master key: in a file beside the state, or where a person keeps it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use backupkit_core::secret::{MasterKey, MasterKeyId, MasterKeys};
+use backupkit_core::{Env, Error, ErrorKind, Result};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::secret_source::MASTER_KEY;
+use crate::state::beside;
+
+/// The keys have fewer bytes; against `/dev/zero`.
+const MAX_KEY_BYTES: u64 = 4096;
+
+/// Keys in a file, one in each line. Usually there is one.
+#[derive(Debug)]
+pub(crate) struct KeyFile(PathBuf);
+
+/// Keys in a variable, with spaces between them.
+pub(crate) struct KeyVariable(pub(crate) SecretString);
+
+/// Keys that a shell command prints, with spaces or line ends between them.
+pub(crate) struct KeyCommand(pub(crate) OsString);
+
+impl KeyFile {
+    /// The file at this place, or where a link there leads to.
+    pub(crate) fn new(file: PathBuf) -> Self {
+        // A link is kept when the file is replaced.
+        Self(file.canonicalize().unwrap_or(file))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        // What cannot be looked at is there, so that nothing is made in its place.
+        !matches!(self.0.symlink_metadata(), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
+    }
+
+    /// Makes the file with a new key, whole or not at all, and never in the place of another.
+    pub(crate) fn make(&self, env: &Env) -> Result<()> {
+        let failed = |error| Error::io(format!("make the master key {}", self.0.display()), error);
+        let _lock = self.lock().map_err(failed)?;
+        let draft = self.draft(&[MasterKey::generate(env)?]).map_err(failed)?;
+        let linked = match std::fs::hard_link(&draft, &self.0) {
+            // Another process was faster.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        };
+        let removed = std::fs::remove_file(&draft);
+        linked.and(removed).and_then(|()| self.sync_folder()).map_err(failed)
+    }
+
+    fn read(&self) -> Result<Vec<MasterKey>> {
+        let mut text = Zeroizing::new(String::new());
+        let read =
+            File::open(&self.0).and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut text));
+        read.map_err(|error| Error::io(format!("read {}", self.0.display()), error))?;
+        let named = |error: Error| error.with_context("file", self.0.display());
+        parse(&text).map_err(named)
+    }
+
+    /// Of two processes that write it, one comes after the other. The file itself is replaced, so that its
+    /// own lock would be one of a file that is gone.
+    fn lock(&self) -> std::io::Result<File> {
+        let place = beside(&self.0, ".lock");
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(place)?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// The new content, in a file beside it. One that a crash left is written anew.
+    fn draft(&self, keys: &[MasterKey]) -> std::io::Result<PathBuf> {
+        let draft = beside(&self.0, ".new");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        for key in keys {
+            file.write_all(key.to_text().expose_secret().as_bytes())?;
+            file.write_all(b"\n")?;
+        }
+        file.sync_all()?;
+        Ok(draft)
+    }
+
+    fn sync_folder(&self) -> std::io::Result<()> {
+        match self.0.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl MasterKeys for KeyFile {
+    async fn load(&self) -> Result<Vec<MasterKey>> {
+        self.read()
+    }
+
+    fn how_to_replace(&self) -> Option<String> {
+        None
+    }
+
+    async fn replace(&self, expected: &[MasterKeyId], keys: &[MasterKey]) -> Result<()> {
+        let failed =
+            |error| Error::io(format!("replace the master key {}", self.0.display()), error);
+        let _lock = self.lock().map_err(failed)?;
+        let kept = self.read()?;
+        if !kept.iter().map(MasterKey::id).eq(expected.iter().copied()) {
+            let message = format!("{} was changed by another process", self.0.display());
+            return Err(Error::new(ErrorKind::Conflict, message)
+                .with_code("key-rotation-overtaken")
+                .with_hint("wait for its end; nothing is lost"));
+        }
+        self.draft(keys)
+            .and_then(|draft| std::fs::rename(draft, &self.0))
+            .and_then(|()| self.sync_folder())
+            .map_err(failed)
+    }
+}
+
+/// What a person does who keeps the key.
+fn how_to(place: &str) -> String {
+    format!(
+        "make a key with `backupkit key generate`, put it in front of the present one in {place}, with \
+         a space between, and rotate again; then take the former one away"
+    )
+}
+
+#[async_trait]
+impl MasterKeys for KeyVariable {
+    async fn load(&self) -> Result<Vec<MasterKey>> {
+        parse(self.0.expose_secret())
+    }
+
+    fn how_to_replace(&self) -> Option<String> {
+        Some(how_to("BACKUPKIT_MASTER_KEY"))
+    }
+
+    async fn replace(&self, _: &[MasterKeyId], _: &[MasterKey]) -> Result<()> {
+        Err(kept_by_a_person())
+    }
+}
+
+#[async_trait]
+impl MasterKeys for KeyCommand {
+    async fn load(&self) -> Result<Vec<MasterKey>> {
+        parse(MASTER_KEY.run_command(&self.0)?.expose_secret())
+    }
+
+    fn how_to_replace(&self) -> Option<String> {
+        Some(how_to("what the master key command prints"))
+    }
+
+    async fn replace(&self, _: &[MasterKeyId], _: &[MasterKey]) -> Result<()> {
+        Err(kept_by_a_person())
+    }
+}
+
+impl fmt::Debug for KeyVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyVariable")
+    }
+}
+
+/// A command line may hold a secret, too.
+impl fmt::Debug for KeyCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyCommand")
+    }
+}
+
+fn kept_by_a_person() -> Error {
+    Error::new(ErrorKind::Unsupported, "the master key is kept by a person")
+}
+
+fn parse(text: &str) -> Result<Vec<MasterKey>> {
+    let mut keys = Vec::new();
+    for line in text.split_whitespace() {
+        keys.push(MasterKey::parse(&SecretString::from(line))?);
+    }
+    if keys.is_empty() {
+        // Says that it is empty.
+        MasterKey::parse(&SecretString::from(""))?;
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(keys: &[MasterKey]) -> Vec<MasterKeyId> {
+        keys.iter().map(MasterKey::id).collect()
+    }
+
+    #[tokio::test]
+    async fn a_key_file_is_made_once_and_replaced_only_as_it_was_seen() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, env) = (tempfile::tempdir().unwrap(), Env::system());
+        let file = KeyFile::new(folder.path().join("state.db.key"));
+        assert!(!file.is_there());
+        file.make(&env).unwrap();
+        let first = file.load().await.unwrap();
+        file.make(&env).unwrap();
+        assert_eq!(ids(&file.load().await.unwrap()), ids(&first));
+        let new = MasterKey::generate(&env).unwrap();
+        let both = [new.clone(), first[0].clone()];
+        file.replace(&ids(&first), &both).await.unwrap();
+        assert_eq!(ids(&file.load().await.unwrap()), ids(&both));
+        let error = file.replace(&ids(&first), &first).await.unwrap_err();
+        assert_eq!(error.code(), "key-rotation-overtaken");
+        assert_eq!(file.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 2, "the file and its lock");
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_key_file_stays_a_link() {
+        let (folder, env) = (tempfile::tempdir().unwrap(), Env::system());
+        let (there, link) = (folder.path().join("there"), folder.path().join("link"));
+        KeyFile::new(there.clone()).make(&env).unwrap();
+        std::os::unix::fs::symlink(&there, &link).unwrap();
+        let file = KeyFile::new(link.clone());
+        let first = file.load().await.unwrap();
+        let new = MasterKey::generate(&env).unwrap();
+        file.replace(&ids(&first), std::slice::from_ref(&new)).await.unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(ids(&KeyFile::new(there).load().await.unwrap()), [new.id()]);
+    }
+
+    #[tokio::test]
+    async fn variables_and_commands_give_several_keys() {
+        let env = Env::system();
+        let keys = [MasterKey::generate(&env).unwrap(), MasterKey::generate(&env).unwrap()];
+        let [one, two] = keys.each_ref().map(|key| key.to_text().expose_secret().to_owned());
+        let variable = KeyVariable(format!(" {one}\n{two} ").into());
+        assert_eq!(ids(&variable.load().await.unwrap()), ids(&keys));
+        let command = KeyCommand(format!("printf '%s\n%s\n' {one} {two}").into());
+        assert_eq!(ids(&command.load().await.unwrap()), ids(&keys));
+        assert_eq!(KeyVariable(" ".into()).load().await.unwrap_err().code(), "master-key-invalid");
+        let failing = KeyCommand("echo canary; exit 3".into()).load().await.unwrap_err();
+        assert_eq!(failing.code(), "master-key-command-failed");
+        assert!(!failing.report().contains("canary"));
+    }
+}

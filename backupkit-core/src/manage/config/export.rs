@@ -1,0 +1,124 @@
+//! Writes what is set up as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use toml::Table;
+
+use super::reference::{escape, variable_for};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manage::{ConnectionBody, PlanBody, RepositoryBody, Workspace};
+use crate::state::RecordKind;
+
+const HEADING: &str = "\
+# What BackupKit has set up. Import it with `backupkit config import`.
+# No secret stands here. Set the variables that passwords are taken from, or write file:/path or
+# cmd:command instead, or leave a password out to keep the one that is kept already.
+";
+
+impl Workspace {
+    /// Writes connections, repositories and plans as a configuration. Where secrets were, it refers to
+    /// variables that are named after their owners.
+    ///
+    /// # Errors
+    /// `Unsupported` if settings of a connection cannot be written in TOML; those of the store.
+    pub async fn export_config(&self) -> Result<String> {
+        let mut names = BTreeMap::new();
+        let mut connections = Table::new();
+        for record in self.list_all(RecordKind::Connection).await? {
+            let ConnectionBody { kind, settings } = record.decode()?;
+            let name = record.content.name;
+            let settings = serde_json::from_str(settings.get())
+                .map_err(|error| Error::corrupt(format!("connection `{name}`"), error))?;
+            let Some(toml::Value::Table(mut table)) = toml_of(settings) else {
+                let message = format!("cannot write the settings of connection `{name}` in TOML");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            };
+            table.insert("kind".into(), text(&kind));
+            names.insert(record.itself.id.to_string(), name.clone());
+            connections.insert(name, table.into());
+        }
+        let reference = |names: &BTreeMap<String, String>, id: &str| {
+            text(names.get(id).map_or("", String::as_str))
+        };
+        let mut variables = BTreeSet::new();
+        let mut repositories = Table::new();
+        for record in self.list_all(RecordKind::Repository).await? {
+            let body: RepositoryBody = record.decode()?;
+            let name = record.content.name;
+            let variable = free_variable(&variables, &name);
+            let mut table = Table::new();
+            table.insert("connection".into(), reference(&names, &body.connection));
+            if !body.path.is_empty() {
+                table.insert("path".into(), text(&body.path));
+            }
+            table.insert("password".into(), format!("${{{variable}}}").into());
+            variables.insert(variable);
+            names.insert(record.itself.id.to_string(), name.clone());
+            repositories.insert(name, table.into());
+        }
+        let mut plans = Table::new();
+        for record in self.list_all(RecordKind::Plan).await? {
+            let body: PlanBody = record.decode()?;
+            let to: Vec<_> = body.repositories.iter().map(|id| reference(&names, id)).collect();
+            let mut table = Table::new();
+            table.insert("from".into(), reference(&names, &body.source));
+            table.insert("to".into(), to.into());
+            if !body.tags.is_empty() {
+                let tags: Vec<_> = body.tags.iter().map(|tag| text(tag)).collect();
+                table.insert("tags".into(), tags.into());
+            }
+            plans.insert(record.content.name, table.into());
+        }
+        let mut exported = HEADING.to_owned();
+        for (heading, tables) in
+            [("connections", connections), ("repositories", repositories), ("plans", plans)]
+        {
+            if !tables.is_empty() {
+                let table = Table::from_iter([(heading.to_owned(), tables.into())]);
+                let written = toml::to_string(&table).map_err(|error| {
+                    Error::new(ErrorKind::Internal, "cannot write TOML").with_source(error)
+                })?;
+                exported.push('\n');
+                exported.push_str(&written);
+            }
+        }
+        Ok(exported)
+    }
+}
+
+fn text(text: &str) -> toml::Value {
+    escape(text).into()
+}
+
+/// Nothing if there is something that TOML has not.
+fn toml_of(json: Value) -> Option<toml::Value> {
+    Some(match json {
+        Value::Null => return None,
+        Value::Bool(is) => is.into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => integer.into(),
+            None if number.is_f64() => number.as_f64()?.into(),
+            None => return None,
+        },
+        Value::String(plain) => text(&plain),
+        Value::Array(items) => items.into_iter().map(toml_of).collect::<Option<Vec<_>>>()?.into(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| Some((name, toml_of(value)?)));
+            fields.collect::<Option<Table>>()?.into()
+        }
+    })
+}
+
+/// A variable that is not that of another repository.
+fn free_variable(used: &BTreeSet<String>, repository: &str) -> String {
+    let first = variable_for(repository);
+    let mut variable = first.clone();
+    for number in 2_u32.. {
+        if !used.contains(&variable) {
+            break;
+        }
+        variable = format!("{first}_{number}");
+    }
+    variable
+}

@@ -1,0 +1,243 @@
+//! Finds out what an import would do. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{
+    ConfigAction, ConfigChange, ConfigErrors, Configuration, DeclaredPlan, DeclaredRepository,
+    References,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manage::{ConnectionBody, PlanBody, RepositoryBody, Workspace};
+use crate::repo::Repository;
+use crate::state::{Record, RecordKind};
+
+/// What an import would do. Whatever could be tried without changing anything was.
+#[derive(Debug)]
+pub struct ConfigPreview {
+    pub(super) steps: Vec<Step>,
+    /// Of the repositories whose password is to be kept anew.
+    pub(super) passwords: BTreeMap<String, SecretString>,
+}
+
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) change: ConfigChange,
+    /// The record as it was seen, where there was one.
+    pub(super) seen: Option<Record>,
+}
+
+/// What is on record, by name.
+struct Known {
+    records: BTreeMap<(RecordKind, String), Record>,
+    names: BTreeMap<String, String>,
+}
+
+impl ConfigPreview {
+    /// Each record, in the order in which it is looked after.
+    pub fn changes(&self) -> impl Iterator<Item = &ConfigChange> {
+        self.steps.iter().map(|step| &step.change)
+    }
+
+    /// Whether something would be removed.
+    pub fn removes(&self) -> bool {
+        self.changes().any(|change| change.action == ConfigAction::Remove)
+    }
+
+    fn add(&mut self, kind: RecordKind, name: &str, action: ConfigAction, seen: Option<&Record>) {
+        let change = ConfigChange { kind, name: name.to_owned(), action };
+        self.steps.push(Step { change, seen: seen.cloned() });
+    }
+}
+
+impl Known {
+    fn get(&self, kind: RecordKind, name: &str) -> Option<&Record> {
+        self.records.get(&(kind, name.to_owned()))
+    }
+
+    /// What a record is called, by its id.
+    fn name(&self, id: &str) -> &str {
+        self.names.get(id).map_or("", String::as_str)
+    }
+}
+
+impl Workspace {
+    /// Finds out what an import of a configuration would do. Secrets are resolved, and repositories that are
+    /// new, or lie elsewhere, or have another password, are opened. With `prune`, what the configuration does
+    /// not name would be removed.
+    ///
+    /// # Errors
+    /// `InvalidInput` with all that would not work, as [`ConfigErrors::of`] finds it; those of the store.
+    pub async fn preview_import(
+        &self,
+        configuration: &Configuration,
+        references: &dyn References,
+        prune: bool,
+    ) -> Result<ConfigPreview> {
+        let known = self.known().await?;
+        let mut errors = ConfigErrors::default();
+        let mut preview = ConfigPreview { steps: Vec::new(), passwords: BTreeMap::new() };
+        for (name, declared) in &configuration.connections {
+            let record = known.get(RecordKind::Connection, name);
+            let action = match record {
+                None => ConfigAction::Create,
+                Some(record) => {
+                    let body: ConnectionBody = record.decode()?;
+                    if body.kind != declared.kind {
+                        let message = format!("is a {}, and cannot become another", body.kind);
+                        let place = format!("connections.{name}.kind");
+                        errors.add(Some(declared.line), place, message);
+                    }
+                    keep_if(is_same_json(&body.settings, &declared.settings))
+                }
+            };
+            preview.add(RecordKind::Connection, name, action, record);
+        }
+        for (name, declared) in &configuration.repositories {
+            let record = known.get(RecordKind::Repository, name);
+            let looked = self.look_at(configuration, name, declared, &known, references).await;
+            match looked {
+                Ok((action, password)) => {
+                    preview.add(RecordKind::Repository, name, action, record);
+                    preview.passwords.extend(password.map(|password| (name.clone(), password)));
+                }
+                Err((field, error)) => {
+                    let place = match field {
+                        "" => format!("repositories.{name}"),
+                        field => format!("repositories.{name}.{field}"),
+                    };
+                    errors.add_error(declared.line, place, &error);
+                }
+            }
+        }
+        for (name, declared) in &configuration.plans {
+            let record = known.get(RecordKind::Plan, name);
+            let action = match record {
+                None => ConfigAction::Create,
+                Some(record) => keep_if(is_same_plan(&record.decode()?, declared, &known)),
+            };
+            preview.add(RecordKind::Plan, name, action, record);
+        }
+        errors.into_result()?;
+        if prune {
+            for kind in [RecordKind::Plan, RecordKind::Repository, RecordKind::Connection] {
+                let of_kind = known.records.iter().filter(|((found, _), _)| *found == kind);
+                for ((_, name), record) in of_kind {
+                    if !configuration.names(kind, name) {
+                        preview.add(kind, name, ConfigAction::Remove, Some(record));
+                    }
+                }
+            }
+        }
+        Ok(preview)
+    }
+
+    async fn known(&self) -> Result<Known> {
+        let mut known = Known { records: BTreeMap::new(), names: BTreeMap::new() };
+        for kind in RecordKind::ALL {
+            for record in self.list_all(*kind).await? {
+                let name = record.content.name.clone();
+                known.names.insert(record.itself.id.to_string(), name.clone());
+                known.records.insert((*kind, name), record);
+            }
+        }
+        Ok(known)
+    }
+
+    /// What is to be done with a repository, and the password that is to be kept; or the field that will
+    /// not do, and why.
+    async fn look_at(
+        &self,
+        configuration: &Configuration,
+        name: &str,
+        declared: &DeclaredRepository,
+        known: &Known,
+        references: &dyn References,
+    ) -> Result<(ConfigAction, Option<SecretString>), (&'static str, Error)> {
+        let of = |field: &'static str| move |error: Error| (field, error);
+        let given = match &declared.password {
+            Some(reference) => Some(reference.resolve(references).await.map_err(of("password"))?),
+            None => None,
+        };
+        let connection = configuration.connections.get(&declared.connection).ok_or_else(|| {
+            ("connection", Error::new(ErrorKind::NotFound, "there is no such connection"))
+        })?;
+        let (kind, settings) = (connection.kind.clone(), Arc::clone(&connection.settings));
+        let connection = ConnectionBody { kind, settings };
+        let Some(record) = known.get(RecordKind::Repository, name) else {
+            let password = given.ok_or_else(|| {
+                let message = "is missing, and the repository is not known yet";
+                ("password", Error::new(ErrorKind::InvalidInput, message))
+            })?;
+            self.look_at_new(declared, &connection, &password).await?;
+            return Ok((ConfigAction::Create, Some(password)));
+        };
+        let body: RepositoryBody = record.decode().map_err(of(""))?;
+        let kept = self.password(record).await.map_err(of("password"))?;
+        let given = given.filter(|given| given.expose_secret() != kept.expose_secret());
+        let is_renamed =
+            known.name(&body.connection) != declared.connection || body.path != declared.path;
+        let former = self.connection(&body.connection).await.map_err(of("connection"))?;
+        let leads_elsewhere = former.kind != connection.kind
+            || !self
+                .registry
+                .get(&connection.kind)
+                .map_err(of("connection"))?
+                .is_same_endpoint(&former.settings, &connection.settings);
+        if is_renamed || leads_elsewhere || given.is_some() {
+            let password = given.as_ref().unwrap_or(&kept);
+            let opened = self.open_with(&body, &connection, &declared.path, password).await;
+            drop(opened.map_err(of(""))?);
+        }
+        Ok((keep_if(!is_renamed && given.is_none()), given))
+    }
+
+    async fn look_at_new(
+        &self,
+        declared: &DeclaredRepository,
+        connection: &ConnectionBody,
+        password: &SecretString,
+    ) -> Result<(), (&'static str, Error)> {
+        let of = |field: &'static str| move |error: Error| (field, error);
+        let destination = self.destination(connection, &declared.path).map_err(of("path"))?;
+        if Repository::exists(&*destination).await.map_err(of(""))? {
+            let opened = Repository::open(destination, password, &self.env).await;
+            return opened.map(drop).map_err(of(""));
+        }
+        if declared.create {
+            return Ok(());
+        }
+        let message = format!("there is no repository at {}", destination.location());
+        let error = Error::new(ErrorKind::NotFound, message);
+        Err(("", error.with_hint("write create = true to have it made")))
+    }
+}
+
+impl Configuration {
+    fn names(&self, kind: RecordKind, name: &str) -> bool {
+        match kind {
+            RecordKind::Connection => self.connections.contains_key(name),
+            RecordKind::Repository => self.repositories.contains_key(name),
+            RecordKind::Plan => self.plans.contains_key(name),
+        }
+    }
+}
+
+fn is_same_plan(body: &PlanBody, declared: &DeclaredPlan, known: &Known) -> bool {
+    known.name(&body.source) == declared.from
+        && body.repositories.iter().map(|id| known.name(id)).eq(declared.to.iter())
+        && body.tags == declared.tags
+}
+
+fn is_same_json(one: &RawValue, other: &RawValue) -> bool {
+    let parse = |json: &RawValue| serde_json::from_str::<Value>(json.get()).ok();
+    parse(one).is_some_and(|one| Some(one) == parse(other))
+}
+
+fn keep_if(is_same: bool) -> ConfigAction {
+    if is_same { ConfigAction::Keep } else { ConfigAction::Update }
+}

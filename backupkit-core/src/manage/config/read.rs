@@ -1,0 +1,317 @@
+//! Reads the text, and says all that is wrong with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::reference::{SecretReference, expand};
+use super::{
+    ConfigErrors, Configuration, DeclaredConnection, DeclaredPlan, DeclaredRepository,
+    MAX_CONFIG_BYTES, References,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::Registry;
+use crate::state::check_name;
+
+impl Configuration {
+    /// Reads a text. Variables are looked up but where they stand for secrets; nothing else is.
+    ///
+    /// # Errors
+    /// `InvalidInput`; [`ConfigErrors::of`] finds all that is wrong in it.
+    pub fn parse(text: &str, registry: &Registry, references: &dyn References) -> Result<Self> {
+        if text.len() > MAX_CONFIG_BYTES {
+            let message = format!("a configuration has at most {MAX_CONFIG_BYTES} bytes");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let mut reader = Reader { text, registry, references, errors: ConfigErrors::default() };
+        let (document, syntax) = DeTable::parse_recoverable(text);
+        for error in &syntax {
+            // Never the line itself, as the error would print it: it may hold a secret.
+            let line = error.span().map(|span| reader.line(span.start));
+            reader.errors.add(line, "", error.message());
+        }
+        // What is half understood would only be blamed for what is missing of it.
+        if !syntax.is_empty() {
+            reader.errors.into_result()?;
+            return Err(Error::new(ErrorKind::Internal, "a refusal without a reason"));
+        }
+        let configuration = reader.configuration(document.get_ref());
+        reader.check_names_in(&configuration);
+        reader.errors.into_result().map(|()| configuration)
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    registry: &'a Registry,
+    references: &'a dyn References,
+    errors: ConfigErrors,
+}
+
+/// A table whose fields are taken one after the other; what is left is not known.
+struct Fields<'a, 'b> {
+    place: String,
+    line: u64,
+    table: &'a DeTable<'b>,
+    known: BTreeSet<&'static str>,
+}
+
+impl<'a, 'b> Fields<'a, 'b> {
+    fn place_of(&self, field: &str) -> String {
+        if self.place.is_empty() { field.to_owned() } else { format!("{}.{field}", self.place) }
+    }
+
+    fn get(&self, field: &str) -> Option<&'a Spanned<DeValue<'b>>> {
+        self.table.iter().find(|(key, _)| key.get_ref() == field).map(|(_, value)| value)
+    }
+
+    /// As [`Self::get`], and the field is known.
+    fn take(&mut self, field: &'static str) -> Option<&'a Spanned<DeValue<'b>>> {
+        self.known.insert(field);
+        self.get(field)
+    }
+}
+
+impl Reader<'_> {
+    fn line(&self, at: usize) -> u64 {
+        let before = self.text.as_bytes().get(..at).unwrap_or_default();
+        before.split(|byte| *byte == b'\n').count() as u64
+    }
+
+    fn configuration(&mut self, document: &DeTable<'_>) -> Configuration {
+        let mut top =
+            Fields { place: String::new(), line: 1, table: document, known: BTreeSet::new() };
+        let mut connections = BTreeMap::new();
+        for (name, mut fields) in self.named_tables(&mut top, "connections") {
+            connections.extend(self.connection(&mut fields).map(|declared| (name, declared)));
+        }
+        let mut repositories = BTreeMap::new();
+        for (name, mut fields) in self.named_tables(&mut top, "repositories") {
+            repositories.extend(self.repository(&mut fields).map(|declared| (name, declared)));
+        }
+        let mut plans = BTreeMap::new();
+        for (name, mut fields) in self.named_tables(&mut top, "plans") {
+            plans.extend(self.plan(&mut fields).map(|declared| (name, declared)));
+        }
+        self.refuse_unknown(&top);
+        Configuration { connections, repositories, plans }
+    }
+
+    fn connection(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredConnection> {
+        let line = fields.line;
+        let kind = self.required_text(fields, "kind");
+        let mut settings = serde_json::Map::new();
+        for (key, value) in fields.table {
+            let field = key.get_ref();
+            if field != "kind" {
+                let place = fields.place_of(field);
+                settings.insert(field.to_string(), self.json(&place, value)?);
+            }
+        }
+        let kind = kind?;
+        let known = match self.registry.get(&kind) {
+            Ok(known) => known,
+            Err(error) => {
+                self.errors.add_error(line, fields.place_of("kind"), &error);
+                return None;
+            }
+        };
+        let settings = RawValue::from_string(Value::Object(settings).to_string()).ok()?;
+        for wrong in &known.check_settings(&settings) {
+            let at = fields.get(&wrong.field).map_or(line, |value| self.line(value.span().start));
+            let place = match wrong.field.as_str() {
+                "" => fields.place.clone(),
+                field => fields.place_of(field),
+            };
+            self.errors.add(Some(at), place, wrong.message.clone());
+        }
+        Some(DeclaredConnection { line, kind, settings: settings.into() })
+    }
+
+    fn repository(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredRepository> {
+        let connection = self.required_text(fields, "connection");
+        let path = self.text(fields, "path");
+        let create = fields.take("create").map(|value| (value, value.get_ref().as_bool()));
+        if let Some((value, None)) = create {
+            self.wrong(fields, "create", value, "is neither true nor false");
+        }
+        let password = fields.take("password").and_then(|value| {
+            let reference = match value.get_ref().as_str() {
+                Some(text) => SecretReference::parse(text, self.references),
+                None => Err("is not text".to_owned()),
+            };
+            reference.map_err(|why| self.wrong(fields, "password", value, &why)).ok()
+        });
+        self.refuse_unknown(fields);
+        Some(DeclaredRepository {
+            line: fields.line,
+            connection: connection?,
+            path: path.unwrap_or_default(),
+            password,
+            create: create.and_then(|(_, create)| create).unwrap_or_default(),
+        })
+    }
+
+    fn plan(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredPlan> {
+        let from = self.required_text(fields, "from");
+        let to = self.texts(fields, "to");
+        let tags = self.texts(fields, "tags").unwrap_or_default();
+        if to.as_ref().is_none_or(Vec::is_empty) {
+            let place = fields.place_of("to");
+            self.errors.add(Some(fields.line), place, "is missing: name a repository");
+        }
+        self.refuse_unknown(fields);
+        let to = to.unwrap_or_default();
+        if to.iter().collect::<BTreeSet<_>>().len() < to.len() {
+            let place = fields.place_of("to");
+            self.errors.add(Some(fields.line), place, "names a repository twice");
+        }
+        Some(DeclaredPlan { line: fields.line, from: from?, to, tags })
+    }
+
+    /// Whether all that is named is there.
+    fn check_names_in(&mut self, configuration: &Configuration) {
+        let Configuration { connections, repositories, plans } = configuration;
+        let mut missing = Vec::new();
+        let mut places = BTreeMap::new();
+        for (name, declared) in repositories {
+            let place = (&declared.connection, &declared.path);
+            if let Some(other) = places.insert(place, name) {
+                let message = format!("lies at the same place as repository `{other}`");
+                self.errors.add(Some(declared.line), format!("repositories.{name}"), message);
+            }
+            if !connections.contains_key(&declared.connection) {
+                let place = format!("repositories.{name}.connection");
+                missing.push((declared.line, place, "connection", &declared.connection));
+            }
+        }
+        for (name, declared) in plans {
+            if !connections.contains_key(&declared.from) {
+                let place = format!("plans.{name}.from");
+                missing.push((declared.line, place, "connection", &declared.from));
+            }
+            for to in declared.to.iter().filter(|to| !repositories.contains_key(*to)) {
+                missing.push((declared.line, format!("plans.{name}.to"), "repository", to));
+            }
+        }
+        for (line, place, kind, name) in missing {
+            let message = format!("there is no {kind} `{name}` in this file");
+            self.errors.add(Some(line), place, message);
+        }
+    }
+
+    /// The tables in a table, by name.
+    fn named_tables<'t, 'b>(
+        &mut self,
+        top: &mut Fields<'t, 'b>,
+        field: &'static str,
+    ) -> Vec<(String, Fields<'t, 'b>)> {
+        let Some(found) = top.take(field) else { return Vec::new() };
+        let Some(tables) = found.get_ref().as_table() else {
+            self.wrong(top, field, found, "is no table");
+            return Vec::new();
+        };
+        let mut named = Vec::new();
+        for (key, value) in tables {
+            let (name, line) = (key.get_ref().to_string(), self.line(key.span().start));
+            let place = format!("{field}.{name}");
+            if let Err(error) = check_name(&name) {
+                self.errors.add_error(line, &place, &error);
+            }
+            match value.get_ref().as_table() {
+                Some(table) => {
+                    named.push((name, Fields { place, line, table, known: BTreeSet::new() }));
+                }
+                None => self.errors.add(Some(line), place, "is no table"),
+            }
+        }
+        named
+    }
+
+    fn text(&mut self, fields: &mut Fields<'_, '_>, field: &'static str) -> Option<String> {
+        let value = fields.take(field)?;
+        let text = match value.get_ref().as_str() {
+            Some(text) => expand(text, self.references),
+            None => Err("is not text".to_owned()),
+        };
+        text.map_err(|why| self.wrong(fields, field, value, &why)).ok()
+    }
+
+    fn required_text(
+        &mut self,
+        fields: &mut Fields<'_, '_>,
+        field: &'static str,
+    ) -> Option<String> {
+        if fields.take(field).is_none() {
+            self.errors.add(Some(fields.line), fields.place_of(field), "is missing");
+        }
+        self.text(fields, field)
+    }
+
+    fn texts(&mut self, fields: &mut Fields<'_, '_>, field: &'static str) -> Option<Vec<String>> {
+        let value = fields.take(field)?;
+        let texts = value.get_ref().as_array().ok_or_else(|| "is no list of texts".to_owned());
+        let texts = texts.and_then(|array| {
+            let text = |value: &Spanned<DeValue<'_>>| match value.get_ref().as_str() {
+                Some(text) => expand(text, self.references),
+                None => Err("is no list of texts".to_owned()),
+            };
+            array.iter().map(text).collect::<Result<Vec<_>, _>>()
+        });
+        texts.map_err(|why| self.wrong(fields, field, value, &why)).ok()
+    }
+
+    fn json(&mut self, place: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let line = self.line(value.span().start);
+        let json = match value.get_ref() {
+            DeValue::String(text) => expand(text, self.references).map(Value::String),
+            DeValue::Boolean(is) => Ok(Value::Bool(*is)),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map(Value::from)
+                .map_err(|_| "is too large a number".to_owned()),
+            DeValue::Float(number) => {
+                let parsed = number.as_str().parse::<f64>().ok();
+                let json = parsed.and_then(serde_json::Number::from_f64);
+                json.map(Value::Number).ok_or_else(|| "is no number".to_owned())
+            }
+            DeValue::Datetime(_) => Err("is a time; write it as text".to_owned()),
+            DeValue::Array(values) => {
+                let items = values.iter().map(|value| self.json(place, value));
+                return items.collect::<Option<_>>().map(Value::Array);
+            }
+            DeValue::Table(table) => {
+                let fields = table.iter().map(|(key, value)| {
+                    let place = format!("{place}.{}", key.get_ref());
+                    Some((key.get_ref().to_string(), self.json(&place, value)?))
+                });
+                return fields.collect::<Option<_>>().map(Value::Object);
+            }
+        };
+        json.map_err(|why| self.errors.add(Some(line), place, why)).ok()
+    }
+
+    fn refuse_unknown(&mut self, fields: &Fields<'_, '_>) {
+        for (key, _) in fields.table {
+            if !fields.known.contains(key.get_ref().as_ref()) {
+                let line = self.line(key.span().start);
+                let known = fields.known.iter().copied().collect::<Vec<_>>().join(", ");
+                let message = format!("is not known here; known are: {known}");
+                self.errors.add(Some(line), fields.place_of(key.get_ref()), message);
+            }
+        }
+    }
+
+    fn wrong(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        field: &str,
+        value: &Spanned<DeValue<'_>>,
+        why: &str,
+    ) {
+        let line = self.line(value.span().start);
+        self.errors.add(Some(line), fields.place_of(field), why);
+    }
+}
