@@ -492,6 +492,14 @@ pub(crate) enum RunCommand {
         #[command(flatten)]
         run: RunName,
     },
+    /// Make again what a run could not: missing snapshots from those that it made
+    Retry {
+        #[command(flatten)]
+        run: RunName,
+        /// Follow the new run, and execute it if no worker does
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Wait until a run ends or rests
     Wait {
         #[command(flatten)]

@@ -102,6 +102,9 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             }
             RunCommand::Resume { run, follow: false } => runs::ask(app, &run, Wanted::Run).await,
             RunCommand::Cancel { run } => runs::ask(app, &run, Wanted::Cancel).await,
+            RunCommand::Retry { run, follow } => {
+                Box::pin(runs::execute::retry(app, &run, follow)).await
+            }
             RunCommand::Wait { run } => runs::wait(app, &run).await,
         },
         Command::Worker { take_over } => Box::pin(runs::execute::worker(app, take_over)).await,

@@ -2,3 +2,4 @@
 
 #[cfg(feature = "fs")]
 pub mod fs;
+pub mod snapshot;

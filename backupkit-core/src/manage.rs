@@ -7,6 +7,7 @@ mod execute;
 mod keyring;
 mod machine;
 mod probe;
+mod retry;
 mod rotate;
 mod runs;
 mod set_up;

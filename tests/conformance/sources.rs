@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backupkit::Env;
 use backupkit::adapters::fs::FsSource;
+use backupkit::adapters::snapshot::SnapshotSource;
+use backupkit::destination::MemoryDestination;
 use backupkit::model::EntryPath;
+use backupkit::repo::{InitOptions, Repository};
 use backupkit::source_conformance;
 use backupkit::testing::conformance::SourceFixture;
 use backupkit::testing::fakes::{FakeDrive, FakeMongoDb, FakeS3};
 use backupkit::testing::{FaultSource, MemorySource, SourceFaults, random_bytes};
+use backupkit::{BackupRequest, Engine, Env};
 use bytes::Bytes;
 use futures::FutureExt;
 
@@ -85,6 +88,21 @@ source_conformance!(fault_source_without_faults, async || {
     let (source, parts) = memory();
     let faulty = FaultSource::new(Arc::new(source.clone()), &SourceFaults::new());
     parts.fixture(source, faulty)
+});
+
+source_conformance!(snapshot_source, async || {
+    let (source, SourceFixtureParts { mut files, late }) = memory();
+    files.extend(late);
+    let env = Env::system();
+    let (place, options) = (Arc::new(MemoryDestination::new()), InitOptions::default());
+    let repository = Repository::init(place, &"snapshot".into(), options, &env).await.unwrap();
+    let engine = Engine::builder().env(env).build().unwrap();
+    let request = BackupRequest::new(Arc::new(source), [repository.clone()]);
+    let report = engine.backup(request).wait().await.unwrap();
+    let source = SnapshotSource::load(&repository, report.outputs[0].snapshot.unwrap()).await;
+    SourceFixture::new(source.unwrap(), files)
+        .with_other_entries([path("a/link")])
+        .with_empty_directories([path("empty/inner")])
 });
 
 source_conformance!(fake_s3, async || {

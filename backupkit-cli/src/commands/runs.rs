@@ -186,6 +186,15 @@ fn print_line(app: &App<'_>, LogLine { number, line }: &LogLine, is_result: bool
     }
 }
 
+/// Says what becomes of a run that nobody follows.
+fn print_ordered(app: &App<'_>, run: &Run) {
+    let number = run.number;
+    app.output.summary_line(format_args!(
+        "run {number} is queued: a worker or `backupkit run resume {number} --follow` executes it"
+    ));
+    app.output.document("run", &record(run));
+}
+
 /// Whether it ended, or rests until somebody does something.
 fn is_still(run: &Run) -> bool {
     run.state.is_terminal() || run.state == RunState::Paused

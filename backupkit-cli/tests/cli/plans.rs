@@ -247,3 +247,30 @@ fn a_restore_whose_process_was_killed_goes_on_as_the_same_run() {
     let back = scene.path("back").join(scene.path("src").strip_prefix("/").unwrap());
     assert_same(&scene.path("src"), &back);
 }
+
+#[test]
+fn what_one_repository_missed_is_copied_from_the_other() {
+    let scene = Scene::new();
+    set_up(&scene);
+    scene.run(["connection", "add", "usb", "--folder", "usb"]).expect(0);
+    scene.run(["repo", "add", "stick", "--connection", "usb"]).expect(0);
+    scene
+        .run(["plan", "create", "both", "--from", "docs", "--to", "nas", "--to", "stick"])
+        .expect(0);
+    // It cannot take packs for now.
+    let data = scene.path("usb/data");
+    std::fs::write(&data, "in the way").unwrap();
+    let run = scene.run(["plan", "run", "both", "--json"]).expect(4).json();
+    assert_eq!(run["state"], "partial", "{run}");
+    std::fs::remove_file(&data).unwrap();
+    // The source has other data by now, which is not what the run has missed.
+    scene.write("src/a.txt", "later\n");
+    let again = scene.run(["run", "retry", "latest", "--follow", "--json"]).expect(0).json();
+    assert_eq!((&again["state"], &again["number"]), (&"succeeded".into(), &2.into()), "{again}");
+    assert_eq!(again["report"]["outputs"].as_array().unwrap().len(), 1);
+    scene.run(["repo", "restore", "stick", "latest:/", "--to", "back"]).expect(0);
+    let back = scene.path("back").join(scene.path("src").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read_to_string(back.join("a.txt")).unwrap(), "first\n");
+    let refused = scene.run(["run", "retry", "2"]).expect(1).stderr();
+    assert!(refused.contains("nothing to retry"), "{refused}");
+}

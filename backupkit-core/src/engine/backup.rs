@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::model::{Event, SnapshotId};
+use crate::model::{Event, FileTime, SnapshotId};
 use crate::pipeline::guard::{AlwaysAlive, Liveness};
 use crate::repo::repository::Repository;
 use crate::source::Source;
@@ -29,6 +29,7 @@ pub struct BackupRequest {
     pub(crate) liveness: Arc<dyn Liveness>,
     pub(crate) store: Arc<dyn AdapterStore>,
     pub(crate) skip_checkpoint: bool,
+    pub(crate) time: Option<FileTime>,
 }
 
 impl BackupRequest {
@@ -43,7 +44,15 @@ impl BackupRequest {
             liveness: Arc::new(AlwaysAlive),
             store: Arc::new(InMemoryAdapterStore::default()),
             skip_checkpoint: false,
+            time: None,
         }
+    }
+
+    /// Reads something else.
+    #[must_use]
+    pub fn with_source(mut self, source: Arc<dyn Source>) -> Self {
+        self.source = source;
+        self
     }
 
     /// Adds tags to the snapshots.
@@ -78,6 +87,13 @@ impl BackupRequest {
     #[must_use]
     pub fn with_adapter_store(mut self, store: Arc<dyn AdapterStore>) -> Self {
         self.store = store;
+        self
+    }
+
+    /// Gives the snapshots another time than that of the start, for what was read earlier.
+    #[must_use]
+    pub fn with_time(mut self, time: FileTime) -> Self {
+        self.time = Some(time);
         self
     }
 

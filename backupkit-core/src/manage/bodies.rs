@@ -53,6 +53,17 @@ pub(super) struct BackupSettings {
     pub(super) source: ConnectionBody,
     pub(super) repositories: Vec<OrderedRepository>,
     pub(super) tags: Vec<String>,
+    /// What an earlier run has finished, for one that retries it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) finished: Vec<FinishedOutput>,
+}
+
+/// A snapshot that a run has made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FinishedOutput {
+    pub(super) repository: OrderedRepository,
+    pub(super) snapshot: SnapshotId,
 }
 
 /// What a restore goes by to its end.

@@ -9,6 +9,7 @@ use super::bodies::{
     BackupSettings, ConnectionBody, OrderedRepository, PlanBody, RepositoryBody, RestoreSettings,
     encode, reference,
 };
+use super::retry::copy_of;
 use crate::engine::{BackupRequest, HeldRun, RestoreRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, Level, RunKind, RunState};
@@ -64,7 +65,8 @@ impl Workspace {
         let source = self.connection(&body.source).await?;
         let plan = record.content.name.clone();
         let tags = body.tags;
-        let settings = encode(&BackupSettings { plan, source, repositories, tags })?;
+        let finished = Vec::new();
+        let settings = encode(&BackupSettings { plan, source, repositories, tags, finished })?;
         let itself = record.itself.id;
         let id = RunId::random(&self.env)?;
         let run = NewRun {
@@ -169,9 +171,14 @@ impl Workspace {
             }
             return held.cancel_backup(repositories).await;
         }
-        match self.backup_request(settings, host).await {
-            Ok(request) => held.back_up(request, stop).await,
-            Err(error) => held.fail(&error).await,
+        let finished = self.finished_snapshot(&held, &settings.finished).await;
+        let request = self.backup_request(settings, host).await;
+        match (request, finished) {
+            (Ok(request), Ok(Some(snapshot))) => {
+                held.back_up(copy_of(snapshot, request), stop).await
+            }
+            (Ok(request), Ok(None)) => held.back_up(request, stop).await,
+            (Err(error), _) | (_, Err(error)) => held.fail(&error).await,
         }
     }
 
@@ -236,7 +243,7 @@ impl Workspace {
         (opened, errors)
     }
 
-    async fn open_ordered(&self, ordered: &OrderedRepository) -> Result<Repository> {
+    pub(super) async fn open_ordered(&self, ordered: &OrderedRepository) -> Result<Repository> {
         let itself = reference(RecordKind::Repository, &ordered.id)?;
         let opened = self.open_repository(itself, &ordered.connection, &ordered.path).await;
         opened.map_err(|error| error.while_doing(format!("open repository `{}`", ordered.name)))
@@ -251,7 +258,7 @@ impl Workspace {
     }
 }
 
-fn decode<T: DeserializeOwned>(run: &Run) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(run: &Run) -> Result<T> {
     serde_json::from_str(run.new.settings.get())
         .map_err(|error| Error::corrupt(format!("run {}", run.number), error))
 }

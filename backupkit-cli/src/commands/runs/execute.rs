@@ -5,7 +5,7 @@ use backupkit_core::model::Wanted;
 use backupkit_core::state::{LogFilter, Run, refusal};
 use backupkit_core::{CancelToken, Engine, Error, HeldRunOptions, Result};
 
-use super::{Log, POLL, is_still, print_run};
+use super::{Log, POLL, is_still, print_ordered, print_run};
 use crate::app::App;
 use crate::cli::RunName;
 use crate::exit::Exit;
@@ -58,6 +58,24 @@ pub(in crate::commands) async fn resume(app: &App<'_>, name: &RunName) -> Result
     let run = workspace.find_run(&name.name).await?;
     let run = workspace.ask(run.new.id, Wanted::Run).await?;
     follow(app, &workspace, &engine, run, signals).await
+}
+
+/// Makes again what a run could not.
+pub(in crate::commands) async fn retry(
+    app: &App<'_>,
+    name: &RunName,
+    is_followed: bool,
+) -> Result<Exit> {
+    let signals = Signals::listen()?;
+    let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    workspace.sweep(&engine).await?;
+    let failed = workspace.find_run(&name.name).await?;
+    let run = workspace.order_retry(failed.new.id).await?;
+    if is_followed {
+        return follow(app, &workspace, &engine, run, signals).await;
+    }
+    print_ordered(app, &run);
+    Ok(Exit::Success)
 }
 
 /// Follows a run to its end or rest, and executes it as long as no worker does.

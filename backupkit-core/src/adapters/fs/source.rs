@@ -56,6 +56,8 @@ const IDLE_SMALL_BUFFERS: usize = 8;
 
 /// The first byte of a list token.
 const TOKEN_VERSION: u8 = 1;
+/// All views of folders are alike.
+const VIEW_TOKEN: &[u8; 2] = b"fs";
 
 /// Local folders and files as a source.
 ///
@@ -210,6 +212,9 @@ impl Source for FsSource {
     }
 
     async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>> {
+        if cx.resume.is_some_and(|resume| resume.as_bytes() != VIEW_TOKEN) {
+            return Err(Error::new(ErrorKind::SourceChanged, "another source was read before"));
+        }
         let source = self.clone();
         // A folder has no versions: a view to resume is the folder as it is now.
         let view = blocking(move || source.open_view(cx.cancel)).await?;
@@ -239,7 +244,7 @@ struct FsView {
 #[async_trait]
 impl SourceView for FsView {
     fn token(&self) -> ViewToken {
-        ViewToken::new(*b"fs")
+        ViewToken::new(*VIEW_TOKEN)
     }
 
     fn list(&self, after: Option<&ListToken>) -> BoxStream<'static, Result<Listed, ListError>> {

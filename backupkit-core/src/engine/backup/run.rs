@@ -107,7 +107,8 @@ async fn back_up(
                 .map(|(_, snapshot)| ParentStart { tree: snapshot.tree, time: snapshot.time })
         })
         .collect();
-    let mut now = FileTime::from_timestamp(env.now(), env.time_zone());
+    let now = || FileTime::from_timestamp(env.now(), env.time_zone());
+    let mut now = request.time.unwrap_or_else(now);
     let range_bytes = request.source.capabilities().range_bytes.clamp(1, RANGE_BYTES);
     let memory_bytes = run.engine.parts().settings.memory_bytes;
     let memory_bytes = memory_bytes.unwrap_or_else(|| budget::default_bytes(range_bytes, READERS));
