@@ -2,4 +2,3 @@
 
 #[cfg(feature = "fs")]
 pub mod fs;
-pub mod snapshot;

@@ -11,6 +11,7 @@ mod reading;
 mod recover;
 mod restore;
 mod resume;
+mod snapshot_source;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use check::CheckRequest;
 pub use handle::{RunControl, RunHandle};
 pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord, RestoreRecord};
 pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
+pub use snapshot_source::SnapshotSource;
 
 use crate::counters::Counters;
 use crate::env::Env;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backupkit::adapters::fs::FsSource;
-use backupkit::adapters::snapshot::SnapshotSource;
 use backupkit::destination::MemoryDestination;
 use backupkit::model::EntryPath;
 use backupkit::repo::{InitOptions, Repository};
@@ -13,7 +12,7 @@ use backupkit::source_conformance;
 use backupkit::testing::conformance::SourceFixture;
 use backupkit::testing::fakes::{FakeDrive, FakeMongoDb, FakeS3};
 use backupkit::testing::{FaultSource, MemorySource, SourceFaults, random_bytes};
-use backupkit::{BackupRequest, Engine, Env};
+use backupkit::{BackupRequest, Engine, Env, SnapshotSource};
 use bytes::Bytes;
 use futures::FutureExt;
 

@@ -3,9 +3,8 @@
 use std::slice::from_ref;
 use std::sync::Arc;
 
-use backupkit::BackupRequest;
-use backupkit::adapters::snapshot::SnapshotSource;
 use backupkit::testing::MemorySource;
+use backupkit::{BackupRequest, SnapshotSource};
 
 use crate::scene::{Scene, assert_whole, latest_tree, path, random};
 

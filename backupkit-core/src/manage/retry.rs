@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Workspace;
 use super::bodies::{BackupSettings, FinishedOutput, encode};
 use super::execute::decode;
-use crate::adapters::snapshot::SnapshotSource;
-use crate::engine::{BackupRecord, BackupRequest, HeldRun, OutputRecord};
+
+use crate::engine::{BackupRecord, BackupRequest, HeldRun, OutputRecord, SnapshotSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Level, RunKind, RunState};
 use crate::state::{NewRun, Run, RunId};
