@@ -37,7 +37,7 @@ pub use buffers::{Buffer, BufferPool};
 pub use engine::{
     BackupRecord, BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, HeldRun,
     HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreRecord, RestoreReport,
-    RestoreRequest, RunControl, RunHandle, RunStatus, Summary, VerifyCounts,
+    RestoreRequest, RunControl, RunHandle, RunStatus, SnapshotSource, Summary, VerifyCounts,
 };
 pub use env::{Clock, Entropy, Env};
 pub use error::{Error, ErrorKind, Result, Retry};
