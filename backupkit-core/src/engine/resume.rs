@@ -258,6 +258,10 @@ impl TreeWriter<'_> {
     async fn unfinished(&self, lane: &Lane, row: &Row) -> Result<BlobId> {
         let mut nodes = Vec::new();
         for part in row.unfinished.iter().flat_map(|entry| &entry.parts) {
+            let contents = part.groups.iter().flat_map(|group| &group.parts);
+            for id in contents.filter(|id| lane.locate(BlobKind::Tree, id).is_some()) {
+                nodes.push(directory(&format!("{:08}", nodes.len()), *id));
+            }
             let groups = part.groups.iter().flat_map(|group| &group.content);
             // A group of another lane has blobs that this one does not know.
             let ids: Vec<BlobId> = groups

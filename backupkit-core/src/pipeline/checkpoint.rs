@@ -15,22 +15,24 @@ use super::driver::Driver;
 use super::lane::Lane;
 use super::node::{FinishedNode, encode};
 use super::per_lane::PerLane;
-use super::progress::Resume;
+use super::progress::{GroupProgress, Resume};
 use super::store::{Chunk, Store};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BlobId, FileTime};
+use crate::model::{BlobId, FileMode, FileTime, Metadata};
 use crate::repo::blobs::read_blob;
 use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
-use crate::repo::tree::decode_tree;
+use crate::repo::tree::{TreeEncoder, decode_tree};
 
 pub(crate) use periodic::{Checkpoints, Pace, encode as encode_row, index_files, save as save_row};
 pub(crate) use row::{Row, VERSION};
-use row::{SavedDirectory, SavedEntry, SavedPart};
+use row::{SavedDirectory, SavedEntry, SavedGroup, SavedPart, SavedProgress};
 
 /// The most nodes in one part.
 pub(crate) const PART_NODES: usize = 4096;
+/// Content ids of an unfinished entry that lie in one part. Fewer stand in the row itself.
+const CONTENT_IDS: usize = 256;
 /// A part of so many bytes takes no more nodes: those of large files are large.
 const PART_BYTES: u64 = 4 << 20;
 /// Nodes of a part that are put back before it is asked whether there are too many.
@@ -61,9 +63,13 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
                     (Some(token), save_tail(&store, tail).await?)
                 }
             };
+            let mut groups = Vec::with_capacity(part.groups.len());
+            for (group, chunking) in part.groups.into_iter().zip(&driver.reading.groups) {
+                groups.push(save_content(&store, group, &chunking.lanes).await?);
+            }
             parts.push(SavedPart {
                 segment: part.segment,
-                groups: part.groups,
+                groups,
                 token,
                 tail,
                 done: part.done,
@@ -136,10 +142,22 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         }
     }
     for saved in row.unfinished {
-        let (entry, changed, mut progress, tails) = saved.into_progress()?;
-        for part in &progress.parts {
+        let SavedProgress { entry, changed, mut progress, contents, tails } =
+            saved.into_progress()?;
+        for (part, contents) in progress.parts.iter_mut().zip(contents) {
             if part.groups.len() != groups {
                 return Err(unusable("its repositories cut chunks in other places"));
+            }
+            for (number, (group, saved)) in part.groups.iter_mut().zip(contents).enumerate() {
+                let lane = driver.reading.groups[number].lanes.first();
+                let lane =
+                    lane.map(|lane| &lanes[*lane]).ok_or_else(|| unusable("it has no lane"))?;
+                let mut content = Vec::new();
+                for id in &saved {
+                    content.extend(load_content(lane, id).await?);
+                }
+                content.append(&mut group.content);
+                group.content = content;
             }
             for (group, content) in driver.reading.groups.iter().zip(&part.groups) {
                 for &lane in &*group.lanes {
@@ -239,6 +257,39 @@ pub(crate) async fn store_trees(store: &Store, trees: PerLane<Vec<u8>>) -> Resul
         PerLane::Same(_) => ids.pop().map(PerLane::Same).ok_or_else(lost),
         PerLane::Each(_) => Ok(PerLane::collect(ids)),
     }
+}
+
+/// Stores the ids of a content in trees, but for the last. Those that were stored for an earlier checkpoint
+/// are found again.
+async fn save_content(
+    store: &Store,
+    group: GroupProgress,
+    lanes: &Arc<[usize]>,
+) -> Result<SavedGroup> {
+    let GroupProgress { content, cut_at } = group;
+    let last = content.len() / CONTENT_IDS * CONTENT_IDS;
+    let (full, rest) = content.split_at(last);
+    let rest = rest.to_vec();
+    let mut parts = Vec::with_capacity(full.len() / CONTENT_IDS);
+    for ids in full.chunks(CONTENT_IDS) {
+        let ids = ids.to_vec();
+        let tree = store.pool().run(move |_| {
+            let metadata = Metadata::new(FileMode::from_raw(0o600), FileTime::EPOCH);
+            let mut tree = TreeEncoder::new();
+            tree.push(&Node::file(b"content".to_vec(), metadata, 0, ids))?;
+            Ok(tree.finish())
+        });
+        let chunk = Chunk::from(bytes::Bytes::from(tree.await?));
+        parts.extend(store.put(BlobKind::Tree, vec![chunk], Arc::clone(lanes)).await?);
+    }
+    Ok(SavedGroup { parts, content: rest, cut_at })
+}
+
+async fn load_content(lane: &Lane, id: &BlobId) -> Result<Vec<BlobId>> {
+    let json = load(lane, BlobKind::Tree, id).await?;
+    let nodes = decode_tree(&json).map_err(|_| unusable("a part of it is damaged"))?;
+    let content = nodes.into_iter().find_map(|node| node.content);
+    Ok(content.ok_or_else(|| unusable("a part of it is damaged"))?.to_vec())
 }
 
 async fn save_tail(store: &Store, tail: bytes::Bytes) -> Result<Option<BlobId>> {

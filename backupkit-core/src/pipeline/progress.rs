@@ -1,7 +1,6 @@
 //! How far an entry has been read and stored: what a pause keeps of it.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::model::{BlobId, Entry};
 use crate::source::Segment;
@@ -34,7 +33,7 @@ pub(crate) struct PartProgress {
 }
 
 /// What is stored of a part for one chunk group.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct GroupProgress {
     pub(crate) content: Vec<BlobId>,
     /// The position of the last cut.

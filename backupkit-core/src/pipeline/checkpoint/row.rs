@@ -16,7 +16,7 @@ use crate::source::Segment;
 use crate::token::{ListToken, ReadToken, ViewToken};
 
 /// Rows of another version are not used.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// All that a backup needs to go on, besides what lies in the repositories.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,12 +81,23 @@ struct SavedVersion {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SavedPart {
     pub(crate) segment: Option<Segment>,
-    pub(crate) groups: Vec<GroupProgress>,
+    pub(crate) groups: Vec<SavedGroup>,
     pub(crate) token: Option<ReadToken>,
     /// The blob with the bytes between the last cut and the token.
     pub(crate) tail: Option<BlobId>,
     pub(crate) done: bool,
     pub(crate) stored_bytes: u64,
+}
+
+/// What is stored of a part for one chunk group.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedGroup {
+    /// Trees of one node, whose content is what comes first.
+    pub(crate) parts: Vec<BlobId>,
+    /// What comes behind that.
+    pub(crate) content: Vec<BlobId>,
+    /// The position of the last cut.
+    pub(crate) cut_at: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +110,16 @@ enum SavedFingerprint {
 
 /// A part whose stream goes on behind a token: its number, the token and the blob of its tail.
 pub(crate) type Tail = (usize, ReadToken, Option<BlobId>);
+
+/// An entry that was listed and not finished, as it is put back.
+pub(crate) struct SavedProgress {
+    pub(crate) entry: Entry,
+    pub(crate) changed: bool,
+    pub(crate) progress: EntryProgress,
+    /// Of each part and group the trees with what comes before its content.
+    pub(crate) contents: Vec<Vec<Vec<BlobId>>>,
+    pub(crate) tails: Vec<Tail>,
+}
 
 impl Row {
     /// How far the backup is: entries that are finished, and bytes that are stored.
@@ -117,12 +138,18 @@ impl Row {
     pub(crate) fn shrink(&mut self) -> bool {
         let ids = |entry: &SavedEntry| -> usize {
             let groups = entry.parts.iter().flat_map(|part| &part.groups);
-            groups.map(|group| group.content.len()).sum()
+            groups.map(|group| group.parts.len() + group.content.len()).sum()
         };
         let largest = self.unfinished.iter_mut().max_by_key(|entry| ids(entry));
         let Some(largest) = largest.filter(|entry| ids(entry) > 0) else { return false };
         (largest.planned, largest.version, largest.parts) = (false, None, Vec::new());
         true
+    }
+}
+
+impl SavedGroup {
+    fn split(self) -> (Vec<BlobId>, GroupProgress) {
+        (self.parts, GroupProgress { content: self.content, cut_at: self.cut_at })
     }
 }
 
@@ -165,9 +192,9 @@ impl SavedEntry {
         })
     }
 
-    /// The entry and whether it counts as changed, how far it was, and the parts whose streams go on
-    /// behind a token.
-    pub(crate) fn into_progress(self) -> Result<(Entry, bool, EntryProgress, Vec<Tail>)> {
+    /// The entry and whether it counts as changed, how far it was but for the contents that lie in parts,
+    /// those, and the parts whose streams go on behind a token.
+    pub(crate) fn into_progress(self) -> Result<SavedProgress> {
         let mut metadata = metadata_from_json(&self.node)?;
         if self.attributes_deferred {
             metadata.extended_attributes = None;
@@ -182,15 +209,17 @@ impl SavedEntry {
             seen.metadata = metadata_from_json(&version.node)?;
             Ok::<_, Error>(Box::new(seen))
         });
-        let mut tails = Vec::new();
+        let (mut tails, mut contents) = (Vec::new(), Vec::new());
         let mut parts = Vec::with_capacity(self.parts.len());
         for (number, part) in self.parts.into_iter().enumerate() {
             if let Some(token) = part.token {
                 tails.push((number, token, part.tail));
             }
+            let (saved, groups) = part.groups.into_iter().map(SavedGroup::split).unzip();
+            contents.push(saved);
             parts.push(PartProgress {
                 segment: part.segment,
-                groups: part.groups,
+                groups,
                 done: part.done,
                 stored_bytes: part.stored_bytes,
                 ..PartProgress::default()
@@ -198,7 +227,7 @@ impl SavedEntry {
         }
         let version = version.transpose()?;
         let progress = EntryProgress { planned: self.planned, parts, version };
-        Ok((entry, self.changed, progress, tails))
+        Ok(SavedProgress { entry, changed: self.changed, progress, contents, tails })
     }
 }
 
