@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::slice::from_ref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backupkit_core::destination::MemoryDestination;
@@ -17,21 +17,24 @@ use backupkit_core::testing::{MemorySource, PausePoint};
 use backupkit_core::{BackupRequest, CancelToken, Clock, Engine, Env, HeldRun, HeldRunOptions};
 use backupkit_sqlite::SqliteStore;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 
 const LEASE: Duration = Duration::from_mins(1);
 
-/// The clock of a machine that can be put to sleep: then time since boot passes at once.
+/// The clock of a machine that can be put to sleep, so that time since boot passes at once, and whose wall
+/// clock can be set.
 #[derive(Debug)]
 struct SleepyClock {
     clock: Arc<dyn Clock>,
     slept_seconds: AtomicU64,
+    set_by_seconds: AtomicI64,
 }
 
 impl Clock for SleepyClock {
     fn now(&self) -> Timestamp {
-        self.clock.now()
+        let set_by = SignedDuration::from_secs(self.set_by_seconds.load(Ordering::SeqCst));
+        self.clock.now().saturating_add(set_by).unwrap()
     }
 
     fn elapsed_since_boot(&self) -> Duration {
@@ -65,7 +68,11 @@ impl Machine {
     async fn new() -> Self {
         let system = Env::system();
         let clock = Arc::clone(system.clock());
-        let clock = Arc::new(SleepyClock { clock, slept_seconds: AtomicU64::new(0) });
+        let clock = Arc::new(SleepyClock {
+            clock,
+            slept_seconds: AtomicU64::new(0),
+            set_by_seconds: AtomicI64::new(0),
+        });
         let env = system.with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let (destination, options) = (Arc::new(MemoryDestination::new()), InitOptions::default());
         let repository = Repository::init(destination, &"geheim".into(), options, &env).await;
@@ -184,4 +191,24 @@ async fn nothing_appears_of_a_machine_that_slept_past_its_lease() {
     let (lost, ()) = tokio::join!(held.back_up(machine.request(&source), &stop), sleep);
     assert_eq!(lost.unwrap_err().code(), "lease-lost");
     assert_eq!(machine.repository.snapshots().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_is_set_under_a_run_changes_nothing() {
+    for set_by_hours in [-1, 72] {
+        let machine = Machine::new().await;
+        let (one, two) = (machine.process("one").await, machine.process("two").await);
+        let ((source, point), stop) = (source(), CancelToken::new());
+        let held = one.claim().await;
+        let set = async {
+            point.reached().await;
+            machine.clock.set_by_seconds.store(set_by_hours * 3600, Ordering::SeqCst);
+            assert_eq!(two.store.sweep(&[], 10).await.unwrap(), 0, "by {set_by_hours} hours");
+            point.release();
+        };
+        let (ended, ()) = tokio::join!(held.back_up(machine.request(&source), &stop), set);
+        let ended = ended.unwrap();
+        assert_eq!((ended.state, ended.attempts), (RunState::Succeeded, 0), "{ended:#?}");
+        assert_eq!(machine.repository.snapshots().await.unwrap().len(), 1);
+    }
 }

@@ -274,3 +274,22 @@ fn what_one_repository_missed_is_copied_from_the_other() {
     let refused = scene.run(["run", "retry", "2"]).expect(1).stderr();
     assert!(refused.contains("nothing to retry"), "{refused}");
 }
+
+#[test]
+fn a_run_whose_repository_was_forgotten_meanwhile_fails_and_says_why() {
+    let scene = Scene::new();
+    set_up(&scene);
+    much_to_read(&scene);
+    let child = start(&scene);
+    scene.run(["run", "pause", "latest"]).expect(0);
+    child.wait_with_output().unwrap();
+    for what in [["plan", "rm", "daily"], ["connection", "rm", "docs"], ["repo", "rm", "nas"]] {
+        scene.run(what).expect(0);
+    }
+    let failed = scene.run(["run", "resume", "latest", "--follow", "--json"]).expect(1).json();
+    assert_eq!(failed["state"], "failed", "{failed}");
+    let cause = failed["cause"].as_str().unwrap();
+    assert!(cause.contains("open repository `nas`") && cause.contains("no repository"), "{cause}");
+    // What it has stored is still there for the next plan.
+    assert!(std::fs::read_dir(scene.path("disk/repo/data")).unwrap().count() > 0);
+}
