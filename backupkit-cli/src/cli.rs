@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the texts of --help")]
 
+mod maintenance;
 mod size;
 mod snapshot_path;
 
@@ -12,6 +13,7 @@ use backupkit_core::repo::ReadData;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use maintenance::{MaintenanceChanges, MaintenanceCommand, Switch};
 pub(crate) use snapshot_path::SnapshotPath;
 
 const AFTER_HELP: &str = "\
@@ -129,6 +131,9 @@ pub(crate) enum Command {
     Run(RunCommand),
     /// Do whatever runs are queued, until stopped
     Worker,
+    /// Remove what crashed, cancelled and old runs left
+    #[command(subcommand, arg_required_else_help = true)]
+    Maintenance(MaintenanceCommand),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -609,6 +614,8 @@ mod tests {
             "run logs latest -f --after 7 --level warning --search x",
             "run pause 3",
             "worker",
+            "maintenance run --dry-run",
+            "maintenance set --logs 30 --runs 200 --temporary-files 2 --checkpoints 9 --caches 3 --automatic off",
             "--quiet version",
             "completions bash",
         ] {

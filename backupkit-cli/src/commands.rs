@@ -7,6 +7,7 @@ mod completions;
 mod connection;
 mod listing;
 mod ls;
+mod maintenance;
 mod plan;
 mod repo;
 mod restore;
@@ -18,7 +19,10 @@ use backupkit_core::Result;
 use backupkit_core::model::Wanted;
 
 use crate::app::App;
-use crate::cli::{Command, ConnectionCommand, KeyCommand, PlanCommand, RepoCommand, RunCommand};
+use crate::cli::{
+    Command, ConnectionCommand, KeyCommand, MaintenanceCommand, PlanCommand, RepoCommand,
+    RunCommand,
+};
 use crate::exit::Exit;
 
 /// Runs one command.
@@ -84,6 +88,13 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             RunCommand::Wait { run } => runs::wait(app, &run).await,
         },
         Command::Worker => Box::pin(runs::execute::worker(app)).await,
+        Command::Maintenance(command) => match command {
+            MaintenanceCommand::Run { dry_run } => {
+                Box::pin(runs::execute::maintenance(app, dry_run)).await
+            }
+            MaintenanceCommand::Settings => maintenance::settings(app).await,
+            MaintenanceCommand::Set(changes) => maintenance::set(app, &changes).await,
+        },
         Command::Completions { shell } => Ok(completions::run(app, shell)),
         Command::Version => Ok(version::run(app)),
     }

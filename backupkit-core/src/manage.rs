@@ -2,6 +2,7 @@
 
 mod bodies;
 mod execute;
+mod maintenance;
 mod runs;
 mod set_up;
 
