@@ -8,6 +8,7 @@ mod exit_codes;
 mod full_disk;
 mod help;
 mod interrupt;
+mod maintenance;
 mod output;
 mod passwords;
 mod plans;

@@ -116,25 +116,14 @@ impl Maintenance<'_> {
         let cache = parts.settings.cache_folder.clone();
         let temporary = days(self.settings.temporary_files_days);
         let unused = days(self.settings.caches_days);
+        let files = MaintenanceWork::TemporaryFiles;
+        let is_leftover: fn(&str) -> bool = Scratch::is_leftover;
         let mut folders = Vec::new();
-        if let Some(folder) = scratch {
-            folders.push((
-                MaintenanceWork::TemporaryFiles,
-                folder,
-                temporary,
-                Scratch::is_leftover as _,
-            ));
-        }
-        if let Some(folder) = cache {
-            let is_unfinished: fn(&str) -> bool = IndexCache::is_unfinished;
-            folders.push((
-                MaintenanceWork::TemporaryFiles,
-                folder.clone(),
-                temporary,
-                is_unfinished,
-            ));
-            folders.push((MaintenanceWork::Caches, folder, unused, IndexCache::is_copy));
-        }
+        folders.extend(scratch.map(|folder| (files, folder, temporary, is_leftover)));
+        let is_unfinished: fn(&str) -> bool = IndexCache::is_unfinished;
+        folders.extend(cache.clone().map(|folder| (files, folder, temporary, is_unfinished)));
+        let is_copy: fn(&str) -> bool = IndexCache::is_copy;
+        folders.extend(cache.map(|folder| (MaintenanceWork::Caches, folder, unused, is_copy)));
         for (work, folder, age, is_one) in folders {
             let (place, dry_run) = (folder.display().to_string(), self.dry_run);
             let old = OldFiles { now: self.run.events.env().now(), age, is_one };
