@@ -4,6 +4,7 @@
 
 mod world;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use backupkit::ErrorKind;
@@ -83,7 +84,8 @@ async fn copies_of_indexes_go_a_month_after_their_last_use() {
         point.release();
         handle.wait().await.unwrap();
     };
-    // The first makes the copy, the second uses it.
+    // The first has nothing to copy, the second copies it.
+    back_up().await;
     back_up().await;
     let unused = world.write(&format!("cache/{}.index", "0".repeat(64)), 31 * DAY);
     let young = world.write(&format!("cache/{}.index", "1".repeat(64)), 29 * DAY);
@@ -93,7 +95,9 @@ async fn copies_of_indexes_go_a_month_after_their_last_use() {
     assert_eq!(used.len(), 1, "{used:?}");
     let name = used[0].file_name().unwrap().to_str().unwrap();
     world.make_older(&format!("cache/{name}"), 40 * DAY);
+    let written = used[0].metadata().unwrap().ino();
     back_up().await;
+    assert_eq!(used[0].metadata().unwrap().ino(), written, "it was written anew, not used");
     assert_eq!(counts(&world.tidy().await), [(MaintenanceWork::Caches, 1)]);
     assert!(!unused.exists() && young.exists() && used[0].exists());
 }

@@ -8,7 +8,7 @@ use crate::engine::RunStatus;
 use crate::engine::maintain::{Holder, MaintenanceRequest};
 use crate::error::Result;
 use crate::model::MaintenanceRecord;
-use crate::state::Run;
+use crate::state::{Run, RunJournal as _};
 use crate::token::CancelToken;
 
 impl HeldRun {
@@ -29,7 +29,12 @@ impl HeldRun {
         };
         let handle = self.engine.maintain(request, holder);
         let control = handle.control();
-        let ended = self.attend(handle, self.steer(&control, stop)).await?;
+        let mut ended = self.attend(handle, self.steer(&control, stop)).await?;
+        if ended.is_ok() {
+            // From now on it can only end.
+            let begun = self.journal().begin_commit(&[]).await;
+            ended = begun.and(ended);
+        }
         let came = |record: MaintenanceRecord| {
             let is_clean = record.problem_count == 0;
             let status = if is_clean { RunStatus::Succeeded } else { RunStatus::Warnings };
