@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use backupkit::ErrorKind;
-use backupkit::model::{MaintenanceStep, MaintenanceWork, RunState};
+use backupkit::model::{MaintenanceSettings, MaintenanceStep, MaintenanceWork, RunState, Wanted};
 use backupkit::state::RunId;
 
 use crate::world::{DAY, World, checkpoints};
@@ -212,10 +212,10 @@ async fn maintenance_is_due_a_day_after_the_last_one_whoever_asks() {
     assert_eq!(world.execute(first).await.state, RunState::Succeeded);
     assert_eq!(due().await, None);
     world.after(13 * DAY);
-    let off = |settings: &mut backupkit::model::MaintenanceSettings| settings.automatic = false;
+    let off = |settings: &mut MaintenanceSettings| settings.automatic = false;
     world.workspace.change_maintenance_settings(off).await.unwrap();
     assert_eq!(due().await, None);
-    let on = |settings: &mut backupkit::model::MaintenanceSettings| settings.automatic = true;
+    let on = |settings: &mut MaintenanceSettings| settings.automatic = true;
     world.workspace.change_maintenance_settings(on).await.unwrap();
     assert!(due().await.is_some_and(|second| second != first));
 }
@@ -242,4 +242,15 @@ async fn an_order_that_is_repeated_is_the_same_run_and_keeps_its_settings() {
     let refused = workspace.change_maintenance_settings(|settings| settings.runs_days = 0).await;
     assert!(refused.unwrap_err().is(ErrorKind::InvalidInput));
     assert_eq!(workspace.maintenance_settings().await.unwrap().logs_days, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_that_is_cancelled_before_it_begins_removes_nothing() {
+    let world = World::new().await;
+    world.add_repository("repo").await;
+    let left = world.write("disk/repo/data/11-tmp-0011223344556677", 2 * DAY);
+    let ordered = world.workspace.order_maintenance(false).await.unwrap().new.id;
+    world.workspace.ask(ordered, Wanted::Cancel).await.unwrap();
+    assert_eq!(world.execute(ordered).await.state, RunState::Cancelled);
+    assert!(left.exists());
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use backupkit::adapters::fs::{FolderKind, FsDestination};
 use backupkit::manage::{NewRepository, Workspace};
-use backupkit::model::{Level, MaintenanceRecord, MaintenanceStep, RunKind, Wanted};
+use backupkit::model::{
+    EntryPath, Level, MaintenanceRecord, MaintenanceStep, RunKind, RunState, Wanted,
+};
 use backupkit::registry::Registry;
 use backupkit::repo::{KeyOwner, Repository, is_checkpoint};
 use backupkit::secret::{MasterKey, Vault};
@@ -15,7 +17,8 @@ use backupkit::state::{
 };
 use backupkit::testing::{MemorySource, PausePoint, random_bytes};
 use backupkit::{
-    BackupRequest, CancelToken, Clock, Engine, Env, HeldRunOptions, RunHandle, RunStatus,
+    BackupReport, BackupRequest, CancelToken, Clock, Engine, Env, HeldRunOptions, RunHandle,
+    RunStatus,
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -147,8 +150,8 @@ impl World {
         engine: &Engine,
         repository: &Repository,
         tags: Vec<String>,
-    ) -> (RunHandle<backupkit::BackupReport>, PausePoint) {
-        let (path, point) = (backupkit::model::EntryPath::from_slashed(b"big"), PausePoint::new());
+    ) -> (RunHandle<BackupReport>, PausePoint) {
+        let (path, point) = (EntryPath::from_slashed(b"big"), PausePoint::new());
         let source = MemorySource::new().with_file(&path, random_bytes(1, 12 << 20).to_vec());
         source.pause_at(&path, 0, &point);
         let request = BackupRequest::new(Arc::new(source), std::slice::from_ref(repository));
@@ -157,7 +160,7 @@ impl World {
 
     /// A finished backup, and then one that rests.
     pub(crate) async fn leave_checkpoint(&self, repository: &Repository, tags: Vec<String>) {
-        let path = backupkit::model::EntryPath::from_slashed(b"small");
+        let path = EntryPath::from_slashed(b"small");
         let source = MemorySource::new().with_file(&path, b"small".to_vec());
         let request = BackupRequest::new(Arc::new(source), std::slice::from_ref(repository));
         self.engine.backup(request).wait().await.unwrap();
@@ -188,7 +191,7 @@ impl World {
         let (run, record) = self.run_maintenance(false).await;
         assert_eq!(told.steps, record.steps);
         assert_eq!((told.dry_run, record.dry_run), (true, false));
-        assert_eq!(run.state, backupkit::model::RunState::Succeeded, "{run:#?}");
+        assert_eq!(run.state, RunState::Succeeded, "{run:#?}");
         record.steps
     }
 }

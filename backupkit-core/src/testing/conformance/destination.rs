@@ -13,6 +13,7 @@ use std::io::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -21,7 +22,9 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{KeepAlive, not_applicable};
-use crate::destination::{Destination, ExclusiveCreate, ObjectKey, Payload, PayloadFile};
+use crate::destination::{
+    Destination, ExclusiveCreate, Leftovers, ObjectKey, Payload, PayloadFile,
+};
 use crate::error::{Error, ErrorKind};
 use crate::testing::entropy::Random;
 use crate::testing::random_bytes;
@@ -56,6 +59,7 @@ macro_rules! destination_conformance {
             a_dropped_create_leaves_nothing_or_a_whole_object
             delete_removes_and_may_be_repeated
             a_deleted_key_can_be_created_with_other_bytes
+            what_is_abandoned_is_no_object
             calls_of_all_kinds_may_run_at_the_same_time
             check_is_healthy_and_leaves_nothing
             capabilities_are_constant
@@ -533,6 +537,21 @@ pub async fn a_deleted_key_can_be_created_with_other_bytes(fixture: DestinationF
         let deleted = destination.delete(&key(1)).await;
         deleted.expect("an object can be deleted");
     }
+}
+
+/// [`Destination::remove_abandoned`] leaves objects alone.
+pub async fn what_is_abandoned_is_no_object(fixture: DestinationFixture) {
+    let destination = &*fixture.destination;
+    for n in 0..3 {
+        create(destination, &key(n), &random_bytes(n, 100)).await;
+    }
+    let before = list(destination, "data").await;
+    let prefix = ObjectKey::new("data").expect("a key");
+    for dry_run in [true, false] {
+        let found = destination.remove_abandoned(&prefix, Duration::ZERO, dry_run).await;
+        assert_eq!(found.expect("an answer"), Leftovers::default());
+    }
+    assert_eq!(list(destination, "data").await, before);
 }
 
 /// Contract 6.
