@@ -15,13 +15,15 @@ use backupkit::secret::{MasterKey, Vault};
 use backupkit::state::{
     Actor, InMemoryStore, LogFilter, NewRun, Run, RunFilter, RunId, Scope, StateStore,
 };
-use backupkit::testing::{MemorySource, PausePoint, random_bytes};
+use backupkit::testing::{FaultPlan, MemorySource, PausePoint, random_bytes};
 use backupkit::{
     BackupReport, BackupRequest, CancelToken, Clock, Engine, Env, HeldRunOptions, RunHandle,
     RunStatus,
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
+
+use crate::faulty::FaultyKind;
 
 const PASSWORD: &str = "maintenance";
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -51,6 +53,8 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     clock: ShiftedClock,
     env: Env,
+    /// What goes wrong in the repositories, as maintenance sees them.
+    pub(crate) faults: FaultPlan,
     pub(crate) store: Arc<dyn StateStore>,
     pub(crate) workspace: Workspace,
     pub(crate) engine: Engine,
@@ -64,14 +68,16 @@ impl World {
         let env = Env::system().with_clock(Arc::new(clock.clone()));
         let store: Arc<dyn StateStore> = Arc::new(InMemoryStore::new(&env));
         let vault = Arc::new(Vault::new(&env, MasterKey::generate(&env).unwrap(), []));
-        let (registry, actor) = (Registry::built_in(), Actor::new("test").unwrap());
+        let faults = FaultPlan::new();
+        let registry = Registry::built_in().with(FaultyKind(faults.clone()));
+        let actor = Actor::new("test").unwrap();
         let opening = Workspace::open(Arc::clone(&store), vault, registry, &env, actor);
         let workspace = opening.await.unwrap();
         let settings = serde_json::json!({ "path": folder.path().join("disk") }).to_string();
         let settings = RawValue::from_string(settings).unwrap().into();
         workspace.add_connection("disk", FolderKind::NAME, settings).await.unwrap();
         let engine = engine(&folder, &env);
-        Self { folder, clock, env, store, workspace, engine }
+        Self { folder, clock, env, faults, store, workspace, engine }
     }
 
     /// Lets so much time pass since the beginning.
@@ -180,9 +186,13 @@ impl World {
     }
 
     pub(crate) async fn execute(&self, id: RunId) -> Run {
+        self.try_execute(id).await.unwrap()
+    }
+
+    pub(crate) async fn try_execute(&self, id: RunId) -> Result<Run> {
         let claim = self.workspace.claim(&self.engine, Some(id), HeldRunOptions::default());
         let held = claim.await.unwrap().expect("the run");
-        self.workspace.execute(held, "host", &CancelToken::new()).await.unwrap()
+        self.workspace.execute(held, "host", &CancelToken::new()).await
     }
 
     /// What maintenance removes: as a dry run says before.

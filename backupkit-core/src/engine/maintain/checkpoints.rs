@@ -31,7 +31,8 @@ impl Maintenance<'_> {
             }
             count += 1;
             let removed = if self.dry_run { "would remove" } else { "removed" };
-            let text = format!("{removed} checkpoint {}, left since {since}", id.short());
+            let (id, place) = (id.short(), repository.location());
+            let text = format!("{removed} checkpoint {id} in {place}, left since {since}");
             self.run.events.note(Level::Info, text);
         }
         Ok(count)
