@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod faulty;
 mod world;
 
 use std::os::unix::fs::MetadataExt as _;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use backupkit::ErrorKind;
 use backupkit::model::{MaintenanceSettings, MaintenanceStep, MaintenanceWork, RunState, Wanted};
-use backupkit::state::RunId;
+use backupkit::state::{RunId, WorkerId};
+use backupkit::testing::{Fault, Operation, PausePoint};
 
 use crate::world::{DAY, World, checkpoints};
 
@@ -253,4 +255,59 @@ async fn maintenance_that_is_cancelled_before_it_begins_removes_nothing() {
     world.workspace.ask(ordered, Wanted::Cancel).await.unwrap();
     assert_eq!(world.execute(ordered).await.state, RunState::Cancelled);
     assert!(left.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_cannot_be_removed_is_a_warning() {
+    let world = World::new().await;
+    let repository = world.add_repository("repo").await;
+    world.leave_checkpoint(&repository, Vec::new()).await;
+    world.after(8 * DAY);
+    let refused = Fault::fail(ErrorKind::PermissionDenied).on(Operation::Delete);
+    world.faults.add(refused.with_prefix("snapshots"));
+    let (run, record) = world.run_maintenance(false).await;
+    assert_eq!((run.state, record.problem_count), (RunState::Warnings, 1), "{run:#?}");
+    assert_eq!(checkpoints(&repository).await, 1);
+    assert!(repository.locks(world.engine.instance()).await.unwrap().is_empty());
+    world.tidy().await;
+    assert_eq!(checkpoints(&repository).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_whose_run_was_taken_over_removes_nothing_more() {
+    let world = World::new().await;
+    let repository = world.add_repository("repo").await;
+    world.leave_checkpoint(&repository, Vec::new()).await;
+    world.after(8 * DAY);
+    let ordered = world.workspace.order_maintenance(false).await.unwrap().new.id;
+    let point = PausePoint::new();
+    world.faults.add(Fault::pause(&point).on(Operation::List).with_prefix("snapshots"));
+    let take_over = async {
+        point.reached().await;
+        let dead = WorkerId::new(world.engine.instance().id()).unwrap();
+        assert_eq!(world.store.sweep(&[dead], 10).await.unwrap(), 1);
+        point.release();
+    };
+    let (lost, ()) = tokio::join!(world.try_execute(ordered), take_over);
+    assert_eq!(lost.unwrap_err().code(), "lease-lost");
+    assert_eq!(checkpoints(&repository).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_that_hangs_can_be_cancelled_and_leaves_no_lock() {
+    let world = World::new().await;
+    let repository = world.add_repository("repo").await;
+    world.leave_checkpoint(&repository, Vec::new()).await;
+    world.after(8 * DAY);
+    let ordered = world.workspace.order_maintenance(false).await.unwrap().new.id;
+    let point = PausePoint::new();
+    world.faults.add(Fault::pause(&point).on(Operation::List).with_prefix("snapshots"));
+    let cancel = async {
+        point.reached().await;
+        world.workspace.ask(ordered, Wanted::Cancel).await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(world.execute(ordered), cancel);
+    assert_eq!(ended.state, RunState::Cancelled);
+    assert_eq!(checkpoints(&repository).await, 1);
+    assert!(repository.locks(world.engine.instance()).await.unwrap().is_empty());
 }

@@ -17,8 +17,8 @@ use backupkit::state::{
 };
 use backupkit::testing::{FaultPlan, MemorySource, PausePoint, random_bytes};
 use backupkit::{
-    BackupReport, BackupRequest, CancelToken, Clock, Engine, Env, HeldRunOptions, RunHandle,
-    RunStatus,
+    BackupReport, BackupRequest, CancelToken, Clock, Engine, Env, HeldRunOptions, Result,
+    RunHandle, RunStatus,
 };
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
