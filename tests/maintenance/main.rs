@@ -13,7 +13,7 @@ use backupkit::model::{MaintenanceSettings, MaintenanceStep, MaintenanceWork, Ru
 use backupkit::state::{RunId, WorkerId};
 use backupkit::testing::{Fault, Operation, PausePoint};
 
-use crate::world::{DAY, World, checkpoints};
+use crate::world::{DAY, World, checkpoints, start};
 
 /// How much of what was found.
 fn counts(steps: &[MaintenanceStep]) -> Vec<(MaintenanceWork, u64)> {
@@ -82,7 +82,7 @@ async fn copies_of_indexes_go_a_month_after_their_last_use() {
     let world = World::new().await;
     let repository = world.add_repository("repo").await;
     let back_up = async || {
-        let (handle, point) = world.start(&world.engine, &repository, Vec::new());
+        let (handle, point) = start(&world.engine, &repository, Vec::new());
         point.release();
         handle.wait().await.unwrap();
     };
@@ -156,9 +156,9 @@ async fn locks_of_dead_processes_go_after_a_week_and_others_never() {
     let world = World::new().await;
     let repository = world.add_repository("repo").await;
     let (dead, alive) = (world.process(), world.process());
-    let (crashing, point) = world.start(&dead, &repository, Vec::new());
+    let (crashing, point) = start(&dead, &repository, Vec::new());
     point.reached().await;
-    let (working, working_point) = world.start(&alive, &repository, Vec::new());
+    let (working, working_point) = start(&alive, &repository, Vec::new());
     working_point.reached().await;
     drop(crashing);
     dead.instance().crash();

@@ -150,27 +150,13 @@ impl World {
         runs.iter().map(|run| run.new.id).collect()
     }
 
-    /// Starts a backup that reads until it reaches the point.
-    pub(crate) fn start(
-        &self,
-        engine: &Engine,
-        repository: &Repository,
-        tags: Vec<String>,
-    ) -> (RunHandle<BackupReport>, PausePoint) {
-        let (path, point) = (EntryPath::from_slashed(b"big"), PausePoint::new());
-        let source = MemorySource::new().with_file(&path, random_bytes(1, 12 << 20).to_vec());
-        source.pause_at(&path, 0, &point);
-        let request = BackupRequest::new(Arc::new(source), std::slice::from_ref(repository));
-        (engine.backup(request.with_tags(tags)), point)
-    }
-
     /// A finished backup, and then one that rests.
     pub(crate) async fn leave_checkpoint(&self, repository: &Repository, tags: Vec<String>) {
         let path = EntryPath::from_slashed(b"small");
         let source = MemorySource::new().with_file(&path, b"small".to_vec());
         let request = BackupRequest::new(Arc::new(source), std::slice::from_ref(repository));
         self.engine.backup(request).wait().await.unwrap();
-        let (handle, point) = self.start(&self.engine, repository, tags);
+        let (handle, point) = start(&self.engine, repository, tags);
         point.reached().await;
         handle.pause();
         point.release();
@@ -204,6 +190,19 @@ impl World {
         assert_eq!(run.state, RunState::Succeeded, "{run:#?}");
         record.steps
     }
+}
+
+/// Starts a backup that reads until it reaches the point.
+pub(crate) fn start(
+    engine: &Engine,
+    repository: &Repository,
+    tags: Vec<String>,
+) -> (RunHandle<BackupReport>, PausePoint) {
+    let (path, point) = (EntryPath::from_slashed(b"big"), PausePoint::new());
+    let source = MemorySource::new().with_file(&path, random_bytes(1, 12 << 20).to_vec());
+    source.pause_at(&path, 0, &point);
+    let request = BackupRequest::new(Arc::new(source), std::slice::from_ref(repository));
+    (engine.backup(request.with_tags(tags)), point)
 }
 
 pub(crate) async fn checkpoints(repository: &Repository) -> usize {

@@ -1,7 +1,9 @@
 //! The contract of [`Destination`], case by case.
 
+mod abandoned;
 mod swap;
 
+pub use abandoned::what_is_abandoned_is_no_object;
 pub use swap::{
     of_concurrent_swaps_exactly_one_wins, swap_creates_only_what_is_missing,
     swap_replaces_only_what_is_expected, swap_without_the_capability_is_unsupported,
@@ -13,7 +15,6 @@ use std::io::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -22,9 +23,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{KeepAlive, not_applicable};
-use crate::destination::{
-    Destination, ExclusiveCreate, Leftovers, ObjectKey, Payload, PayloadFile,
-};
+use crate::destination::{Destination, ExclusiveCreate, ObjectKey, Payload, PayloadFile};
 use crate::error::{Error, ErrorKind};
 use crate::testing::entropy::Random;
 use crate::testing::random_bytes;
@@ -537,21 +536,6 @@ pub async fn a_deleted_key_can_be_created_with_other_bytes(fixture: DestinationF
         let deleted = destination.delete(&key(1)).await;
         deleted.expect("an object can be deleted");
     }
-}
-
-/// [`Destination::remove_abandoned`] leaves objects alone.
-pub async fn what_is_abandoned_is_no_object(fixture: DestinationFixture) {
-    let destination = &*fixture.destination;
-    for n in 0..3 {
-        create(destination, &key(n), &random_bytes(n, 100)).await;
-    }
-    let before = list(destination, "data").await;
-    let prefix = ObjectKey::new("data").expect("a key");
-    for dry_run in [true, false] {
-        let found = destination.remove_abandoned(&prefix, Duration::ZERO, dry_run).await;
-        assert_eq!(found.expect("an answer"), Leftovers::default());
-    }
-    assert_eq!(list(destination, "data").await, before);
 }
 
 /// Contract 6.
