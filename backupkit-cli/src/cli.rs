@@ -4,6 +4,7 @@
 
 mod config;
 mod key;
+mod maintenance;
 mod set_up;
 mod size;
 mod snapshot_path;
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 
 pub(crate) use config::ConfigCommand;
 pub(crate) use key::{KeyCommand, MasterKeyCommand, NewPasswordOptions};
+pub(crate) use maintenance::{MaintenanceChanges, MaintenanceCommand, Switch};
 pub(crate) use set_up::{ConnectionCommand, PlanCommand};
 pub(crate) use snapshot_path::SnapshotPath;
 
@@ -149,6 +151,9 @@ pub(crate) enum Command {
     /// Manage the key of the secrets in the state
     #[command(subcommand, arg_required_else_help = true)]
     Key(MasterKeyCommand),
+    /// Remove what crashed, cancelled and old runs left
+    #[command(subcommand, arg_required_else_help = true)]
+    Maintenance(MaintenanceCommand),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -568,6 +573,8 @@ mod tests {
             "run pause 3",
             "worker",
             "worker --take-over",
+            "maintenance run --dry-run",
+            "maintenance set --logs 30 --runs 200 --temporary-files 2 --checkpoints 9 --caches 3 --automatic off",
             "--quiet version",
             "completions bash",
         ] {

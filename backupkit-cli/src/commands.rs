@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod listing;
 mod ls;
+mod maintenance;
 mod master_key;
 mod plan;
 mod probe;
@@ -23,8 +24,8 @@ use backupkit_core::model::Wanted;
 
 use crate::app::App;
 use crate::cli::{
-    Command, ConfigCommand, ConnectionCommand, KeyCommand, MasterKeyCommand, PlanCommand,
-    RepoCommand, RunCommand,
+    Command, ConfigCommand, ConnectionCommand, KeyCommand, MaintenanceCommand, MasterKeyCommand,
+    PlanCommand, RepoCommand, RunCommand,
 };
 use crate::exit::Exit;
 
@@ -119,6 +120,13 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
         Command::Key(command) => match command {
             MasterKeyCommand::Rotate => Box::pin(master_key::rotate(app)).await,
             MasterKeyCommand::Generate => master_key::generate(app),
+        },
+        Command::Maintenance(command) => match command {
+            MaintenanceCommand::Run { dry_run } => {
+                Box::pin(runs::execute::maintenance(app, dry_run)).await
+            }
+            MaintenanceCommand::Settings => maintenance::settings(app).await,
+            MaintenanceCommand::Set(changes) => maintenance::set(app, &changes).await,
         },
         Command::Completions { shell } => Ok(completions::run(app, shell)),
         Command::Version => Ok(version::run(app)),

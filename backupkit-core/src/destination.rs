@@ -9,6 +9,7 @@ mod watched;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -75,6 +76,43 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
         drop((expected, bytes));
         let message = format!("cannot replace {key}: this destination has no atomic swap");
         Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// Removes what is left of objects with this prefix that never became whole, if it was not written
+    /// to for `unchanged_for`: an age that no write takes, such as a day. A dry run only looks. Objects
+    /// are never removed.
+    ///
+    /// By default there is nothing: a call of [`create`](Self::create) that breaks off leaves nothing.
+    async fn remove_abandoned(
+        &self,
+        prefix: &ObjectKey,
+        unchanged_for: Duration,
+        dry_run: bool,
+    ) -> Result<Leftovers> {
+        _ = (prefix, unchanged_for, dry_run);
+        Ok(Leftovers::default())
+    }
+}
+
+/// What was left behind and removed, or would be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// How many files or objects.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Leftovers {
+    /// Counts one more.
+    pub fn add(&mut self, bytes: u64) {
+        self.join(Self { count: 1, bytes });
+    }
+
+    /// Counts others.
+    pub fn join(&mut self, others: Self) {
+        self.count = self.count.saturating_add(others.count);
+        self.bytes = self.bytes.saturating_add(others.bytes);
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod commit;
 mod handle;
 mod lease;
+mod maintain;
 mod origin;
 mod reading;
 mod recover;
@@ -21,6 +22,7 @@ pub use builder::{EngineBuilder, Identity};
 pub use check::CheckRequest;
 pub use handle::{RunControl, RunHandle};
 pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord, RestoreRecord};
+pub(crate) use maintain::{MaintainedRepository, MaintenanceRequest};
 pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
 pub use snapshot_source::SnapshotSource;
 
@@ -29,6 +31,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::events::Events;
 use crate::instance::Instance;
+use crate::model::MaintenanceRecord;
 use crate::pipeline::control::Control;
 use crate::pipeline::guard::Liveness;
 use crate::pool::Pool;
@@ -110,6 +113,15 @@ impl Engine {
         liveness: Arc<dyn Liveness>,
     ) -> RunHandle<()> {
         RunHandle::start(self, false, |run| resume::remove_tagged(run, repositories, tag, liveness))
+    }
+
+    /// Removes what crashed, cancelled and old runs left.
+    pub(crate) fn maintain(
+        &self,
+        request: MaintenanceRequest,
+        holder: maintain::Holder,
+    ) -> RunHandle<MaintenanceRecord> {
+        RunHandle::start(self, false, |run| maintain::run(run, request, holder))
     }
 
     /// This process, as others see it in locks.

@@ -6,6 +6,7 @@ mod edit;
 mod execute;
 mod keyring;
 mod machine;
+mod maintenance;
 mod probe;
 mod retry;
 mod rotate;

@@ -3,6 +3,7 @@
 mod entry;
 mod event;
 mod id;
+mod maintenance;
 mod metadata;
 mod path;
 mod run;
@@ -11,6 +12,8 @@ mod time;
 pub use entry::{Device, Entry, EntryKind, Fingerprint, Origin};
 pub use event::{Event, EventKind, Finding, Level, Progress};
 pub use id::{BlobId, IndexId, KeyId, LockId, PackId, ParseIdError, SnapshotId};
+pub(crate) use maintenance::days;
+pub use maintenance::{MaintenanceRecord, MaintenanceSettings, MaintenanceStep, MaintenanceWork};
 pub use metadata::{ExtendedAttribute, FileMode, Metadata};
 pub use path::EntryPath;
 pub use run::{

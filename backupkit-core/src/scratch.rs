@@ -49,6 +49,17 @@ impl Scratch {
         Ok(scratch)
     }
 
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether a file of this name may be left by a process that died at the wrong moment.
+    pub(crate) fn is_leftover(name: &str) -> bool {
+        let is_hex = |name: &str| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        name.strip_suffix(".tmp").is_some_and(is_hex)
+    }
+
     pub(crate) fn tuning(&self) -> &Tuning {
         &self.tuning
     }

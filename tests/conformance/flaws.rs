@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backupkit::destination::{
-    Destination, DestinationCapabilities, MemoryDestination, ObjectKey, ObjectMeta, Payload,
+    Destination, DestinationCapabilities, Leftovers, MemoryDestination, ObjectKey, ObjectMeta,
+    Payload,
 };
 use backupkit::testing::conformance::{self, DestinationFixture};
 use backupkit::{Error, ErrorKind, Probe, Result};
@@ -26,6 +28,7 @@ enum Flaw {
     DeleteOfNothingFails,
     SwapReplacesAnything,
     CheckLeavesAnObject,
+    AbandonedTakesObjects,
 }
 
 #[derive(Debug)]
@@ -123,6 +126,20 @@ impl Destination for Flawed {
         }
         self.inner.swap(key, expected, bytes).await
     }
+
+    async fn remove_abandoned(
+        &self,
+        prefix: &ObjectKey,
+        unchanged_for: Duration,
+        dry_run: bool,
+    ) -> Result<Leftovers> {
+        if self.flaw == Flaw::AbandonedTakesObjects {
+            for key in self.inner.objects().keys() {
+                self.inner.remove_raw(key);
+            }
+        }
+        self.inner.remove_abandoned(prefix, unchanged_for, dry_run).await
+    }
 }
 
 fn is_noticed(flaw: Flaw, case: impl AsyncFnOnce(DestinationFixture)) -> bool {
@@ -160,4 +177,5 @@ flaws! {
     DeleteOfNothingFails: delete_removes_and_may_be_repeated;
     SwapReplacesAnything: swap_creates_only_what_is_missing swap_replaces_only_what_is_expected of_concurrent_swaps_exactly_one_wins;
     CheckLeavesAnObject: check_is_healthy_and_leaves_nothing;
+    AbandonedTakesObjects: what_is_abandoned_is_no_object;
 }

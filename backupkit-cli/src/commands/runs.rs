@@ -5,7 +5,7 @@ pub(super) mod execute;
 use std::time::Duration;
 
 use backupkit_core::manage::Workspace;
-use backupkit_core::model::{Level, RunKind, RunState, Wanted};
+use backupkit_core::model::{Level, MaintenanceRecord, RunKind, RunState, Wanted};
 use backupkit_core::state::{LogFilter, LogLine, Run, RunFilter, RunId};
 use backupkit_core::{BackupRecord, OutputRecord, RestoreRecord, Result};
 use jiff::Timestamp;
@@ -223,6 +223,12 @@ fn print_run(app: &App<'_>, run: &Run) {
     if let Some(restored) = report::<RestoreRecord>(run, RunKind::Restore) {
         for part in super::restore::summary(&restored) {
             line("restored", part);
+        }
+    }
+    if let Some(tidied) = report::<MaintenanceRecord>(run, RunKind::Maintenance) {
+        let name = if tidied.dry_run { "would go" } else { "removed" };
+        for step in super::maintenance::summary(&tidied) {
+            line(name, step);
         }
     }
     let report: Option<BackupRecord> = report(run, RunKind::Backup);

@@ -12,6 +12,7 @@ mod full_disk;
 mod help;
 mod interrupt;
 mod machine;
+mod maintenance;
 mod master_key;
 mod output;
 mod passwords;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
@@ -219,6 +219,16 @@ impl Destination for LimitDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let _slot = self.calls.slot().await?;
         self.inner.delete(key).await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        prefix: &ObjectKey,
+        unchanged_for: Duration,
+        dry_run: bool,
+    ) -> Result<Leftovers> {
+        let _slot = self.calls.slot().await?;
+        self.inner.remove_abandoned(prefix, unchanged_for, dry_run).await
     }
 
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use super::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, ProbeOutcome, ProbeStep};
 
@@ -87,7 +88,7 @@ impl Destination for MemoryDestination {
             steps: vec![ProbeStep {
                 name: String::from("use memory"),
                 outcome: ProbeOutcome::Ok,
-                took: std::time::Duration::ZERO,
+                took: Duration::ZERO,
                 hint: None,
             }],
         })
@@ -148,6 +149,15 @@ impl Destination for MemoryDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.lock().remove(key);
         Ok(())
+    }
+
+    async fn remove_abandoned(
+        &self,
+        _prefix: &ObjectKey,
+        _unchanged_for: Duration,
+        _dry_run: bool,
+    ) -> Result<Leftovers> {
+        Ok(Leftovers::default())
     }
 
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use sha2::{Digest, Sha256};
 
-use super::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::probe::Probe;
@@ -203,6 +203,15 @@ impl Destination for RetryDestination {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.repeat(|| self.inner.delete(key)).await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        prefix: &ObjectKey,
+        unchanged_for: Duration,
+        dry_run: bool,
+    ) -> Result<Leftovers> {
+        self.repeat(|| self.inner.remove_abandoned(prefix, unchanged_for, dry_run)).await
     }
 
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {

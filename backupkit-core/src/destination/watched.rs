@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use super::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
 use crate::activity::Activity;
 use crate::error::Result;
 use crate::probe::Probe;
@@ -72,6 +73,16 @@ impl Destination for WatchedDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let _call = self.activity.begin();
         self.inner.delete(key).await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        prefix: &ObjectKey,
+        unchanged_for: Duration,
+        dry_run: bool,
+    ) -> Result<Leftovers> {
+        let _call = self.activity.begin();
+        self.inner.remove_abandoned(prefix, unchanged_for, dry_run).await
     }
 
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {

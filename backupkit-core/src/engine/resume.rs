@@ -17,7 +17,7 @@ use crate::pipeline::lane::Lane;
 use crate::pipeline::store::{Chunk, Store};
 use crate::repo::blobs::read_blob;
 use crate::repo::checkpoint_tags::{
-    CHECKPOINT, NOTICE_NAME, ROW_NAME, RUN_TAG, is_checkpoint, origin_tag,
+    CHECKPOINT, NOTICE_NAME, ROW_NAME, RUN_TAG, is_checkpoint, origin_tag, saved_tag,
 };
 use crate::repo::layout::FileKind;
 use crate::repo::node::Node;
@@ -165,7 +165,9 @@ async fn save_lane(
     snapshot.paths = vec![format!("/{CHECKPOINT}/{}", &tag["origin=".len()..][..16])];
     CHECKPOINT.clone_into(&mut snapshot.hostname);
     snapshot.username.clone_from(&engine.identity.username);
-    snapshot.tags = vec![CHECKPOINT.to_owned(), format!("instance={}", engine.instance.id()), tag];
+    let (instance, saved) =
+        (format!("instance={}", engine.instance.id()), saved_tag(engine.env.now()));
+    snapshot.tags = vec![CHECKPOINT.to_owned(), instance, tag, saved];
     snapshot.tags.extend(request.tags.iter().filter(|tag| tag.starts_with(RUN_TAG)).cloned());
     snapshot.program_version.clone_from(&engine.settings.program_version);
     let sealed = lane.repository().seal_file(&snapshot.encode())?;

@@ -151,6 +151,7 @@ impl Workspace {
         match held.run().new.kind {
             RunKind::Backup => workspace.execute_backup(held, host, stop).await,
             RunKind::Restore => workspace.execute_restore(held, stop).await,
+            RunKind::Maintenance => workspace.execute_maintenance(held, stop).await,
             kind => {
                 let message = format!("this program executes no run of the kind {kind}");
                 held.fail(&Error::new(ErrorKind::Unsupported, message)).await

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{EntryPath, SnapshotId};
+use super::{EntryPath, MaintenanceStep, SnapshotId};
 
 /// Something that happened in a run. Holds no secrets.
 #[derive(Debug, Clone, Serialize)]
@@ -140,6 +140,14 @@ pub enum EventKind {
         /// The checkpoint snapshot.
         snapshot: SnapshotId,
     },
+    /// A step of maintenance is done.
+    Tidied {
+        /// What was removed, or would be.
+        #[serde(flatten)]
+        step: MaintenanceStep,
+        /// Whether nothing was removed.
+        dry_run: bool,
+    },
     /// Something else worth telling.
     Note {
         /// One sentence.
@@ -171,6 +179,7 @@ impl EventKind {
             Self::SnapshotCreated { .. } => "snapshot-created",
             Self::Pausing => "pausing",
             Self::Paused { .. } => "paused",
+            Self::Tidied { .. } => "tidied",
             Self::Note { .. } => "note",
             Self::Missed { .. } => "missed",
         }
@@ -215,6 +224,8 @@ impl fmt::Display for EventKind {
             Self::Paused { repository, .. } => {
                 write!(f, "paused; {repository} keeps what is stored")
             }
+            Self::Tidied { step, dry_run: false } => write!(f, "removed {step}"),
+            Self::Tidied { step, dry_run: true } => write!(f, "would remove {step}"),
             Self::Note { text } => f.write_str(text),
             Self::Missed { events } => write!(f, "{events} messages were not shown"),
         }

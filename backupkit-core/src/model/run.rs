@@ -97,7 +97,7 @@ named! {
         Verify = "verify",
         /// Removes from repositories what no snapshot needs.
         Prune = "prune",
-        /// Tidies repositories: what crashed and cancelled runs left.
+        /// Tidies up: what crashed, cancelled and old runs left.
         Maintenance = "maintenance",
     }
 }

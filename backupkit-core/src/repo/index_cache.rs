@@ -21,6 +21,8 @@ use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+
 use super::index::IndexBuilder;
 use super::repository::sha256;
 use crate::model::IndexId;
@@ -89,7 +91,21 @@ impl IndexCache {
             return None;
         }
         drop(reader);
+        // Maintenance removes copies that nobody uses. If it cannot be noted, this one may go: no harm.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
         Some(CachedIndex { builder, files, file, counts, packs_hash })
+    }
+
+    /// Whether a file of this name is the copy of an index.
+    pub(crate) fn is_copy(name: &str) -> bool {
+        name.strip_suffix(".index").is_some_and(is_hash)
+    }
+
+    /// Whether a file of this name is a copy that may never have become whole.
+    pub(crate) fn is_unfinished(name: &str) -> bool {
+        let parts = name.strip_suffix(".tmp").and_then(|name| name.split_once(".index-"));
+        parts.is_some_and(|(hash, _)| is_hash(hash))
     }
 
     /// Starts a new copy, which takes its place only when it is finished. `suffix` is random. Nothing
@@ -115,6 +131,10 @@ impl CachedIndex {
     pub(crate) fn into_builder(self) -> IndexBuilder {
         self.builder
     }
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

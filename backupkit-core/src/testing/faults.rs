@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{PausePoint, lock};
-use crate::destination::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use crate::destination::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload,
+};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::probe::Probe;
 
@@ -24,6 +27,7 @@ pub enum Operation {
     List,
     Delete,
     Swap,
+    RemoveAbandoned,
 }
 
 /// One call that a destination got.
@@ -370,6 +374,16 @@ impl Destination for FaultDestination {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.call(Operation::Delete, Some(key), self.inner.delete(key), same).await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        prefix: &ObjectKey,
+        unchanged_for: Duration,
+        dry_run: bool,
+    ) -> Result<Leftovers> {
+        let work = self.inner.remove_abandoned(prefix, unchanged_for, dry_run);
+        self.call(Operation::RemoveAbandoned, Some(prefix), work, same).await
     }
 
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {

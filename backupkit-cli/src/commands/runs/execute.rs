@@ -1,4 +1,4 @@
-//! `plan run`, `repo restore`, `run resume --follow` and `worker`: execute runs.
+//! `plan run`, `repo restore`, `maintenance run`, `run resume --follow` and `worker`: execute runs.
 
 use backupkit_core::manage::{NewRestore, Workspace};
 use backupkit_core::model::Wanted;
@@ -8,6 +8,7 @@ use backupkit_core::{CancelToken, Engine, Error, HeldRunOptions, Result};
 use super::{Log, POLL, is_still, print_ordered, print_run};
 use crate::app::App;
 use crate::cli::RunName;
+use crate::commands::maintenance::Timer;
 use crate::exit::Exit;
 use crate::signals::Signals;
 
@@ -43,6 +44,19 @@ pub(in crate::commands) async fn restore(app: &App<'_>, order: NewRestore<'_>) -
     let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
     workspace.sweep(&engine).await?;
     let mut run = workspace.order_restore(order).await?;
+    if run.started_at.is_some() {
+        app.output.note(format_args!("going on with run {}", run.number));
+        run = workspace.ask(run.new.id, Wanted::Run).await?;
+    }
+    follow(app, &workspace, &engine, run, signals).await
+}
+
+/// Orders maintenance, or goes on with the one that has not ended, and follows it.
+pub(in crate::commands) async fn maintenance(app: &App<'_>, dry_run: bool) -> Result<Exit> {
+    let signals = Signals::listen()?;
+    let (workspace, engine) = (app.workspace().await?, app.worker_engine()?);
+    workspace.sweep(&engine).await?;
+    let mut run = workspace.order_maintenance(dry_run).await?;
     if run.started_at.is_some() {
         app.output.note(format_args!("going on with run {}", run.number));
         run = workspace.ask(run.new.id, Wanted::Run).await?;
@@ -146,8 +160,12 @@ pub(in crate::commands) async fn worker(app: &App<'_>, take_over: bool) -> Resul
     let (workspace, engine) = (app.workspace_here(take_over).await?, app.worker_engine()?);
     app.output.note("waiting for runs; Ctrl-C gives back what is under way, and ends");
     let stop = CancelToken::new();
+    let mut timer = Timer::default();
     let working = async {
         while !stop.is_cancelled() {
+            if let Err(error) = timer.look(app, &workspace).await {
+                app.output.warning(error.report());
+            }
             let options = HeldRunOptions::default();
             match workspace.claim(&engine, None, options).await {
                 Ok(Some(held)) => {

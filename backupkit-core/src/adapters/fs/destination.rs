@@ -1,5 +1,6 @@
 //! A folder that keeps repositories.
 
+mod abandoned;
 mod create;
 mod list;
 mod read;
@@ -22,7 +23,9 @@ use self::list::ObjectWalk;
 use super::blocking::{blocking, stream_batches};
 use super::folder_probe::probe_writable;
 use crate::BufferPool;
-use crate::destination::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
+use crate::destination::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
@@ -36,7 +39,7 @@ use crate::probe::Probe;
 /// each other's object between look and rename.
 ///
 /// What a crash leaves of unfinished objects has `-tmp-` in its name and is never listed;
-/// [`Self::remove_abandoned`] clears it. Keys with `-tmp-` are therefore refused.
+/// [`remove_abandoned`](Destination::remove_abandoned) clears it. Keys with `-tmp-` are therefore refused.
 ///
 /// A deletion is not synchronised: after a power cut the object may be there again.
 #[derive(Clone)]
@@ -65,17 +68,6 @@ impl FsDestination {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.root
-    }
-
-    /// Removes what crashed writers left behind and has not been written to for `unchanged_for`.
-    /// Returns how many files that were. Choose an age that no write takes, such as a day.
-    ///
-    /// # Errors
-    /// Those of listing and deleting.
-    pub async fn remove_abandoned(&self, unchanged_for: Duration) -> Result<u64> {
-        let root = Arc::clone(&self.root);
-        let now = self.env.now();
-        blocking(move || list::remove_abandoned(&root, now, unchanged_for)).await
     }
 
     fn path_of(&self, key: &ObjectKey) -> PathBuf {
@@ -142,5 +134,15 @@ impl Destination for FsDestination {
             _ => Ok(()),
         })
         .await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        prefix: &ObjectKey,
+        unchanged_for: Duration,
+        dry_run: bool,
+    ) -> Result<Leftovers> {
+        let (path, now) = (self.path_of(prefix), self.env.now());
+        blocking(move || abandoned::remove(&path, now, unchanged_for, dry_run)).await
     }
 }

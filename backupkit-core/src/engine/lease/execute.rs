@@ -1,5 +1,7 @@
 //! Executes a run that was claimed, and says what came of it.
 
+mod maintain;
+
 use std::fmt;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::super::layout::FileKind;
 use super::super::lock_file::Lock;
 use super::super::repository::{Repository, read_capped, sha256};
@@ -53,6 +55,20 @@ impl Repository {
             });
         }
         Ok(locks)
+    }
+
+    /// The locks of processes of ours that are dead for certain and were last renewed before a time.
+    pub(crate) async fn dead_locks(
+        &self,
+        instance: &Instance,
+        before: Timestamp,
+    ) -> Result<Vec<LockId>> {
+        let found = load_all(self).await?.into_iter();
+        let is_dead = |(id, lock): (LockId, Option<Lock>)| {
+            let lock = lock.filter(|lock| instance.is_dead(id, &lock.hostname))?;
+            (lock.time.timestamp() < before).then_some(id)
+        };
+        Ok(found.filter_map(is_dead).collect())
     }
 
     /// Removes stale locks, or all of them, and returns those removed.

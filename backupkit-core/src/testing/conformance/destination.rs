@@ -1,7 +1,9 @@
 //! The contract of [`Destination`], case by case.
 
+mod abandoned;
 mod swap;
 
+pub use abandoned::what_is_abandoned_is_no_object;
 pub use swap::{
     of_concurrent_swaps_exactly_one_wins, swap_creates_only_what_is_missing,
     swap_replaces_only_what_is_expected, swap_without_the_capability_is_unsupported,
@@ -56,6 +58,7 @@ macro_rules! destination_conformance {
             a_dropped_create_leaves_nothing_or_a_whole_object
             delete_removes_and_may_be_repeated
             a_deleted_key_can_be_created_with_other_bytes
+            what_is_abandoned_is_no_object
             calls_of_all_kinds_may_run_at_the_same_time
             check_is_healthy_and_leaves_nothing
             capabilities_are_constant

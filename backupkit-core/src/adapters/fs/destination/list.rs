@@ -1,11 +1,8 @@
 //! Listing objects, a folder at a time.
 
 use std::fs::{self, ReadDir};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use jiff::Timestamp;
 
 use super::super::blocking::{BATCH_ITEMS, Batches};
 use super::TEMPORARY_MARK;
@@ -101,56 +98,5 @@ impl Batches for ObjectWalk {
             }
         }
         true
-    }
-}
-
-/// Deletes unfinished files that are older than `unchanged_for`, and counts them.
-pub(super) fn remove_abandoned(
-    root: &Path,
-    now: Timestamp,
-    unchanged_for: Duration,
-) -> Result<u64> {
-    let mut removed = 0;
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if is_missing(&error) => continue,
-            Err(error) => return Err(Error::io(format!("list {}", folder.display()), error)),
-        };
-        for entry in entries {
-            let entry =
-                entry.map_err(|error| Error::io(format!("list {}", folder.display()), error))?;
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(entry.path());
-            } else if is_abandoned(&entry, now, unchanged_for) {
-                remove(&entry.path())?;
-                removed += 1;
-            }
-        }
-    }
-    Ok(removed)
-}
-
-fn is_abandoned(entry: &fs::DirEntry, now: Timestamp, unchanged_for: Duration) -> bool {
-    let name = entry.file_name();
-    let marked = name.to_str().is_some_and(|name| name.contains(TEMPORARY_MARK));
-    marked
-        && entry
-            .metadata()
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .and_then(|metadata| metadata.modified().ok())
-            .and_then(|modified| Timestamp::try_from(modified).ok())
-            .and_then(|modified| Duration::try_from(now.duration_since(modified)).ok())
-            .is_some_and(|age| age >= unchanged_for)
-}
-
-fn remove(path: &PathBuf) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if !is_missing(&error) => {
-            Err(Error::io(format!("delete {}", path.display()), error))
-        }
-        _ => Ok(()),
     }
 }

@@ -172,16 +172,35 @@ async fn deleting_twice_succeeds() {
 }
 
 #[tokio::test]
-async fn only_old_unfinished_files_are_removed() {
+async fn only_old_unfinished_files_of_the_prefix_are_removed() {
     let folder = TempDir::new().unwrap();
     let destination = destination(&folder);
-    destination.create(&key("data/3f/x"), vec![1].into()).await.unwrap();
-    let unfinished = folder.path().join("repo/data/3f/y-tmp-0011223344556677");
-    std::fs::write(&unfinished, b"half").unwrap();
+    for object in ["config", "data/3f/x"] {
+        destination.create(&key(object), vec![1].into()).await.unwrap();
+    }
+    let root = folder.path().join("repo");
+    let unfinished = ["config-tmp-0011223344556677", "data/3f/y-tmp-0011223344556677"];
+    let others = ["photo-tmp-0011223344556677", "data/3f/a-tmp-b", "data/3f/-tmp-0011223344556677"];
+    for name in unfinished.iter().chain(&others) {
+        std::fs::write(root.join(name), b"half").unwrap();
+    }
     let day = Duration::from_hours(24);
-    assert_eq!(destination.remove_abandoned(day).await.unwrap(), 0);
-    assert_eq!(destination.remove_abandoned(Duration::ZERO).await.unwrap(), 1);
-    assert!(!unfinished.exists());
+    let prefixes = ["config", "data", "locks"];
+    let remove = async |unchanged_for, dry_run| {
+        let mut found = Leftovers::default();
+        for prefix in prefixes.map(key) {
+            found
+                .join(destination.remove_abandoned(&prefix, unchanged_for, dry_run).await.unwrap());
+        }
+        found
+    };
+    assert_eq!(remove(day, false).await, Leftovers::default());
+    let both = Leftovers { count: 2, bytes: 8 };
+    assert_eq!(remove(Duration::ZERO, true).await, both);
+    assert!(unfinished.iter().all(|name| root.join(name).exists()));
+    assert_eq!(remove(Duration::ZERO, false).await, both);
+    assert!(!unfinished.iter().any(|name| root.join(name).exists()));
+    assert!(others.iter().all(|name| root.join(name).exists()));
     assert_eq!(keys(&destination, "data").await, ["data/3f/x"]);
     let refused = destination.create(&key("a-tmp-b"), vec![1].into()).await;
     assert!(refused.unwrap_err().is(ErrorKind::InvalidInput));

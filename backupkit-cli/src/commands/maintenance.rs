@@ -1,0 +1,86 @@
+//! `maintenance`, but for running it.
+
+use std::time::Duration;
+
+use backupkit_core::Result;
+use backupkit_core::manage::Workspace;
+use backupkit_core::model::{MaintenanceRecord, MaintenanceSettings};
+
+use crate::app::App;
+use crate::cli::{MaintenanceChanges, Switch};
+use crate::exit::Exit;
+
+/// A worker looks so often whether maintenance is due.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+
+pub(super) async fn settings(app: &App<'_>) -> Result<Exit> {
+    print(app, &app.workspace().await?.maintenance_settings().await?);
+    Ok(Exit::Success)
+}
+
+pub(super) async fn set(app: &App<'_>, changes: &MaintenanceChanges) -> Result<Exit> {
+    let MaintenanceChanges { logs, runs, temporary_files, checkpoints, caches, automatic } =
+        *changes;
+    let change = |settings: &mut MaintenanceSettings| {
+        for (days, change) in [
+            (&mut settings.logs_days, logs),
+            (&mut settings.runs_days, runs),
+            (&mut settings.temporary_files_days, temporary_files),
+            (&mut settings.checkpoints_days, checkpoints),
+            (&mut settings.caches_days, caches),
+        ] {
+            *days = change.unwrap_or(*days);
+        }
+        if let Some(switch) = automatic {
+            settings.automatic = switch == Switch::On;
+        }
+    };
+    print(app, &app.workspace().await?.change_maintenance_settings(change).await?);
+    Ok(Exit::Success)
+}
+
+/// What maintenance removed, or would.
+pub(super) fn summary(record: &MaintenanceRecord) -> Vec<String> {
+    if record.steps.is_empty() {
+        return vec!["nothing".to_owned()];
+    }
+    record.steps.iter().map(ToString::to_string).collect()
+}
+
+/// Orders maintenance when it is due.
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    /// When it looked last, since boot.
+    looked_at: Option<Duration>,
+}
+
+impl Timer {
+    /// Looks, once in a while.
+    pub(super) async fn look(&mut self, app: &App<'_>, workspace: &Workspace) -> Result<()> {
+        let now = app.env.clock().elapsed_since_boot();
+        if self.looked_at.is_some_and(|looked_at| now.saturating_sub(looked_at) < LOOK_INTERVAL) {
+            return Ok(());
+        }
+        self.looked_at = Some(now);
+        if let Some(run) = workspace.order_due_maintenance().await? {
+            app.output.note(format_args!("maintenance is due: run {}", run.number));
+        }
+        Ok(())
+    }
+}
+
+fn print(app: &App<'_>, settings: &MaintenanceSettings) {
+    for (name, days) in [
+        ("logs", settings.logs_days),
+        ("runs", settings.runs_days),
+        ("temporary files", settings.temporary_files_days),
+        ("checkpoints", settings.checkpoints_days),
+        ("caches", settings.caches_days),
+    ] {
+        app.output
+            .line(format_args!("{name:<15} {days} {}", if days == 1 { "day" } else { "days" }));
+    }
+    let automatic = if settings.automatic { "on, once a day in a worker" } else { "off" };
+    app.output.line(format_args!("{:<15} {automatic}", "automatic"));
+    app.output.document("maintenance_settings", settings);
+}

@@ -1,0 +1,224 @@
+//! Maintenance: removes what dead, ended and old runs left behind, wherever that is.
+
+mod checkpoints;
+mod files;
+mod records;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::RunContext;
+use super::reading::under_shared_lock;
+use crate::blocking::blocking;
+use crate::destination::Leftovers;
+use crate::env::within;
+use crate::error::{Error, Result};
+use crate::model::{
+    EventKind, Level, MaintenanceRecord, MaintenanceSettings, MaintenanceStep, MaintenanceWork,
+    days,
+};
+use crate::pipeline::guard::Liveness;
+use crate::repo::index_cache::IndexCache;
+use crate::repo::layout::{FileKind, config_key, packs_prefix};
+use crate::repo::repository::Repository;
+use crate::scratch::Scratch;
+use crate::state::refusal::LEASE_LOST;
+use crate::state::{Scope, StateStore};
+use files::{OldFiles, remove_old_files};
+
+/// So long one repository may take. One that hangs must not keep a worker from its other runs.
+const REPOSITORY_TIME: Duration = Duration::from_hours(1);
+/// A record keeps no more steps; the log has all.
+const MAX_STEPS: usize = 1000;
+
+/// What to do.
+pub(crate) struct MaintenanceRequest {
+    pub(crate) settings: MaintenanceSettings,
+    /// Removes nothing, and tells what it would.
+    pub(crate) dry_run: bool,
+    pub(crate) repositories: Vec<MaintainedRepository>,
+}
+
+/// A repository, opened when its turn comes: it may be out of reach.
+pub(crate) struct MaintainedRepository {
+    /// What people call it.
+    pub(crate) name: String,
+    pub(crate) opening: BoxFuture<'static, Result<Repository>>,
+}
+
+/// What maintenance works with besides its request.
+pub(crate) struct Holder {
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) scope: Scope,
+    pub(crate) liveness: Arc<dyn Liveness>,
+}
+
+/// Does all steps, one after the other. What cannot be reached is a warning.
+pub(super) async fn run(
+    run: RunContext,
+    request: MaintenanceRequest,
+    holder: Holder,
+) -> Result<MaintenanceRecord> {
+    let MaintenanceRequest { settings, dry_run, repositories } = request;
+    let mut work = Maintenance { run: &run, settings, dry_run, holder, steps: Vec::new() };
+    let cancel = run.control.cancel_token();
+    cancel.unless_cancelled(work.tidy_records()).await?;
+    cancel.unless_cancelled(work.tidy_machine()).await?;
+    for MaintainedRepository { name, opening } in repositories {
+        let clock = run.events.env().clock();
+        let tidying = Box::pin(work.tidy_repository(&name, opening));
+        if let Err(error) = within(clock, REPOSITORY_TIME, tidying).await {
+            cancel.check()?;
+            work.warn(format!("tidy up repository `{name}`"), error)?;
+        }
+    }
+    let problem_count = run.events.problem_count();
+    Ok(MaintenanceRecord { dry_run, steps: work.steps, problem_count })
+}
+
+struct Maintenance<'a> {
+    run: &'a RunContext,
+    settings: MaintenanceSettings,
+    dry_run: bool,
+    holder: Holder,
+    steps: Vec<MaintenanceStep>,
+}
+
+impl Maintenance<'_> {
+    /// Logs and runs.
+    async fn tidy_records(&mut self) -> Result<()> {
+        let Holder { store, scope, .. } = &self.holder;
+        let before = self.before(self.settings.logs_days);
+        let lines = if self.dry_run {
+            records::count_lines(&**store, scope, before).await?
+        } else {
+            store.remove_logs(scope, before).await?
+        };
+        let before = self.before(self.settings.runs_days);
+        let runs = if self.dry_run {
+            records::count_runs(&**store, scope, before).await?
+        } else {
+            records::remove_runs(&**store, scope, before).await?
+        };
+        self.done(MaintenanceWork::Logs, None, lines, None);
+        self.done(MaintenanceWork::Runs, None, runs, None);
+        Ok(())
+    }
+
+    /// The folders of this machine.
+    async fn tidy_machine(&mut self) -> Result<()> {
+        let parts = self.run.engine.parts();
+        let scratch = parts.scratch.as_ref().map(|scratch| scratch.folder().to_owned());
+        let cache = parts.settings.cache_folder.clone();
+        let temporary = days(self.settings.temporary_files_days);
+        let unused = days(self.settings.caches_days);
+        let files = MaintenanceWork::TemporaryFiles;
+        let is_leftover: fn(&str) -> bool = Scratch::is_leftover;
+        let mut folders = Vec::new();
+        folders.extend(scratch.map(|folder| (files, folder, temporary, is_leftover)));
+        let is_unfinished: fn(&str) -> bool = IndexCache::is_unfinished;
+        folders.extend(cache.clone().map(|folder| (files, folder, temporary, is_unfinished)));
+        let is_copy: fn(&str) -> bool = IndexCache::is_copy;
+        folders.extend(cache.map(|folder| (MaintenanceWork::Caches, folder, unused, is_copy)));
+        for (work, folder, age, is_one) in folders {
+            let (place, dry_run) = (folder.display().to_string(), self.dry_run);
+            let old = OldFiles { now: self.run.events.env().now(), age, is_one };
+            match blocking(move || remove_old_files(&folder, &old, dry_run)).await {
+                Ok(Leftovers { count, bytes }) => self.done(work, Some(&place), count, Some(bytes)),
+                Err(error) => self.warn(format!("tidy up {place}"), error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What writers and backups that are no more left in a repository.
+    async fn tidy_repository(
+        &mut self,
+        name: &str,
+        opening: BoxFuture<'static, Result<Repository>>,
+    ) -> Result<()> {
+        let run = self.run;
+        let cancel = run.control.cancel_token();
+        let repository = cancel.unless_cancelled(opening).await?;
+        let place = format!("repository `{name}`");
+        let abandoned = cancel.unless_cancelled(self.abandoned_objects(&repository)).await?;
+        let Leftovers { count, bytes } = abandoned;
+        self.done(MaintenanceWork::TemporaryFiles, Some(&place), count, Some(bytes));
+        let tidying = cancel.unless_cancelled(self.abandoned_runs(&repository));
+        let (checkpoints, locks) = under_shared_lock(run, &repository, tidying).await?;
+        self.done(MaintenanceWork::Checkpoints, Some(&place), checkpoints, None);
+        self.done(MaintenanceWork::Locks, Some(&place), locks, None);
+        Ok(())
+    }
+
+    async fn abandoned_objects(&self, repository: &Repository) -> Result<Leftovers> {
+        let kinds = [FileKind::Key, FileKind::Index, FileKind::Snapshot, FileKind::Lock];
+        let mut prefixes = vec![config_key()?, packs_prefix()?];
+        for kind in kinds {
+            prefixes.push(kind.prefix()?);
+        }
+        let (destination, mut found) = (repository.destination(), Leftovers::default());
+        let age = days(self.settings.temporary_files_days);
+        for prefix in prefixes {
+            self.check_alive().await?;
+            found.join(destination.remove_abandoned(&prefix, age, self.dry_run).await?);
+        }
+        Ok(found)
+    }
+
+    /// Counts checkpoints and locks.
+    async fn abandoned_runs(&self, repository: &Repository) -> Result<(u64, u64)> {
+        let checkpoints = self.remove_checkpoints(repository).await?;
+        // They lead the next backup to packs that are in no index, so they have the age of what
+        // backups go on from.
+        let before = self.before(self.settings.checkpoints_days);
+        let locks = repository.dead_locks(self.run.engine.instance(), before).await?;
+        for id in &locks {
+            if !self.dry_run {
+                self.check_alive().await?;
+                repository.delete(FileKind::Lock, id.as_bytes()).await?;
+            }
+        }
+        Ok((checkpoints, locks.len() as u64))
+    }
+
+    /// The time so many days ago.
+    fn before(&self, age: u32) -> Timestamp {
+        let now = self.run.events.env().now();
+        now.saturating_sub(days(age)).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Right before something is removed.
+    async fn check_alive(&self) -> Result<()> {
+        crate::pipeline::guard::check_alive(&*self.holder.liveness).await
+    }
+
+    /// Puts a step on record.
+    fn done(&mut self, work: MaintenanceWork, place: Option<&str>, count: u64, bytes: Option<u64>) {
+        let step = MaintenanceStep { work, place: place.map(str::to_owned), count, bytes };
+        let kind = EventKind::Tidied { step: step.clone(), dry_run: self.dry_run };
+        self.run.events.tell(Level::Info, kind);
+        if count > 0 && self.steps.len() < MAX_STEPS {
+            self.steps.push(step);
+        }
+    }
+
+    /// Tells that something could not be done, unless that ends all of it.
+    fn warn(&self, doing: String, error: Error) -> Result<()> {
+        if error.code() == LEASE_LOST {
+            return Err(error);
+        }
+        self.run.events.note(Level::Warning, error.while_doing(doing).report());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MaintenanceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MaintenanceRequest").field("dry_run", &self.dry_run).finish_non_exhaustive()
+    }
+}
