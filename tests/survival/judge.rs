@@ -2,14 +2,20 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
+use backupkit::Env;
+use backupkit::adapters::fs::FsDestination;
+use backupkit::model::BlobId;
+use backupkit::repo::{ReaderOptions, Repository};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::coverage::{Coverage, load};
 use crate::support::compare::{Aspects, assert_same};
-use crate::world::World;
+use crate::world::{PASSWORD, World};
 
 /// A chunk of this size may be cut anew from its start.
 const CHUNK_BYTES: u64 = 8 << 20;
@@ -102,6 +108,26 @@ pub(crate) fn judge_snapshot(world: &World<'_>, why: &str) {
     let below = world.data.path().strip_prefix("/").unwrap();
     assert_same(world.data.path(), &restored.join(below), Aspects::ALL);
     fs::remove_dir_all(restored).unwrap();
+}
+
+/// Of each snapshot the tree of what was backed up. Those above it differ, since others make folders
+/// beside it.
+pub(crate) async fn data_trees(world: &World<'_>) -> Vec<BlobId> {
+    let env = Env::system();
+    let place = Arc::new(FsDestination::new(world.path("repo"), env.clone()));
+    let repository = Repository::open(place, &PASSWORD.into(), &env).await.unwrap();
+    let reader = repository.reader(ReaderOptions::default()).await.unwrap();
+    let mut trees = Vec::new();
+    for (_, snapshot) in repository.snapshots().await.unwrap() {
+        let mut tree = snapshot.tree;
+        for name in world.data.path().iter().skip(1) {
+            let nodes = reader.tree(&tree).await.unwrap();
+            let node = nodes.into_iter().find(|node| node.name == name.as_bytes());
+            tree = node.and_then(|node| node.subtree).expect("a folder of the snapshot");
+        }
+        trees.push(tree);
+    }
+    trees
 }
 
 async fn kept(world: &World<'_>, why: &str) -> Kept {

@@ -11,7 +11,7 @@ use backupkit::{CancelToken, HeldRunOptions};
 use serde_json::value::RawValue;
 
 use crate::coverage::{Coverage, Tail, load};
-use crate::judge::judge_snapshot;
+use crate::judge::{data_trees, judge_snapshot};
 use crate::source::WatchedKind;
 use crate::support::compare::{Aspects, assert_same};
 use crate::support::process::Running;
@@ -188,8 +188,7 @@ async fn backups_that_are_paused_and_cancelled_at_any_moment_end_as_undisturbed_
         let undisturbed =
             desk.workspace.execute(held, "undisturbed", &CancelToken::new()).await.unwrap();
         assert_eq!(undisturbed.state, RunState::Succeeded);
-        let trees: Vec<_> =
-            world.restic.snapshots_json().iter().map(|found| found["tree"].clone()).collect();
+        let trees = data_trees(&world).await;
         assert_eq!(trees.len(), 2);
         assert_eq!(trees[0], trees[1], "seed {seed}, wish {asked}: the trees differ");
         judge_snapshot(&world, &format!("seed {seed}, wish {asked}"));

@@ -12,8 +12,8 @@ async fn nothing_appears_of_a_worker_that_was_stopped_past_its_lease() {
     let Some(mut world) = World::new(&data).await else { return };
     world.lease = Duration::from_secs(2);
     world.desk().await.workspace.order_backup(PLAN).await.unwrap();
-    // Packs are stored, and no index names them yet.
-    let moment = Moment::Call { name: "create-index".to_owned(), number: 1, is_over: false };
+    // A pack is stored, and no index names it yet.
+    let moment = Moment::Call { name: "create-data".to_owned(), number: 2, is_over: true };
     let mut stale = world.start_to_stop(&moment);
     while world.stage_of(0).is_none() || !stale.is_stopped() {
         assert!(!stale.has_ended(), "it did not come by {moment}");
