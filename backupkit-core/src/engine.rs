@@ -23,7 +23,7 @@ pub use check::CheckRequest;
 pub use handle::{RunControl, RunHandle};
 pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord, RestoreRecord};
 pub(crate) use maintain::{MaintainedRepository, MaintenanceRequest};
-pub use restore::{RestoreReport, RestoreRequest, VerifyCounts};
+pub use restore::{RestoreCounts, RestoreReport, RestoreRequest, VerifyCounts};
 pub use snapshot_source::SnapshotSource;
 
 use crate::counters::Counters;

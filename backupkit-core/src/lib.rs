@@ -36,8 +36,9 @@ pub mod testing;
 pub use buffers::{Buffer, BufferPool};
 pub use engine::{
     BackupRecord, BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, HeldRun,
-    HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreRecord, RestoreReport,
-    RestoreRequest, RunControl, RunHandle, RunStatus, SnapshotSource, Summary, VerifyCounts,
+    HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreCounts, RestoreRecord,
+    RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus, SnapshotSource, Summary,
+    VerifyCounts,
 };
 pub use env::{Clock, Entropy, Env};
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -6,6 +6,7 @@
 //! - [`ManualClock`], [`SeededEntropy`]: time and randomness that tests own.
 //! - [`MemorySource`], [`MemorySnapshot`], [`MemoryTarget`]: the traits in memory, with hooks.
 //! - [`ScratchTuning`]: a small memory for what goes to the scratch folder.
+//! - [`logged`]: waits for a line in the log of a run.
 //! - [`Inventory`]: what a repository holds, to judge the engine by.
 //! - [`hash_side_by_side`]: how the engine hashes, to be measured.
 //! - [`fakes`]: systems with the habits of real ones, in memory.
@@ -15,6 +16,7 @@ mod entropy;
 mod faults;
 mod inventory;
 mod listing;
+mod logged;
 mod memory_snapshot;
 mod memory_source;
 mod memory_target;
@@ -31,6 +33,7 @@ pub use clock::ManualClock;
 pub use entropy::{SeededEntropy, random_bytes};
 pub use faults::{Call, Fault, FaultDestination, FaultPlan, Operation};
 pub use inventory::Inventory;
+pub use logged::logged;
 pub use memory_snapshot::MemorySnapshot;
 pub use memory_source::MemorySource;
 pub use memory_target::{MemoryNode, MemoryTarget};

@@ -186,7 +186,7 @@ fn judge_restore(result: Result<(RestoreReport, Nodes)>, expected: &Nodes) -> Ju
     for (path, node) in &nodes {
         require(expected.get(path) == Some(node), || format!("{path} is restored wrongly"))?;
     }
-    require(report.created == nodes.len() as u64, || {
+    require(report.counts.created == nodes.len() as u64, || {
         format!("{} nodes, but {report:?}", nodes.len())
     })?;
     // A folder whose tree is lost may have been empty: that is not complete, and nothing lacks.

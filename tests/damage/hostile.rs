@@ -184,7 +184,7 @@ async fn ten_thousand_folders_deep_is_no_stack_overflow() {
     let target = FsTarget::new(Folders::new().root(), forge.env.clone());
     let request = RestoreRequest::new(repository, id, Arc::new(target)).dry_run();
     let report = engine(&forge.env).restore(request).wait().await.unwrap();
-    assert_eq!(report.created, 10_001);
+    assert_eq!(report.counts.created, 10_001);
     back_up(&forge).await.unwrap();
 }
 
@@ -195,7 +195,7 @@ async fn paths_longer_than_the_system_takes_are_restored() {
     let folders = Folders::new();
     let report = restore(&forge, id, &folders).await.unwrap();
     assert!(report.is_complete(), "{report:?}");
-    assert_eq!(report.created, 2_501);
+    assert_eq!(report.counts.created, 2_501);
     folders.restored();
 }
 
@@ -290,7 +290,7 @@ async fn lengths_of_bomb_size_in_an_index_are_found() {
         assert_told(&findings(&forge).await, &data.id.to_string());
         let folders = Folders::new();
         let report = restore(&forge, id, &folders).await.unwrap();
-        assert_eq!((report.failed, report.created), (1, 0), "{report:?}");
+        assert_eq!((report.counts.failed, report.counts.created), (1, 0), "{report:?}");
         assert_eq!(folders.restored(), BTreeSet::new());
         back_up(&forge).await.unwrap();
     }
@@ -424,7 +424,7 @@ async fn compressed_blobs_that_blow_up_are_not_restored() {
         assert_told(&findings(&forge).await, &data.id.to_string());
         let folders = Folders::new();
         let report = restore(&forge, id, &folders).await.unwrap();
-        assert_eq!((report.failed, report.created), (1, 0), "{report:?}");
+        assert_eq!((report.counts.failed, report.counts.created), (1, 0), "{report:?}");
         assert_eq!(folders.restored(), BTreeSet::new());
     }
     assert_memory_was_bounded();

@@ -14,7 +14,9 @@ use backupkit::state::{
     Actor, CheckpointInterval, Claim, InMemoryJournal, InMemoryStore, LogFilter, NewRun, Run,
     RunId, RunJournal, Scope, SealedOutput, StateStore, WorkerId, refusal,
 };
-use backupkit::testing::{Fault, FaultDestination, FaultPlan, MemorySource, Operation, PausePoint};
+use backupkit::testing::{
+    Fault, FaultDestination, FaultPlan, MemorySource, Operation, PausePoint, logged,
+};
 use backupkit::{
     BackupRecord, BackupRequest, CancelToken, Engine, HeldRun, HeldRunOptions, Result, RunStatus,
 };
@@ -63,17 +65,6 @@ impl Desk {
     }
 
     /// Waits until the log of the run has a line with this code.
-    async fn logged(&self, code: &str) {
-        let (scope, filter) = (Scope::default(), LogFilter::default());
-        loop {
-            let lines = self.store.logs(&scope, self.run, &filter, 0, 1000);
-            if lines.await.unwrap().iter().any(|line| line.line.code == code) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
     async fn run(&self) -> Run {
         self.store.run(&Scope::default(), self.run).await.unwrap().unwrap()
     }
@@ -120,7 +111,7 @@ async fn a_held_backup_rests_when_a_person_asks_the_store_and_goes_on_in_another
     let ask = async {
         point.reached().await;
         desk.ask(Wanted::Pause).await;
-        desk.logged("pausing").await;
+        logged(&*desk.store, desk.run, "pausing").await.unwrap();
         point.release();
     };
     let (rested, ()) = tokio::join!(held.back_up(request(&source, &repository), &stop), ask);
@@ -147,7 +138,7 @@ async fn a_worker_that_shuts_down_gives_its_run_back_and_spends_no_attempt() {
     let shut_down = async {
         point.reached().await;
         stop.cancel();
-        desk.logged("pausing").await;
+        logged(&*desk.store, desk.run, "pausing").await.unwrap();
         point.release();
     };
     let (given, ()) = tokio::join!(held.back_up(request(&source, &repository), &stop), shut_down);

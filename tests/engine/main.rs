@@ -12,6 +12,7 @@ mod lane_pauses;
 mod lanes;
 mod large_packs;
 mod left_packs;
+mod mishaps;
 mod overtaken;
 mod pause;
 mod scene;

@@ -19,7 +19,7 @@ use support::data::{self, Plan};
 use support::process::Running;
 use support::program::Program;
 use support::random::Random;
-use support::restic::Restic;
+use support::restic::{Restic, packs};
 use support::tools::count;
 
 const PASSWORD: &str = "kill";
@@ -73,7 +73,7 @@ fn a_killed_backup_leaves_a_whole_repository_and_loses_nothing_durable() {
         program.run(["backup", "data", "--to", "repo", "-q"]).expect_success();
         restic.check_read_data();
         assert!(restic.list("locks").is_empty(), "a lock of a dead run stayed");
-        let (blobs, unique) = indexed_blobs(&restic);
+        let (blobs, unique) = restic.indexed_blobs();
         assert_eq!(blobs, unique, "blobs were stored twice");
         let now = packs(&at("repo"));
         assert!(durable.iter().all(|pack| now.contains(pack)), "a durable pack is gone");
@@ -93,30 +93,4 @@ fn wait_for_packs(running: &Running, repository: &Path, wanted: u64) {
         }
         running.let_run(Duration::from_millis(5));
     }
-}
-
-/// Names only: files that are being written vanish at any moment.
-fn packs(repository: &Path) -> Vec<String> {
-    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-    entries(&repository.join("data"))
-        .flat_map(|folder| entries(&folder.path()))
-        .filter_map(|pack| pack.file_name().into_string().ok())
-        .filter(|name| name.len() == 64)
-        .collect()
-}
-
-/// How many blobs the indexes name, with and without repetition.
-fn indexed_blobs(restic: &Restic) -> (usize, usize) {
-    let mut all = 0;
-    let mut unique = std::collections::HashSet::new();
-    for id in restic.list("index") {
-        let index = restic.run(["cat", "index", &id]).expect_success().json();
-        for pack in index["packs"].as_array().unwrap() {
-            for blob in pack["blobs"].as_array().unwrap() {
-                all += 1;
-                unique.insert(blob["id"].as_str().unwrap().to_owned());
-            }
-        }
-    }
-    (all, unique.len())
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use backupkit::ErrorKind;
 use backupkit::model::{MaintenanceSettings, MaintenanceStep, MaintenanceWork, RunState, Wanted};
+use backupkit::repo::Repository;
 use backupkit::state::{RunId, WorkerId};
 use backupkit::testing::{Fault, Operation, PausePoint};
 
@@ -273,15 +274,22 @@ async fn a_checkpoint_that_cannot_be_removed_is_a_warning() {
     assert_eq!(checkpoints(&repository).await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn maintenance_whose_run_was_taken_over_removes_nothing_more() {
-    let world = World::new().await;
+/// A repository with an old checkpoint, maintenance of it, and the point where that stops before it removes
+/// anything.
+async fn stopping(world: &World) -> (Repository, RunId, PausePoint) {
     let repository = world.add_repository("repo").await;
     world.leave_checkpoint(&repository, Vec::new()).await;
     world.after(8 * DAY);
     let ordered = world.workspace.order_maintenance(false).await.unwrap().new.id;
     let point = PausePoint::new();
     world.faults.add(Fault::pause(&point).on(Operation::List).with_prefix("snapshots"));
+    (repository, ordered, point)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_whose_run_was_taken_over_removes_nothing_more() {
+    let world = World::new().await;
+    let (repository, ordered, point) = stopping(&world).await;
     let take_over = async {
         point.reached().await;
         let dead = WorkerId::new(world.engine.instance().id()).unwrap();
@@ -296,12 +304,7 @@ async fn maintenance_whose_run_was_taken_over_removes_nothing_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn maintenance_that_hangs_can_be_cancelled_and_leaves_no_lock() {
     let world = World::new().await;
-    let repository = world.add_repository("repo").await;
-    world.leave_checkpoint(&repository, Vec::new()).await;
-    world.after(8 * DAY);
-    let ordered = world.workspace.order_maintenance(false).await.unwrap().new.id;
-    let point = PausePoint::new();
-    world.faults.add(Fault::pause(&point).on(Operation::List).with_prefix("snapshots"));
+    let (repository, ordered, point) = stopping(&world).await;
     let cancel = async {
         point.reached().await;
         world.workspace.ask(ordered, Wanted::Cancel).await.unwrap();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use backupkit::adapters::fs::FsTarget;
 use backupkit::model::{RunKind, RunState, SnapshotId, Wanted};
 use backupkit::state::{
-    Actor, CheckpointInterval, Claim, InMemoryStore, LogFilter, NewRun, Run, RunId, Scope,
-    StateStore, WorkerId,
+    Actor, CheckpointInterval, Claim, InMemoryStore, NewRun, Run, RunId, Scope, StateStore,
+    WorkerId,
 };
-use backupkit::testing::{Fault, MemorySource, Operation, PausePoint, random_bytes};
+use backupkit::testing::{Fault, MemorySource, Operation, PausePoint, logged, random_bytes};
 use backupkit::{CancelToken, HeldRun, HeldRunOptions, RestoreRecord, RestoreRequest};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -91,22 +91,11 @@ impl Desk {
         let ask = async {
             point.reached().await;
             self.ask(Wanted::Pause).await;
-            self.logged("pausing").await;
+            logged(&*self.store, self.run, "pausing").await.unwrap();
             point.release();
         };
         let (rested, ()) = tokio::join!(self.restore("one"), ask);
         rested.unwrap()
-    }
-
-    async fn logged(&self, code: &str) {
-        let (scope, filter) = (Scope::default(), LogFilter::default());
-        loop {
-            let lines = self.store.logs(&scope, self.run, &filter, 0, 999);
-            if lines.await.unwrap().iter().any(|line| line.line.code == code) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
     }
 
     fn assert_restored(&self) {
@@ -143,8 +132,8 @@ async fn a_held_restore_is_on_record_with_what_came_of_it() {
     assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
     let record = record(&ended);
     assert_eq!(record.snapshot, desk.snapshot.to_string());
-    assert_eq!((record.failed, record.verified.map(|counts| counts.differs)), (0, Some(0)));
-    assert_eq!(record.bytes, (LARGE + 100 * 3000) as u64);
+    assert_eq!((record.counts.failed, record.verified.map(|counts| counts.differs)), (0, Some(0)));
+    assert_eq!(record.counts.written_bytes, (LARGE + 100 * 3000) as u64);
     desk.assert_restored();
 }
 

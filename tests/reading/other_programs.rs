@@ -37,7 +37,7 @@ async fn what_restic_and_rustic_wrote_is_whole_and_comes_back() {
         let target = MemoryTarget::new();
         let request = RestoreRequest::new(repository.clone(), id, Arc::new(target.clone()));
         let report = engine.restore(request).wait().await.unwrap();
-        assert!(report.is_complete() && report.failed == 0, "{name}: {report:#?}");
+        assert!(report.is_complete() && report.counts.failed == 0, "{name}: {report:#?}");
         let restored: BTreeSet<_> = target
             .nodes()
             .iter()

@@ -36,7 +36,7 @@ async fn everything_arrives_and_is_compared() {
     let target = MemoryTarget::new();
     let report = restore(&scene, request(&scene, id, &target)).await;
     assert!(report.is_complete());
-    assert_eq!((report.created, report.bytes), (7, 9 + (20 << 20)));
+    assert_eq!((report.counts.created, report.counts.written_bytes), (7, 9 + (20 << 20)));
     let verified = report.verified.unwrap();
     assert_eq!((verified.same, verified.differs, verified.cannot), (7, 0, 0));
     assert_eq!(report.problem_count, 0, "{report:?}");
@@ -65,7 +65,7 @@ async fn files_larger_than_a_window_arrive_among_small_ones() {
     let target = MemoryTarget::new();
     let report = restore(&scene, request(&scene, id, &target).with_verify(None)).await;
     assert!(report.is_complete());
-    assert_eq!(report.created, 2 * 1100 + 2 + 3);
+    assert_eq!(report.counts.created, 2 * 1100 + 2 + 3);
     assert!(report.verified.is_none());
     assert!(bytes_at(&target, "b-large") == random(2, LARGE));
     assert!(bytes_at(&target, "d-zeros") == zeros);
@@ -88,7 +88,7 @@ async fn a_part_of_a_snapshot_goes_to_the_root_of_the_target() {
         let target = MemoryTarget::new();
         let options = RestoreOptions { path: path(part), ..RestoreOptions::default() };
         let report = restore(&scene, request(&scene, id, &target).with_options(options)).await;
-        assert_eq!(report.created, 1);
+        assert_eq!(report.counts.created, 1);
         assert_eq!(target.nodes().into_keys().collect::<Vec<_>>(), [path(expected)]);
     }
 }
@@ -108,7 +108,12 @@ async fn conflicts_are_counted_and_compared_where_they_were_decided() {
         target.put(&path("there"), MemoryNode::file("old", FileTime::EPOCH));
         let options = RestoreOptions { conflict: policy, ..RestoreOptions::default() };
         let report = restore(&scene, request(&scene, id, &target).with_options(options)).await;
-        let counts = (report.created, report.overwritten, report.renamed, report.skipped);
+        let counts = (
+            report.counts.created,
+            report.counts.overwritten,
+            report.counts.renamed,
+            report.counts.skipped,
+        );
         assert_eq!(counts, (created, overwritten, renamed, skipped), "{policy:?}");
         assert!(report.is_complete());
         let verified = report.verified.unwrap();
@@ -126,7 +131,7 @@ async fn names_that_the_target_cannot_hold_are_refused_and_told() {
     let id = scene.back_up(&source).await;
     let target = MemoryTarget::new();
     let report = restore(&scene, request(&scene, id, &target)).await;
-    assert_eq!((report.created, report.refused), (1, 1));
+    assert_eq!((report.counts.created, report.counts.refused), (1, 1));
     assert!(!report.is_complete());
     assert_eq!(report.problem_count, 1);
     assert!(report.problems[0].kind.to_string().starts_with("not restored: /a/b: "));
@@ -150,7 +155,10 @@ async fn a_dry_run_writes_nothing_and_shows_every_step() {
     };
     let request = request(&scene, id, &target).dry_run().with_preview(sender);
     let (report, steps) = futures::join!(restore(&scene, request), steps);
-    assert_eq!((report.created, report.overwritten, report.bytes), (2, 1, 3 + 8));
+    assert_eq!(
+        (report.counts.created, report.counts.overwritten, report.counts.written_bytes),
+        (2, 1, 3 + 8)
+    );
     assert_eq!(report.verified, None);
     assert_eq!(target.nodes().len(), 1);
     assert_eq!(bytes_at(&target, "there"), b"old");

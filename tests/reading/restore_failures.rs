@@ -158,7 +158,7 @@ async fn an_entry_that_the_target_does_not_take_is_told_and_the_rest_goes_on() {
     for kind in [ErrorKind::PermissionDenied, ErrorKind::Unavailable] {
         let target = OddTarget::failing_at("b", kind);
         let report = restore(&scene, id, &target).await.unwrap();
-        assert_eq!((report.created, report.failed), (2, 1));
+        assert_eq!((report.counts.created, report.counts.failed), (2, 1));
         assert!(!report.is_complete());
         assert_eq!(report.verified.unwrap().same, 2);
         assert_eq!(sentences(&report.problems), ["not restored: /b: cannot write it"]);
@@ -218,7 +218,7 @@ async fn a_damaged_blob_costs_its_file_only_and_is_named() {
         scene.flip(key, bytes.len() / 2);
         let target = OddTarget::default();
         let report = restore(&scene, id, &target).await.unwrap();
-        assert_eq!((report.created, report.failed), (2, 1), "{report:?}");
+        assert_eq!((report.counts.created, report.counts.failed), (2, 1), "{report:?}");
         assert_eq!(report.verified.unwrap().same, 2);
         assert_eq!(target.inner.nodes().len(), 2);
         let told = sentences(&report.problems).concat();
@@ -240,7 +240,7 @@ async fn a_missing_pack_costs_the_files_in_it_only() {
     assert_ne!(removed, pack);
     scene.remove(&removed);
     let report = restore(&scene, second, &OddTarget::default()).await.unwrap();
-    assert_eq!((report.created, report.failed), (1, 1));
+    assert_eq!((report.counts.created, report.counts.failed), (1, 1));
     let told = sentences(&report.problems).concat();
     assert!(told.contains("the pack is missing"), "{told}");
 }
@@ -257,7 +257,7 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     let target = OddTarget::default();
     let report = restore(&scene, id, &target).await.unwrap();
     // Three directories, of which one is empty now.
-    assert_eq!((report.created, report.failed), (3 + 2 + 1, 1), "{report:?}");
+    assert_eq!((report.counts.created, report.counts.failed), (3 + 2 + 1, 1), "{report:?}");
     let told = sentences(&report.problems);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("not restored: read directory /"), "{told:?}");

@@ -47,7 +47,10 @@ async fn a_restore_paused_at_any_moment_goes_on() {
                 continue;
             }
             assert!(!report.is_complete());
-            assert!(report.created <= expected.created && report.verified.is_none(), "{why}");
+            assert!(
+                report.counts.created <= expected.counts.created && report.verified.is_none(),
+                "{why}"
+            );
             resumed.finish(&scene, id, &expected, &why).await;
             let again = resumed.read_bytes.saturating_sub(whole.read_bytes);
             assert!(again <= WINDOW + 2 * BLOB, "{why}: {again} bytes were read again");
@@ -172,7 +175,7 @@ async fn a_cancelled_restore_is_over_and_leaves_only_what_is_whole() {
     assert!(files.iter().all(|(name, bytes)| wanted.get(name) == Some(bytes)));
     let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
     assert_eq!(report.status, RunStatus::Succeeded);
-    assert_eq!(report.created + report.overwritten, expected.created);
+    assert_eq!(report.counts.created + report.counts.overwritten, expected.counts.created);
     assert!(resumed.files() == *content());
 }
 
@@ -184,7 +187,10 @@ async fn a_pause_in_the_comparison_repeats_only_the_comparison() {
     let stop = Some(Stop::Target(whole.gate.calls() - 20));
     let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
     assert_eq!(report.status, RunStatus::Paused);
-    assert_eq!((report.created, report.bytes), (expected.created, expected.bytes));
+    assert_eq!(
+        (report.counts.created, report.counts.written_bytes),
+        (expected.counts.created, expected.counts.written_bytes)
+    );
     resumed.gate.take_log();
     let read_before = resumed.read_bytes;
     resumed.finish(&scene, id, &expected, "compared again").await;
@@ -246,8 +252,8 @@ async fn a_checkpoint_that_does_not_fit_starts_from_the_beginning() {
         );
         let mut events = run.events();
         let report = run.wait().await.unwrap();
-        assert!(report.is_complete() && report.created > 0, "{report:?}");
-        assert_eq!(report.created, target.nodes().len() as u64);
+        assert!(report.is_complete() && report.counts.created > 0, "{report:?}");
+        assert_eq!(report.counts.created, target.nodes().len() as u64);
         let mut dropped = 0;
         while let Some(event) = futures::FutureExt::now_or_never(events.next()).flatten() {
             dropped += u32::from(matches!(event.kind, EventKind::CheckpointDropped { .. }));
@@ -264,7 +270,7 @@ async fn a_plan_that_is_another_one_starts_from_the_beginning() {
     resumed.store = Arc::default();
     let report = resumed.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
     assert_eq!(report.status, RunStatus::Succeeded, "{report:?}");
-    assert!(report.overwritten > 0);
+    assert!(report.counts.overwritten > 0);
     assert!(resumed.files() == *content());
 }
 
@@ -303,7 +309,7 @@ async fn what_is_tried_again_while_what_is_done_is_passed_over_is_kept() {
     resumed.gate.fail_at("/f/1/1");
     let in_comparison = Some(Stop::Target(whole.gate.calls() - 20));
     let report = resumed.run(&scene, id, in_comparison, Then::Pause).await.unwrap().unwrap();
-    assert_eq!((report.status, report.failed), (RunStatus::Paused, 1));
+    assert_eq!((report.status, report.counts.failed), (RunStatus::Paused, 1));
     resumed.gate.fail_at("");
     resumed.gate.take_log();
     // The steps of the last phase are those of the folders once more: the file was written before.
@@ -341,7 +347,7 @@ async fn a_finished_restore_leaves_nothing_to_go_on_with() {
     whole.gate.take_log();
     let report = whole.run(&scene, id, None, Then::Drop).await.unwrap().unwrap();
     assert_eq!(report.status, RunStatus::Succeeded);
-    assert_eq!(report.bytes, expected.bytes);
+    assert_eq!(report.counts.written_bytes, expected.counts.written_bytes);
     assert!(whole.files() == *content());
 }
 
@@ -375,7 +381,7 @@ async fn what_failed_is_tried_again_and_what_follows_it_is_done_again() {
         // In the last phase, or in the comparison.
         let stop = Some(Stop::Target(whole.gate.calls() - 150));
         let report = resumed.run(&scene, id, stop, Then::Pause).await.unwrap().unwrap();
-        assert_eq!((report.status, report.failed), (RunStatus::Paused, 1), "{kind}");
+        assert_eq!((report.status, report.counts.failed), (RunStatus::Paused, 1), "{kind}");
         assert!(sentences(&report.problems)[0].starts_with("not restored: /f/1/1: "));
         resumed.gate.fail_at("");
         resumed.gate.take_log();

@@ -177,7 +177,13 @@ impl Resumed {
     pub(crate) fn assert_whole(&self, report: &RestoreReport, expected: &RestoreReport, why: &str) {
         assert_eq!(report.status, RunStatus::Succeeded, "{why}: {report:#?}");
         let counts = |report: &RestoreReport| {
-            (report.created, report.overwritten, report.skipped, report.bytes, report.verified)
+            (
+                report.counts.created,
+                report.counts.overwritten,
+                report.counts.skipped,
+                report.counts.written_bytes,
+                report.verified,
+            )
         };
         assert_eq!(counts(report), counts(expected), "{why}");
         assert!(self.files() == *content(), "{why}: the target has other files");

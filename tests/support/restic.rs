@@ -1,6 +1,8 @@
 //! restic: what it makes of our repositories, and what we make of its.
 
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -71,6 +73,22 @@ impl Restic {
     #[track_caller]
     pub fn init(&self) {
         self.run(["init", "--repository-version", "2"]).expect_success();
+    }
+
+    /// How many blobs the indexes name, with and without repetition.
+    #[track_caller]
+    pub fn indexed_blobs(&self) -> (usize, usize) {
+        let (mut all, mut unique) = (0, HashSet::new());
+        for id in self.list("index") {
+            let index = self.run(["cat", "index", &id]).expect_success().json();
+            for pack in index["packs"].as_array().unwrap() {
+                for blob in pack["blobs"].as_array().unwrap() {
+                    all += 1;
+                    unique.insert(blob["id"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+        (all, unique.len())
     }
 
     /// Backs up and returns the summary that restic prints: `files_new`, `data_blobs`,
@@ -176,6 +194,17 @@ impl Restic {
         }
         Running::start(command.args(arguments))
     }
+}
+
+/// The packs in the folder of a repository. Names only: files that are being written vanish at any
+/// moment.
+pub fn packs(repository: &Path) -> BTreeSet<String> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    entries(&repository.join("data"))
+        .flat_map(|folder| entries(&folder.path()))
+        .filter_map(|pack| pack.file_name().into_string().ok())
+        .filter(|name| name.len() == 64)
+        .collect()
 }
 
 fn version_in(said: &str) -> Option<(u32, u32, u32)> {

@@ -1,9 +1,8 @@
 //! What must be true of a run that was killed, and of one that has ended.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use backupkit::Env;
@@ -15,6 +14,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use crate::coverage::{Coverage, load};
 use crate::support::compare::{Aspects, assert_same};
+use crate::support::restic::packs;
 use crate::world::{PASSWORD, World};
 
 /// A chunk of this size may be cut anew from its start.
@@ -100,7 +100,7 @@ pub(crate) fn judge_repository(world: &World<'_>, why: &str) {
 pub(crate) fn judge_snapshot(world: &World<'_>, why: &str) {
     world.restic.check_read_data();
     assert!(world.restic.list("locks").is_empty(), "{why}: a lock stayed");
-    let (blobs, unique) = indexed_blobs(world);
+    let (blobs, unique) = world.restic.indexed_blobs();
     assert_eq!(blobs, unique, "{why}: blobs were stored twice");
     let restored = world.path("restored");
     drop(fs::remove_dir_all(&restored));
@@ -157,28 +157,4 @@ async fn kept(world: &World<'_>, why: &str) -> Kept {
     let reach = u64::try_from(reach.unwrap_or_default()).unwrap();
     // It counts files too.
     Kept { state, covered_bytes: reach.saturating_sub(world.data.n_files) }
-}
-
-fn packs(repository: &Path) -> BTreeSet<String> {
-    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-    entries(&repository.join("data"))
-        .flat_map(|folder| entries(&folder.path()))
-        .filter_map(|pack| pack.file_name().into_string().ok())
-        .filter(|name| name.len() == 64)
-        .collect()
-}
-
-/// How many blobs the indexes name, with and without repetition.
-fn indexed_blobs(world: &World<'_>) -> (usize, usize) {
-    let (mut all, mut unique) = (0, HashSet::new());
-    for id in world.restic.list("index") {
-        let index = world.restic.run(["cat", "index", &id]).expect_success().json();
-        for pack in index["packs"].as_array().unwrap() {
-            for blob in pack["blobs"].as_array().unwrap() {
-                all += 1;
-                unique.insert(blob["id"].as_str().unwrap().to_owned());
-            }
-        }
-    }
-    (all, unique.len())
 }

@@ -120,6 +120,29 @@ impl Person<'_> {
     }
 }
 
+impl Person<'_> {
+    /// Pauses a run again and again after some of it was read, and cancels some, as long as there are
+    /// wishes left. Returns how many it took.
+    async fn steer(&mut self, run: &Run, worker: &Running, left: u32, total_bytes: u64) -> u32 {
+        let is_to_be_cancelled = self.random.below(3) == 0;
+        let pauses = 1 + self.random.below(4);
+        let mut taken = 0;
+        while taken < left {
+            let more = self.random.below(total_bytes / 3);
+            if !self.let_read(run, more, worker).await {
+                break;
+            }
+            taken += 1;
+            if u64::from(taken) > pauses && is_to_be_cancelled {
+                self.ask(run, Wanted::Cancel).await;
+                break;
+            }
+            self.pause(run).await;
+        }
+        taken
+    }
+}
+
 /// Of each claim of a run, what had been read before.
 fn assert_little_read_again(log: &std::path::Path, allowed_bytes: u64, why: &str) -> u64 {
     let (mut coverage, mut most) = (Coverage::default(), 0);
@@ -152,21 +175,7 @@ async fn backups_that_are_paused_and_cancelled_at_any_moment_end_as_undisturbed_
                 delays: &mut delays,
                 log: Tail::of(log),
             };
-            let is_to_be_cancelled = person.random.below(3) == 0;
-            let mut pauses = 1 + person.random.below(4);
-            loop {
-                let more = person.random.below(data.total_bytes / 3);
-                if asked == wishes || !person.let_read(&run, more, &worker).await {
-                    break;
-                }
-                asked += 1;
-                if pauses == 0 && is_to_be_cancelled {
-                    person.ask(&run, Wanted::Cancel).await;
-                    break;
-                }
-                pauses = pauses.saturating_sub(1);
-                person.pause(&run).await;
-            }
+            asked += person.steer(&run, &worker, wishes - asked, data.total_bytes).await;
             let ended = worker.finish(PATIENCE).expect_success();
             run = desk.workspace.run(run.new.id).await.unwrap();
             assert!(run.state.is_terminal(), "{why}: {}\n{ended}", run.state);
@@ -229,21 +238,7 @@ async fn restores_that_are_paused_and_cancelled_at_any_moment_end_as_undisturbed
         let worker = world.start_never();
         let mut person =
             Person { desk: &desk, random: &mut random, delays: &mut delays, log: Tail::of(log) };
-        let is_to_be_cancelled = person.random.below(3) == 0;
-        let mut pauses = 1 + person.random.below(4);
-        loop {
-            let more = person.random.below(data.total_bytes / 3);
-            if asked == wishes || !person.let_read(&run, more, &worker).await {
-                break;
-            }
-            asked += 1;
-            if pauses == 0 && is_to_be_cancelled {
-                person.ask(&run, Wanted::Cancel).await;
-                break;
-            }
-            pauses = pauses.saturating_sub(1);
-            person.pause(&run).await;
-        }
+        asked += person.steer(&run, &worker, wishes - asked, data.total_bytes).await;
         let ended = worker.finish(PATIENCE).expect_success();
         let run = desk.workspace.run(run.new.id).await.unwrap();
         let allowed = WINDOWS * (WINDOW_BYTES + CHUNK_BYTES);

@@ -11,7 +11,9 @@ use backupkit_core::model::{EntryKind, EntryPath, Event, EventKind};
 use backupkit_core::target::{
     ConflictPolicy, Durability, RestoreOptions, Step, StepAction, VerifyLevel,
 };
-use backupkit_core::{RestoreRecord, RestoreReport, RestoreRequest, Result, VerifyCounts};
+use backupkit_core::{
+    RestoreCounts, RestoreRecord, RestoreReport, RestoreRequest, Result, VerifyCounts,
+};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -33,13 +35,8 @@ struct ReportRecord<'a> {
     complete: bool,
     snapshot: String,
     target: String,
-    created: u64,
-    overwritten: u64,
-    renamed: u64,
-    skipped: u64,
-    refused: u64,
-    failed: u64,
-    written_bytes: u64,
+    #[serde(flatten)]
+    counts: RestoreCounts,
     verified: Option<VerifyCounts>,
     notes: &'a [String],
     problem_count: u64,
@@ -218,13 +215,7 @@ fn print(
             complete: report.is_complete(),
             snapshot: snapshot.to_owned(),
             target: format::lossy(target.as_os_str().as_bytes()),
-            created: report.created,
-            overwritten: report.overwritten,
-            renamed: report.renamed,
-            skipped: report.skipped,
-            refused: report.refused,
-            failed: report.failed,
-            written_bytes: report.bytes,
+            counts: report.counts,
             verified: report.verified,
             notes: &report.notes,
             problem_count: report.problem_count,
@@ -235,8 +226,8 @@ fn print(
 
 fn lines(dry_run: bool, target: &Path, report: &RestoreReport) -> Vec<String> {
     let target = format::lossy(target.as_os_str().as_bytes());
-    let counts = counts_line(&counts(report));
-    let bytes = format::bytes(report.bytes);
+    let counts = counts_line(report.counts);
+    let bytes = format::bytes(report.counts.written_bytes);
     if dry_run {
         return vec![format!("dry run into {target}: {counts}, {bytes}; nothing was written")];
     }
@@ -251,26 +242,26 @@ fn lines(dry_run: bool, target: &Path, report: &RestoreReport) -> Vec<String> {
 
 /// What came of a restore that was a run.
 pub(super) fn summary(record: &RestoreRecord) -> Vec<String> {
-    let RestoreRecord { created, overwritten, renamed, skipped, refused, failed, .. } = *record;
-    let counts = counts_line(&[created, overwritten, renamed, skipped, refused, failed]);
-    let (target, bytes) = (&record.target, format::bytes(record.bytes));
+    let counts = counts_line(record.counts);
+    let (target, bytes) = (&record.target, format::bytes(record.counts.written_bytes));
     vec![format!("into {target}: {counts}, {bytes} written"), verified_line(record.verified)]
         .into_iter()
         .chain(problems_line(record.problem_count, "in the log"))
         .collect()
 }
 
-fn counts(report: &RestoreReport) -> [u64; 6] {
-    let RestoreReport { created, overwritten, renamed, skipped, refused, failed, .. } = *report;
-    [created, overwritten, renamed, skipped, refused, failed]
-}
-
-fn counts_line(counts: &[u64; 6]) -> String {
-    let named =
-        ["created", "overwritten", "restored under a new name", "left alone", "refused", "FAILED"];
-    let counts = counts.iter().zip(named).filter(|(number, _)| **number > 0);
+fn counts_line(counts: RestoreCounts) -> String {
+    let named = [
+        (counts.created, "created"),
+        (counts.overwritten, "overwritten"),
+        (counts.renamed, "restored under a new name"),
+        (counts.skipped, "left alone"),
+        (counts.refused, "refused"),
+        (counts.failed, "FAILED"),
+    ];
+    let counts = named.into_iter().filter(|(number, _)| *number > 0);
     let counts: Vec<_> =
-        counts.map(|(number, what)| format!("{} {what}", format::count(*number))).collect();
+        counts.map(|(number, what)| format!("{} {what}", format::count(number))).collect();
     if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") }
 }
 

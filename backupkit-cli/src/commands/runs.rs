@@ -208,7 +208,8 @@ fn print_run(app: &App<'_>, run: &Run) {
     };
     let time = |at: Option<Timestamp>| at.map(|at| shown(app, at)).unwrap_or_default();
     line("run", run.number.to_string());
-    line(run.new.kind.as_str(), run.new.title.clone());
+    line("kind", run.new.kind.to_string());
+    line("title", run.new.title.clone());
     let reason = run.pause_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     line("state", format!("{}{reason}", run.state));
     line("created", format!("{} by {}", shown(app, run.created_at), run.actor));

@@ -153,20 +153,8 @@ impl RestoreRequest {
 pub struct RestoreReport {
     /// How it ended: never `Partial`.
     pub status: RunStatus,
-    /// Entries that were made.
-    pub created: u64,
-    /// Entries that replaced what was there.
-    pub overwritten: u64,
-    /// Entries that were made under another name.
-    pub renamed: u64,
-    /// Entries that were left alone.
-    pub skipped: u64,
-    /// Entries that the target cannot hold.
-    pub refused: u64,
-    /// Entries, or whole directories, that could not be restored.
-    pub failed: u64,
-    /// Bytes that were written.
-    pub bytes: u64,
+    /// What became of the entries.
+    pub counts: RestoreCounts,
     /// What the comparison found; `None` if there was none.
     pub verified: Option<VerifyCounts>,
     /// What the target has to tell.
@@ -181,10 +169,30 @@ impl RestoreReport {
     /// Whether everything was restored, and nothing differs. Not so while it is paused.
     pub fn is_complete(&self) -> bool {
         self.status != RunStatus::Paused
-            && self.refused == 0
-            && self.failed == 0
+            && self.counts.refused == 0
+            && self.counts.failed == 0
             && self.verified.is_none_or(|counts| counts.differs == 0)
     }
+}
+
+/// What became of the entries of a restore.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RestoreCounts {
+    /// Entries that were made.
+    pub created: u64,
+    /// Entries that replaced what was there.
+    pub overwritten: u64,
+    /// Entries that were made under another name.
+    pub renamed: u64,
+    /// Entries that were left alone.
+    pub skipped: u64,
+    /// Entries that the target cannot hold.
+    pub refused: u64,
+    /// Entries, or whole directories, that could not be restored.
+    pub failed: u64,
+    /// Bytes that were written.
+    pub written_bytes: u64,
 }
 
 /// What a comparison of the target with the snapshot found.

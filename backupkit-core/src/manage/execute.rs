@@ -136,8 +136,7 @@ impl Workspace {
     }
 
     async fn active_restores(&self) -> Result<Vec<Run>> {
-        let states = RunState::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
-        let filter = RunFilter { states, kind: Some(RunKind::Restore), plan: None };
+        let filter = RunFilter { kind: Some(RunKind::Restore), ..RunFilter::not_ended() };
         self.store.runs(&self.scope, &filter, None, MAX_ACTIVE_RESTORES).await
     }
 
@@ -251,7 +250,7 @@ impl Workspace {
     }
 
     /// A repository as a run keeps it.
-    async fn ordered(&self, record: Record) -> Result<OrderedRepository> {
+    pub(super) async fn ordered(&self, record: Record) -> Result<OrderedRepository> {
         let RepositoryBody { connection, path, .. } = record.decode()?;
         let connection = self.connection(&connection).await?;
         let (id, name) = (record.itself.id.to_string(), record.content.name);

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Workspace;
-use super::bodies::{RepositoryBody, encode};
+use super::bodies::encode;
+use super::execute::decode;
 use crate::engine::{HeldRun, MaintainedRepository, MaintenanceRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{MaintenanceSettings, RunKind, RunState};
-use crate::repo::Repository;
 use crate::state::{NewRun, Record, RecordKind, Run, RunFilter, RunId};
 use crate::token::CancelToken;
 
@@ -74,8 +74,7 @@ impl Workspace {
     /// `Conflict` with code `run-active` if there is a dry run and this is none, or the other way
     /// round; those of the store.
     pub async fn order_maintenance(&self, dry_run: bool) -> Result<Run> {
-        let states = RunState::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
-        let filter = RunFilter { states, kind: Some(RunKind::Maintenance), plan: None };
+        let filter = RunFilter { kind: Some(RunKind::Maintenance), ..RunFilter::not_ended() };
         let active = self.store.runs(&self.scope, &filter, None, 1).await?.into_iter().next();
         match active.filter(|run| is_dry(run) == dry_run) {
             Some(active) => Ok(active),
@@ -117,9 +116,7 @@ impl Workspace {
         if held.run().state == RunState::Cancelling {
             return held.cancel().await;
         }
-        let order = serde_json::from_str::<MaintenanceOrder>(held.run().new.settings.get())
-            .map_err(|error| Error::corrupt(format!("run {}", held.run().number), error));
-        let request = match order {
+        let request = match decode(held.run()) {
             Ok(order) => self.maintenance_request(order).await,
             Err(error) => Err(error),
         };
@@ -130,29 +127,19 @@ impl Workspace {
     }
 
     async fn maintenance_request(&self, order: MaintenanceOrder) -> Result<MaintenanceRequest> {
-        order.settings.check()?;
-        let mut repositories = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.list(RecordKind::Repository, after.as_deref(), PAGE).await?;
-            let is_last = page.len() < PAGE;
-            after = page.last().map(|record| record.content.name.clone());
-            for record in page {
-                let (name, workspace) = (record.content.name.clone(), self.clone());
-                let opening = Box::pin(async move { workspace.open_record(&record).await });
-                repositories.push(MaintainedRepository { name, opening });
-            }
-            if is_last {
-                let MaintenanceOrder { dry_run, settings } = order;
-                return Ok(MaintenanceRequest { settings, dry_run, repositories });
-            }
-        }
-    }
-
-    async fn open_record(&self, record: &Record) -> Result<Repository> {
-        let RepositoryBody { connection, path, .. } = record.decode()?;
-        let connection = self.connection(&connection).await?;
-        self.open_repository(record.itself, &connection, &path).await
+        let MaintenanceOrder { dry_run, settings } = order;
+        settings.check()?;
+        let records = self.list_all(RecordKind::Repository).await?.into_iter();
+        let maintained = |record: Record| {
+            let (name, workspace) = (record.content.name.clone(), self.clone());
+            let opening = Box::pin(async move {
+                let ordered = workspace.ordered(record).await?;
+                workspace.open_ordered(&ordered).await
+            });
+            MaintainedRepository { name, opening }
+        };
+        let repositories = records.map(maintained).collect();
+        Ok(MaintenanceRequest { settings, dry_run, repositories })
     }
 
     async fn create_maintenance(&self, dry_run: bool, key: Option<String>) -> Result<Run> {
@@ -201,8 +188,7 @@ impl Workspace {
 }
 
 fn is_dry(run: &Run) -> bool {
-    let order = serde_json::from_str::<MaintenanceOrder>(run.new.settings.get());
-    order.is_ok_and(|order| order.dry_run)
+    decode::<MaintenanceOrder>(run).is_ok_and(|order| order.dry_run)
 }
 
 fn decode_settings(text: Option<&str>) -> Result<MaintenanceSettings> {

@@ -75,6 +75,16 @@ impl Workspace {
         self.registry.get(&connection.kind)?.location(&connection.settings)
     }
 
+    /// Where a repository lies, for people.
+    ///
+    /// # Errors
+    /// As for [`location`](Self::location); those of the store.
+    pub async fn repository_location(&self, repository: &Record) -> Result<String> {
+        let RepositoryBody { connection, path, .. } = repository.decode()?;
+        let connection = self.connection(&connection).await?;
+        Ok(self.destination(&connection, &path)?.location())
+    }
+
     /// Adds a repository: the one that is there, or a new one. Its password is kept sealed.
     ///
     /// # Errors

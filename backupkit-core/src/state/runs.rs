@@ -280,3 +280,20 @@ pub struct RunFilter {
     /// Only of this kind.
     pub kind: Option<RunKind>,
 }
+
+impl RunFilter {
+    /// Runs that have not ended.
+    pub fn not_ended() -> Self {
+        Self::of_states(|state| !state.is_terminal())
+    }
+
+    /// Runs that have ended.
+    pub fn ended() -> Self {
+        Self::of_states(RunState::is_terminal)
+    }
+
+    fn of_states(is_listed: impl Fn(RunState) -> bool) -> Self {
+        let states = RunState::ALL.iter().copied().filter(|state| is_listed(*state)).collect();
+        Self { states, ..Self::default() }
+    }
+}

@@ -61,11 +61,12 @@ pub(in crate::commands) async fn add(
     };
     if let Some(password) = &password {
         app.output.line(format_args!("password: {password}"));
-        app.output.summary_line(
+        let location = format::shell_word(workspace.repository_location(&record).await?.as_ref());
+        app.output.summary_line(format_args!(
             "Write it down and keep it apart from this machine. It is shown only now.\n\
              With it, restic alone reads the repository:\n  \
-             restic -r PATH-OF-THE-REPOSITORY restore latest --target DIR",
-        );
+             restic -r {location} restore latest --target DIR",
+        ));
     }
     app.output.document("repository", &AddedRecord { repository: describe(&record)?, password });
     Ok(Exit::Success)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::insist;
+use super::HeldPart;
 use super::journal::StoreJournal;
 use super::keeper::LeaseKeeper;
 use super::record::{BackupRecord, RestoreRecord, to_json};
@@ -111,13 +111,11 @@ impl HeldRun {
         let request = request
             .with_tags([self.tag()])
             .with_journal(Arc::new(self.journal()))
-            .with_adapter_store(Arc::new(self.values()))
+            .with_adapter_store(Arc::new(RunValues(self.part())))
             .with_liveness(self.keeper.liveness());
-        let handle = self.engine.backup(request);
-        let control = handle.control();
-        let ended = self.attend(handle, self.steer(&control, stop)).await?;
         let came = |report: BackupReport| Ok((report.status, to_json(&BackupRecord::of(&report))?));
-        let (input, report) = conclude(ended, came, self.wanted().await?, stop.is_cancelled())?;
+        let ended = self.attend(self.engine.backup(request), Some(stop)).await?;
+        let (input, report) = self.conclude(ended, came, stop).await?;
         if input == RunInput::CancelFinished {
             self.remove_checkpoints(repositories).await?;
         }
@@ -132,13 +130,11 @@ impl HeldRun {
     pub async fn restore(self, request: RestoreRequest, stop: &CancelToken) -> Result<Run> {
         let (snapshot, target) = (request.snapshot, request.target.location());
         let request = self.prepare_restore(request);
-        let handle = self.engine.restore(request);
-        let control = handle.control();
-        let ended = self.attend(handle, self.steer(&control, stop)).await?;
         let came = |report: RestoreReport| {
             Ok((report.status, to_json(&RestoreRecord::of(&report, snapshot, target))?))
         };
-        let (input, report) = conclude(ended, came, self.wanted().await?, stop.is_cancelled())?;
+        let ended = self.attend(self.engine.restore(request), Some(stop)).await?;
+        let (input, report) = self.conclude(ended, came, stop).await?;
         self.report(input, report).await
     }
 
@@ -161,7 +157,7 @@ impl HeldRun {
     pub async fn cancel_restore(self, request: RestoreRequest) -> Result<Run> {
         let target = request.target.location();
         let request = self.prepare_restore(request);
-        let removing = self.attend(self.engine.abort_restore(request), pending()).await?;
+        let removing = self.attend(self.engine.abort_restore(request), None).await?;
         if let Err(error) = removing {
             let error = error.while_doing(format!("remove what is incomplete in {target}"));
             self.note(Level::Warning, error.report()).await?;
@@ -191,19 +187,29 @@ impl HeldRun {
     /// # Errors
     /// Those of the store; `Conflict` with code `lease-lost`.
     pub async fn note(&self, level: Level, text: String) -> Result<()> {
-        self.recorder().append_one(self.engine.env().now(), level, EventKind::Note { text }).await
+        Recorder(self.part())
+            .append_one(self.engine.env().now(), level, EventKind::Note { text })
+            .await
     }
 
-    /// Follows a part of the run to its end, and writes its log. `steering` never ends.
+    /// Follows what the run does to its end, and writes its log. With `stop` it passes on what a person
+    /// wants and that the process is to end; without, nobody is heard.
     ///
     /// # Errors
     /// `Conflict` with code `lease-lost`.
     async fn attend<T: Send + 'static>(
         &self,
         mut handle: RunHandle<T>,
-        steering: impl Future<Output = ()>,
+        stop: Option<&CancelToken>,
     ) -> Result<Result<T>> {
         let (events, over) = (handle.events(), CancellationToken::new());
+        let control = handle.control();
+        let steering = async {
+            match stop {
+                Some(stop) => self.steer(&control, stop).await,
+                None => pending().await,
+            }
+        };
         let course = async {
             let ended = tokio::select! {
                 biased;
@@ -214,7 +220,7 @@ impl HeldRun {
             over.cancel();
             ended
         };
-        let recorder = self.recorder();
+        let recorder = Recorder(self.part());
         let (ended, ()) = tokio::join!(course, recorder.record(events, &over));
         match ended {
             Err(error) if error.code() == refusal::LEASE_LOST => Err(self.lease_lost()),
@@ -226,42 +232,28 @@ impl HeldRun {
         let liveness = self.keeper.liveness();
         let handle = self.engine.remove_checkpoints(repositories, self.tag(), liveness);
         // What it could not remove it has told.
-        self.attend(handle, pending()).await?
+        self.attend(handle, None).await?
     }
 
     fn prepare_restore(&self, request: RestoreRequest) -> RestoreRequest {
         request
             .with_journal(Arc::new(self.journal()))
-            .with_adapter_store(Arc::new(self.values()))
+            .with_adapter_store(Arc::new(RunValues(self.part())))
             .with_liveness(self.keeper.liveness())
     }
 
     fn journal(&self) -> StoreJournal {
-        StoreJournal {
-            store: Arc::clone(&self.store),
-            lease: self.lease.lease,
-            part: 0,
-            interval: self.options.checkpoints,
-            env: self.engine.env().clone(),
-            gone: self.keeper.gone().clone(),
-        }
+        StoreJournal { held: self.part(), interval: self.options.checkpoints }
     }
 
-    fn values(&self) -> RunValues {
-        RunValues {
+    /// A run has one part.
+    fn part(&self) -> HeldPart {
+        HeldPart {
             store: Arc::clone(&self.store),
             lease: self.lease.lease,
             part: 0,
             env: self.engine.env().clone(),
             gone: self.keeper.gone().clone(),
-        }
-    }
-
-    fn recorder(&self) -> Recorder {
-        Recorder {
-            store: Arc::clone(&self.store),
-            lease: self.lease.lease,
-            env: self.engine.env().clone(),
         }
     }
 
@@ -274,15 +266,21 @@ impl HeldRun {
         refusal::lease_lost(self.lease.run.new.id)
     }
 
-    /// What a person wants by now.
-    async fn wanted(&self) -> Result<Wanted> {
-        let look = || self.store.renewal(&self.lease.lease);
-        Ok(insist(self.engine.env(), self.keeper.gone(), look).await?.wanted)
+    /// What is said of the run after what it does came to an end. `came` tells the status of what was
+    /// done, and its record.
+    async fn conclude<T>(
+        &self,
+        ended: Result<T>,
+        came: impl FnOnce(T) -> Result<(RunStatus, Arc<RawValue>)>,
+        stop: &CancelToken,
+    ) -> Result<(RunInput, Report)> {
+        let wanted = self.part().insist(|| self.store.renewal(&self.lease.lease)).await?.wanted;
+        conclude(ended, came, wanted, stop.is_cancelled())
     }
 
     async fn report(&self, input: RunInput, report: Report) -> Result<Run> {
         let call = || self.store.report(&self.lease.lease, input, report.clone());
-        insist(self.engine.env(), self.keeper.gone(), call).await
+        self.part().insist(call).await
     }
 
     /// Passes on what a person wants. Never ends.
@@ -316,8 +314,6 @@ impl fmt::Debug for HeldRun {
     }
 }
 
-/// What is said of a run after what it does came to an end. `came` tells the status of what was done,
-/// and its record.
 fn conclude<T>(
     ended: Result<T>,
     came: impl FnOnce(T) -> Result<(RunStatus, Arc<RawValue>)>,

@@ -1,20 +1,13 @@
 //! The journal of a run, in the state store.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
-use super::insist;
-use crate::env::Env;
+use super::HeldPart;
 use crate::error::Result;
 use crate::model::{PackId, RunInput, RunState};
 use crate::repo::compress::{Compressor, Decompressor};
-use crate::state::{
-    CheckpointInterval, LeaseRef, Report, RunJournal, SealedOutput, StateStore, refusal,
-};
+use crate::state::{CheckpointInterval, Report, RunJournal, SealedOutput, refusal};
 
 /// More than a checkpoint that fits into the store can have; against a damaged one.
 const MAX_PLAIN_BYTES: usize = 64 << 20;
@@ -22,22 +15,14 @@ const MAX_PLAIN_BYTES: usize = 64 << 20;
 /// What one part of a run keeps for its next attempt.
 #[derive(Debug)]
 pub(super) struct StoreJournal {
-    pub(super) store: Arc<dyn StateStore>,
-    pub(super) lease: LeaseRef,
-    pub(super) part: u32,
+    pub(super) held: HeldPart,
     pub(super) interval: CheckpointInterval,
-    pub(super) env: Env,
-    /// Ends when the lease is known to be lost.
-    pub(super) gone: CancellationToken,
 }
 
 impl StoreJournal {
     async fn state(&self) -> Result<RunState> {
-        Ok(self.insist(|| self.store.renewal(&self.lease)).await?.state)
-    }
-
-    async fn insist<'a, T>(&self, call: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
-        insist(&self.env, &self.gone, call).await
+        let HeldPart { store, lease, .. } = &self.held;
+        Ok(self.held.insist(|| store.renewal(lease)).await?.state)
     }
 }
 
@@ -54,25 +39,25 @@ impl RunJournal for StoreJournal {
     async fn save_checkpoint(&self, checkpoint: Bytes, reach: u64) -> Result<()> {
         // Half of what may be in flight is names and attributes, which are much alike.
         let checkpoint = Bytes::from(Compressor::new(0)?.compress(&checkpoint)?);
-        let (lease, part) = (&self.lease, self.part);
-        self.insist(|| self.store.save_checkpoint(lease, part, checkpoint.clone(), reach)).await
+        let HeldPart { store, lease, part, .. } = &self.held;
+        self.held.insist(|| store.save_checkpoint(lease, *part, checkpoint.clone(), reach)).await
     }
 
     async fn load_checkpoint(&self) -> Result<Option<Bytes>> {
-        let (lease, part) = (&self.lease, self.part);
-        let kept = self.insist(|| self.store.load_checkpoint(lease, part)).await?;
+        let HeldPart { store, lease, part, .. } = &self.held;
+        let kept = self.held.insist(|| store.load_checkpoint(lease, *part)).await?;
         let open = |kept: Bytes| Decompressor::new()?.decompress_unknown(&kept, MAX_PLAIN_BYTES);
         Ok(kept.map(open).transpose()?.map(Bytes::from))
     }
 
     async fn record_packs(&self, repository_id: &str, packs: &[PackId]) -> Result<()> {
-        let (lease, part) = (&self.lease, self.part);
-        self.insist(|| self.store.record_packs(lease, part, repository_id, packs)).await
+        let HeldPart { store, lease, part, .. } = &self.held;
+        self.held.insist(|| store.record_packs(lease, *part, repository_id, packs)).await
     }
 
     async fn recorded_packs(&self, repository_id: &str) -> Result<Vec<PackId>> {
-        let (lease, part) = (&self.lease, self.part);
-        self.insist(|| self.store.recorded_packs(lease, part, repository_id)).await
+        let HeldPart { store, lease, part, .. } = &self.held;
+        self.held.insist(|| store.recorded_packs(lease, *part, repository_id)).await
     }
 
     async fn begin_commit(&self, outputs: &[SealedOutput]) -> Result<()> {
@@ -80,10 +65,10 @@ impl RunJournal for StoreJournal {
             // A restore that crashed while it was finished is finished again.
             return Ok(());
         }
-        let (lease, part) = (&self.lease, self.part);
-        self.insist(|| self.store.record_outputs(lease, part, outputs)).await?;
-        let committing = || self.store.report(lease, RunInput::CommitRecorded, Report::default());
-        self.insist(committing).await?;
+        let HeldPart { store, lease, part, .. } = &self.held;
+        self.held.insist(|| store.record_outputs(lease, *part, outputs)).await?;
+        let committing = || store.report(lease, RunInput::CommitRecorded, Report::default());
+        self.held.insist(committing).await?;
         Ok(())
     }
 
@@ -93,14 +78,15 @@ impl RunJournal for StoreJournal {
         if self.state().await? != RunState::Committing {
             return Ok(Vec::new());
         }
-        let (lease, part) = (&self.lease, self.part);
-        self.insist(|| self.store.recorded_outputs(lease, part)).await
+        let HeldPart { store, lease, part, .. } = &self.held;
+        self.held.insist(|| store.recorded_outputs(lease, *part)).await
     }
 
     /// Whoever claims the run next goes on from the checkpoint.
     async fn take_back_commit(&self) -> Result<()> {
-        let lost = || self.store.report(&self.lease, RunInput::BlobLost, Report::default());
-        self.insist(lost).await?;
-        Err(refusal::lease_lost(self.lease.run()))
+        let HeldPart { store, lease, .. } = &self.held;
+        let lost = || store.report(lease, RunInput::BlobLost, Report::default());
+        self.held.insist(lost).await?;
+        Err(refusal::lease_lost(lease.run()))
     }
 }

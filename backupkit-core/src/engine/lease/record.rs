@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::engine::{BackupReport, OutputReport, RestoreReport, Summary, VerifyCounts};
+use crate::engine::{
+    BackupReport, OutputReport, RestoreCounts, RestoreReport, Summary, VerifyCounts,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::SnapshotId;
 
@@ -65,20 +67,8 @@ pub struct RestoreRecord {
     pub snapshot: String,
     /// Where it was restored into.
     pub target: String,
-    /// Entries that were made.
-    pub created: u64,
-    /// Entries that replaced what was there.
-    pub overwritten: u64,
-    /// Entries that were made under another name.
-    pub renamed: u64,
-    /// Entries that were left alone.
-    pub skipped: u64,
-    /// Entries that the target cannot hold.
-    pub refused: u64,
-    /// Entries, or whole directories, that could not be restored.
-    pub failed: u64,
-    /// Bytes that were written.
-    pub bytes: u64,
+    /// What became of the entries.
+    pub counts: RestoreCounts,
     /// What the comparison found; nothing if there was none.
     pub verified: Option<VerifyCounts>,
     /// What the target has to tell.
@@ -89,19 +79,10 @@ pub struct RestoreRecord {
 
 impl RestoreRecord {
     pub(super) fn of(report: &RestoreReport, snapshot: SnapshotId, target: String) -> Self {
-        let RestoreReport {
-            created, overwritten, renamed, skipped, refused, failed, bytes, ..
-        } = *report;
         Self {
             snapshot: snapshot.to_string(),
             target,
-            created,
-            overwritten,
-            renamed,
-            skipped,
-            refused,
-            failed,
-            bytes,
+            counts: report.counts,
             verified: report.verified,
             notes: report.notes.iter().take(MAX_NOTES).cloned().collect(),
             problem_count: report.problem_count,

@@ -1,7 +1,6 @@
 //! Puts the events of a run into its log.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -10,12 +9,12 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::env::Env;
+use super::HeldPart;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::events::KEPT_PER_CODE;
 use crate::model::{Event, EventKind, Level};
+use crate::state::NewLogLine;
 use crate::state::refusal::LEASE_LOST;
-use crate::state::{LeaseRef, NewLogLine, StateStore};
 
 /// So many lines are written at once.
 const BATCH_LINES: usize = 200;
@@ -27,11 +26,7 @@ const LAST_TRIES: u32 = 8;
 const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// Writes events to the log of a run.
-pub(super) struct Recorder {
-    pub(super) store: Arc<dyn StateStore>,
-    pub(super) lease: LeaseRef,
-    pub(super) env: Env,
-}
+pub(super) struct Recorder(pub(super) HeldPart);
 
 impl Recorder {
     /// Writes what comes until it is over, and then what has come by then. A store that is busy is asked
@@ -52,7 +47,7 @@ impl Recorder {
             if !over.is_cancelled() && !is_behind {
                 tokio::select! {
                     () = over.cancelled() => {}
-                    () = self.env.clock().sleep(BATCH_TIME) => {}
+                    () = self.0.env.clock().sleep(BATCH_TIME) => {}
                 }
             }
             let mut next = Some(first);
@@ -78,14 +73,16 @@ impl Recorder {
         level: Level,
         kind: EventKind,
     ) -> Result<()> {
-        self.store.append_logs(&self.lease, &[written(at, level, &kind)?]).await.map(drop)
+        let HeldPart { store, lease, .. } = &self.0;
+        store.append_logs(lease, &[written(at, level, &kind)?]).await.map(drop)
     }
 
     /// Whether there is any use in going on.
     async fn append(&self, lines: &[NewLogLine], over: &CancellationToken) -> bool {
+        let HeldPart { store, lease, env, .. } = &self.0;
         let mut last_tries = LAST_TRIES;
         loop {
-            match self.store.append_logs(&self.lease, lines).await {
+            match store.append_logs(lease, lines).await {
                 Ok(_) => return true,
                 Err(error) if error.retry() == Retry::Never => return error.code() != LEASE_LOST,
                 Err(_) if over.is_cancelled() && last_tries == 0 => return false,
@@ -94,7 +91,7 @@ impl Recorder {
             if over.is_cancelled() {
                 last_tries -= 1;
             }
-            self.env.clock().sleep(BATCH_TIME).await;
+            env.clock().sleep(BATCH_TIME).await;
         }
     }
 }

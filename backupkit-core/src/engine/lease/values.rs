@@ -1,32 +1,20 @@
 //! What the adapter of a run keeps, in the state store.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
-use super::insist;
-use crate::env::Env;
+use super::HeldPart;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{LeaseRef, StateStore};
 use crate::store::AdapterStore;
 
 /// The small store of a run's adapter: it lasts as long as the run, over all its attempts.
 #[derive(Debug)]
-pub(super) struct RunValues {
-    pub(super) store: Arc<dyn StateStore>,
-    pub(super) lease: LeaseRef,
-    pub(super) part: u32,
-    pub(super) env: Env,
-    /// Ends when the lease is known to be lost.
-    pub(super) gone: CancellationToken,
-}
+pub(super) struct RunValues(pub(super) HeldPart);
 
 impl RunValues {
     async fn set(&self, key: &str, value: Option<Bytes>) -> Result<()> {
-        let call = || self.store.set_adapter_value(&self.lease, self.part, key, value.clone());
-        insist(&self.env, &self.gone, call).await
+        let HeldPart { store, lease, part, .. } = &self.0;
+        self.0.insist(|| store.set_adapter_value(lease, *part, key, value.clone())).await
     }
 }
 
@@ -57,7 +45,7 @@ impl AdapterStore for RunValues {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Bytes)>> {
-        let call = || self.store.adapter_values(&self.lease, self.part, prefix, after, limit);
-        insist(&self.env, &self.gone, call).await
+        let HeldPart { store, lease, part, .. } = &self.0;
+        self.0.insist(|| store.adapter_values(lease, *part, prefix, after, limit)).await
     }
 }

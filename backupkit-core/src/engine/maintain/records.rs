@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::model::RunState;
 use crate::state::{LogFilter, Run, RunFilter, Scope, StateStore};
 
 /// So many runs are read or removed at once, as workers wait for the store meanwhile.
@@ -68,9 +67,7 @@ struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     fn new(store: &'a dyn StateStore, scope: &'a Scope, before: Timestamp) -> Self {
-        let states = RunState::ALL.iter().copied().filter(|state| state.is_terminal()).collect();
-        let filter = RunFilter { states, ..RunFilter::default() };
-        Self { store, scope, before, filter, next: None, is_over: false }
+        Self { store, scope, before, filter: RunFilter::ended(), next: None, is_over: false }
     }
 
     async fn next(&mut self) -> Result<Option<Vec<Run>>> {

@@ -142,19 +142,12 @@ fn report(
     };
     let mut report = RestoreReport {
         status,
-        created: 0,
-        overwritten: 0,
-        renamed: 0,
-        skipped: 0,
-        refused: 0,
-        failed: 0,
-        bytes: 0,
+        counts: outcomes.counts(),
         verified,
         notes,
         problems: tools.events.problems(),
         problem_count: tools.events.problem_count().saturating_add(earlier.warnings),
     };
-    outcomes.fill(&mut report);
     if report.is_complete() && report.problem_count == 0 {
         report.status = RunStatus::Succeeded;
     }

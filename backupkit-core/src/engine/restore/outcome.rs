@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::RestoreReport;
+use super::RestoreCounts;
 use super::done::DoneSteps;
 use crate::target::{Phase, StepAction};
 
@@ -151,17 +151,19 @@ impl Outcomes {
         state.steps.iter().filter(|step| step.outcome == Outcome::Open).count()
     }
 
-    /// Says in a report what became of the steps.
-    pub(super) fn fill(&self, report: &mut RestoreReport) {
+    /// What became of the steps so far.
+    pub(super) fn counts(&self) -> RestoreCounts {
         let state = self.state();
         let count = |outcome: Outcome| state.counts[outcome as usize];
-        report.created = count(Outcome::Created);
-        report.overwritten = count(Outcome::Overwritten);
-        report.renamed = count(Outcome::Renamed);
-        report.skipped = count(Outcome::Skipped);
-        report.refused = count(Outcome::Refused);
-        report.failed = count(Outcome::Failed);
-        report.bytes = state.bytes;
+        RestoreCounts {
+            created: count(Outcome::Created),
+            overwritten: count(Outcome::Overwritten),
+            renamed: count(Outcome::Renamed),
+            skipped: count(Outcome::Skipped),
+            refused: count(Outcome::Refused),
+            failed: count(Outcome::Failed),
+            written_bytes: state.bytes,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -58,7 +58,6 @@ impl Pace {
 struct Pending {
     row: Row,
     below: Vec<Ticket>,
-    collected_at: Duration,
     patience: Pace,
 }
 
@@ -91,8 +90,9 @@ impl Checkpoints {
                     bytes: interval.bytes.saturating_mul(PATIENCE.into()),
                 };
                 if pending.patience.is_due(patience, now, read_bytes) {
+                    // Also those opened since: they may hold what was under way then.
                     for lane in driver.reading.store.lanes().iter().filter(|lane| lane.is_live()) {
-                        lane.close_packs_opened_before(pending.collected_at);
+                        lane.close_packs_opened_before(now);
                     }
                 }
                 return Ok(());
@@ -108,7 +108,7 @@ impl Checkpoints {
             let below = lanes.iter().map(|lane| lane.next_ticket()).collect();
             let collected_at = driver.clock().elapsed_since_boot();
             let patience = Pace::since(collected_at, driver.reading.counters.read_bytes());
-            self.pending = Some(Pending { row, below, collected_at, patience });
+            self.pending = Some(Pending { row, below, patience });
         }
         Ok(())
     }

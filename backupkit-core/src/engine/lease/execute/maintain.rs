@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::record::to_json;
-use super::{HeldRun, conclude};
+use super::HeldRun;
 use crate::engine::RunStatus;
 use crate::engine::maintain::{Holder, MaintenanceRequest};
 use crate::error::Result;
@@ -28,8 +28,7 @@ impl HeldRun {
             liveness: self.keeper.liveness(),
         };
         let handle = self.engine.maintain(request, holder);
-        let control = handle.control();
-        let mut ended = self.attend(handle, self.steer(&control, stop)).await?;
+        let mut ended = self.attend(handle, Some(stop)).await?;
         if ended.is_ok() {
             // From now on it can only end.
             let begun = self.journal().begin_commit(&[]).await;
@@ -40,7 +39,7 @@ impl HeldRun {
             let status = if is_clean { RunStatus::Succeeded } else { RunStatus::Warnings };
             Ok((status, to_json(&record)?))
         };
-        let (input, report) = conclude(ended, came, self.wanted().await?, stop.is_cancelled())?;
+        let (input, report) = self.conclude(ended, came, stop).await?;
         self.report(input, report).await
     }
 }
