@@ -10,6 +10,7 @@ mod size;
 mod snapshot_path;
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use backupkit_core::repo::ReadData;
@@ -144,6 +145,9 @@ pub(crate) enum Command {
         /// Use the state that another machine used. Only when nothing uses it there any more
         #[arg(long)]
         take_over: bool,
+        /// Execute so many runs side by side
+        #[arg(long, value_name = "N", default_value = "2")]
+        max_runs: NonZeroUsize,
     },
     /// Keep connections, repositories and plans as text
     #[command(subcommand, arg_required_else_help = true)]

@@ -69,10 +69,12 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             },
         },
         Command::Connection(command) => match command {
-            ConnectionCommand::Add { name, folder } => connection::add(app, &name, &folder).await,
+            ConnectionCommand::Add { name, folder, max_runs } => {
+                connection::add(app, &name, &folder, max_runs).await
+            }
             ConnectionCommand::List => connection::list(app).await,
-            ConnectionCommand::Set { name, new_name, folder } => {
-                connection::set(app, &name, new_name, folder.as_deref()).await
+            ConnectionCommand::Set { name, new_name, folder, max_runs } => {
+                connection::set(app, &name, new_name, folder.as_deref(), max_runs).await
             }
             ConnectionCommand::Test { name } => connection::test(app, &name).await,
             ConnectionCommand::Rm { name } => connection::rm(app, &name).await,
@@ -108,7 +110,9 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             }
             RunCommand::Wait { run } => runs::wait(app, &run).await,
         },
-        Command::Worker { take_over } => Box::pin(runs::execute::worker(app, take_over)).await,
+        Command::Worker { take_over, max_runs } => {
+            Box::pin(runs::worker::work(app, take_over, max_runs)).await
+        }
         Command::Config(command) => match command {
             ConfigCommand::Export { file } => config::export(app, file.as_deref()).await,
             ConfigCommand::Import { file, dry_run, prune, yes } => {

@@ -4,6 +4,7 @@ mod backup;
 mod builder;
 mod check;
 mod commit;
+mod durable;
 mod handle;
 mod lease;
 mod maintain;
@@ -20,7 +21,9 @@ use std::sync::Arc;
 pub use backup::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
 pub use builder::{EngineBuilder, Identity};
 pub use check::CheckRequest;
+pub use durable::DurableRun;
 pub use handle::{RunControl, RunHandle};
+pub(crate) use lease::POLL;
 pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord, RestoreRecord};
 pub(crate) use maintain::{MaintainedRepository, MaintenanceRequest};
 pub use restore::{RestoreCounts, RestoreReport, RestoreRequest, VerifyCounts};
@@ -28,7 +31,7 @@ pub use snapshot_source::SnapshotSource;
 
 use crate::counters::Counters;
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::instance::Instance;
 use crate::model::MaintenanceRecord;
@@ -39,6 +42,7 @@ use crate::repo::check::CheckReport;
 use crate::repo::locks::LockOwner;
 use crate::repo::repository::Repository;
 use crate::scratch::Scratch;
+use crate::state::StateStore;
 
 /// Runs backups, restores and checks. Clones share its threads and limits.
 ///
@@ -55,6 +59,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     /// Where goes what does not fit into memory.
     pub(crate) scratch: Option<Scratch>,
+    /// Where runs are on record that survive this process.
+    pub(crate) store: Option<Arc<dyn StateStore>>,
 }
 
 /// What the builder decides.
@@ -132,6 +138,17 @@ impl Engine {
     /// The environment.
     pub fn env(&self) -> &Env {
         &self.0.env
+    }
+
+    /// The state store that the builder got.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if it got none.
+    pub(crate) fn store(&self) -> Result<&Arc<dyn StateStore>> {
+        self.0.store.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidConfig, "the engine has no state store to keep runs in")
+                .with_hint("give it one with `Engine::builder().store(..)`")
+        })
     }
 
     pub(crate) fn parts(&self) -> &Parts {

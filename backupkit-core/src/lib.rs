@@ -35,7 +35,7 @@ pub mod testing;
 
 pub use buffers::{Buffer, BufferPool};
 pub use engine::{
-    BackupRecord, BackupReport, BackupRequest, CheckRequest, Engine, EngineBuilder, HeldRun,
+    BackupRecord, BackupReport, BackupRequest, CheckRequest, DurableRun, Engine, EngineBuilder, HeldRun,
     HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreCounts, RestoreRecord,
     RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus, SnapshotSource, Summary,
     VerifyCounts,

@@ -14,6 +14,7 @@ mod runs;
 mod set_up;
 #[cfg(test)]
 mod tests;
+mod work;
 mod write;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use execute::{NewRestore, RestorePlace};
 pub use machine::{MachineId, admit_machine};
 pub use rotate::KeyRotation;
 pub use set_up::{NewRepository, RepositoryPassword};
+pub use work::{WorkerEvent, WorkerOptions};
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};

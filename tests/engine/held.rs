@@ -64,7 +64,6 @@ impl Desk {
         self.store.ask(&Scope::default(), &person(), self.run, wanted).await.unwrap();
     }
 
-    /// Waits until the log of the run has a line with this code.
     async fn run(&self) -> Run {
         self.store.run(&Scope::default(), self.run).await.unwrap().unwrap()
     }

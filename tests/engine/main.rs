@@ -4,6 +4,7 @@
 
 mod copies;
 mod crash;
+mod durable;
 mod entries;
 mod fakes;
 mod hangs;

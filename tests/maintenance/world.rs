@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use backupkit::adapters::fs::{FolderKind, FsDestination};
-use backupkit::manage::{NewRepository, Workspace};
+use backupkit::manage::{ConnectionBody, NewRepository, Workspace};
 use backupkit::model::{
     EntryPath, Level, MaintenanceRecord, MaintenanceStep, RunKind, RunState, Wanted,
 };
@@ -75,7 +75,7 @@ impl World {
         let workspace = opening.await.unwrap();
         let settings = serde_json::json!({ "path": folder.path().join("disk") }).to_string();
         let settings = RawValue::from_string(settings).unwrap().into();
-        workspace.add_connection("disk", FolderKind::NAME, settings).await.unwrap();
+        workspace.add_connection("disk", &ConnectionBody::new(FolderKind::NAME, settings)).await.unwrap();
         let engine = engine(&folder, &env);
         Self { folder, clock, env, faults, store, workspace, engine }
     }

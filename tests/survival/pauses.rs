@@ -226,10 +226,7 @@ async fn restores_that_are_paused_and_cancelled_at_any_moment_end_as_undisturbed
         let order = NewRestore {
             repository: "repository",
             snapshot: "latest",
-            target: RestorePlace::Unnamed(ConnectionBody {
-                kind: WatchedKind::NAME.to_owned(),
-                settings,
-            }),
+            target: RestorePlace::Unnamed(ConnectionBody::new(WatchedKind::NAME, settings)),
             options: RestoreOptions::default(),
             verify: Some(VerifyLevel::Count),
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backupkit::adapters::fs::FsSource;
-use backupkit::manage::{NewRepository, Workspace};
+use backupkit::manage::{ConnectionBody, NewRepository, Workspace};
 use backupkit::registry::Registry;
 use backupkit::repo::KeyOwner;
 use backupkit::secret::{GivenKeys, MasterKey};
@@ -130,7 +130,7 @@ impl<'a> World<'a> {
         let connect = async |name: &str, path: &Path| {
             let settings = serde_json::to_string(path.to_str().unwrap()).unwrap();
             let settings = RawValue::from_string(settings).unwrap().into();
-            desk.workspace.add_connection(name, WatchedKind::NAME, settings).await.unwrap();
+            desk.workspace.add_connection(name, &ConnectionBody::new(WatchedKind::NAME, settings)).await.unwrap();
         };
         connect("source", data.path()).await;
         connect("disk", &world.path("repo")).await;

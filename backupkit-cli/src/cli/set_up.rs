@@ -16,6 +16,10 @@ pub(crate) enum ConnectionCommand {
         /// The local folder that it leads to: a path or file:///path
         #[arg(long, value_name = "URI")]
         folder: OsString,
+        /// Let so many runs read from it at the same time, and as many use the repositories in it
+        /// [default: one, and any number]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        max_runs: Option<u32>,
     },
     /// List connections
     List,
@@ -30,6 +34,10 @@ pub(crate) enum ConnectionCommand {
         /// The local folder that it leads to: a path or file:///path
         #[arg(long, value_name = "URI")]
         folder: Option<OsString>,
+        /// Let so many runs read from it at the same time, and as many use the repositories in it; 0:
+        /// one, and any number
+        #[arg(long, value_name = "N")]
+        max_runs: Option<u32>,
     },
     /// Try a connection, step by step
     Test {

@@ -1,6 +1,7 @@
 //! `connection`.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU32;
 
 use backupkit_core::adapters::fs::FolderKind;
 use backupkit_core::manage::{ConnectionBody, ConnectionChange};
@@ -23,12 +24,20 @@ struct ConnectionRecord<'a> {
     id: String,
     kind: String,
     settings: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_runs: Option<NonZeroU32>,
 }
 
-pub(super) async fn add(app: &App<'_>, name: &str, folder: &OsStr) -> Result<Exit> {
+pub(super) async fn add(
+    app: &App<'_>,
+    name: &str,
+    folder: &OsStr,
+    max_runs: Option<u32>,
+) -> Result<Exit> {
     let workspace = app.workspace().await?;
-    let ConnectionBody { kind, settings } = to_folder(folder)?;
-    let record = workspace.add_connection(name, &kind, settings).await?;
+    let max_runs = max_runs.and_then(NonZeroU32::new);
+    let connection = ConnectionBody { max_runs, ..to_folder(folder)? };
+    let record = workspace.add_connection(name, &connection).await?;
     let body = body(&record)?;
     app.output.summary_line(format_args!(
         "added connection {}: {}",
@@ -50,7 +59,7 @@ pub(super) fn to_folder(folder: &OsStr) -> Result<ConnectionBody> {
     let settings = RawValue::from_string(settings).map_err(|error| {
         Error::new(ErrorKind::Internal, "cannot write a path as JSON").with_source(error)
     })?;
-    Ok(ConnectionBody { kind: FolderKind::NAME.to_owned(), settings: settings.into() })
+    Ok(ConnectionBody::new(FolderKind::NAME, settings.into()))
 }
 
 pub(super) async fn set(
@@ -58,9 +67,10 @@ pub(super) async fn set(
     name: &str,
     new_name: Option<String>,
     folder: Option<&OsStr>,
+    max_runs: Option<u32>,
 ) -> Result<Exit> {
     let settings = folder.map(to_folder).transpose()?.map(|body| body.settings);
-    let change = ConnectionChange { name: new_name, settings };
+    let change = ConnectionChange { name: new_name, settings, max_runs };
     let changed = app.workspace().await?.update_connection(name, None, change).await?;
     let record = &changed.record;
     let name = format::one_line(&record.content.name);
@@ -114,5 +124,6 @@ fn describe<'a>(record: &'a Record, body: &'a ConnectionBody) -> ConnectionRecor
         id: record.itself.id.to_string(),
         kind: body.kind.clone(),
         settings: &body.settings,
+        max_runs: body.max_runs,
     }
 }

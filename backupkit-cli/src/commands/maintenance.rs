@@ -1,17 +1,11 @@
 //! `maintenance`, but for running it.
 
-use std::time::Duration;
-
 use backupkit_core::Result;
-use backupkit_core::manage::Workspace;
 use backupkit_core::model::{MaintenanceRecord, MaintenanceSettings};
 
 use crate::app::App;
 use crate::cli::{MaintenanceChanges, Switch};
 use crate::exit::Exit;
-
-/// A worker looks so often whether maintenance is due.
-const LOOK_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) async fn settings(app: &App<'_>) -> Result<Exit> {
     print(app, &app.workspace().await?.maintenance_settings().await?);
@@ -45,28 +39,6 @@ pub(super) fn summary(record: &MaintenanceRecord) -> Vec<String> {
         return vec!["nothing".to_owned()];
     }
     record.steps.iter().map(ToString::to_string).collect()
-}
-
-/// Orders maintenance when it is due.
-#[derive(Debug, Default)]
-pub(super) struct Timer {
-    /// When it looked last, since boot.
-    looked_at: Option<Duration>,
-}
-
-impl Timer {
-    /// Looks, once in a while.
-    pub(super) async fn look(&mut self, app: &App<'_>, workspace: &Workspace) -> Result<()> {
-        let now = app.env.clock().elapsed_since_boot();
-        if self.looked_at.is_some_and(|looked_at| now.saturating_sub(looked_at) < LOOK_INTERVAL) {
-            return Ok(());
-        }
-        self.looked_at = Some(now);
-        if let Some(run) = workspace.order_due_maintenance().await? {
-            app.output.note(format_args!("maintenance is due: run {}", run.number));
-        }
-        Ok(())
-    }
 }
 
 fn print(app: &App<'_>, settings: &MaintenanceSettings) {

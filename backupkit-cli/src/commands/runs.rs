@@ -1,6 +1,7 @@
 //! `run`: watches and steers runs.
 
 pub(super) mod execute;
+pub(super) mod worker;
 
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ pub(super) async fn ask(app: &App<'_>, name: &RunName, wanted: Wanted) -> Result
 pub(super) async fn wait(app: &App<'_>, name: &RunName) -> Result<Exit> {
     let workspace = app.workspace().await?;
     let mut run = workspace.find_run(&name.name).await?;
-    while !is_still(&run) {
+    while !run.is_still() {
         app.env.clock().sleep(POLL).await;
         run = workspace.run(run.new.id).await?;
     }
@@ -193,11 +194,6 @@ fn print_ordered(app: &App<'_>, run: &Run) {
         "run {number} is queued: a worker or `backupkit run resume {number} --follow` executes it"
     ));
     app.output.document("run", &record(run));
-}
-
-/// Whether it ended, or rests until somebody does something.
-fn is_still(run: &Run) -> bool {
-    run.state.is_terminal() || run.state == RunState::Paused
 }
 
 fn print_run(app: &App<'_>, run: &Run) {

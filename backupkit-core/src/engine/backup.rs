@@ -19,7 +19,7 @@ use crate::store::{AdapterStore, InMemoryAdapterStore};
 pub(super) use run::run;
 
 /// What to back up, and into what.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BackupRequest {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) repositories: Vec<Repository>,

@@ -1,6 +1,7 @@
 //! How an engine is set up.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Engine, Parts, Settings};
@@ -9,6 +10,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::pool::Pool;
 use crate::scratch::{Scratch, Tuning};
+use crate::state::StateStore;
 
 /// A repository that stores nothing for so long while others do is set aside.
 const DEFAULT_STALL: Duration = Duration::from_mins(5);
@@ -39,6 +41,7 @@ pub struct EngineBuilder {
     scratch_folder: Option<PathBuf>,
     tuning: Tuning,
     settings: Settings,
+    store: Option<Arc<dyn StateStore>>,
 }
 
 impl Default for EngineBuilder {
@@ -57,6 +60,7 @@ impl Default for EngineBuilder {
                 cache_folder: None,
                 program_version: concat!("backupkit ", env!("CARGO_PKG_VERSION")).to_owned(),
             },
+            store: None,
         }
     }
 }
@@ -153,6 +157,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets where runs are on record that survive this process: see
+    /// [`Engine::start_backup`]. Without one, `Engine::backup` and `Engine::restore` work as well.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn StateStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Builds the engine and starts its threads.
     ///
     /// # Errors
@@ -174,6 +186,7 @@ impl EngineBuilder {
             instance,
             settings: self.settings,
             scratch,
+            store: self.store,
         })
     }
 }

@@ -5,6 +5,7 @@ mod journal;
 mod keeper;
 mod record;
 mod recorder;
+mod see_through;
 mod values;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use execute::{HeldRun, HeldRunOptions};
 pub use record::{BackupRecord, OutputRecord, RestoreRecord};
+pub(crate) use see_through::POLL;
 
 use crate::env::Env;
 use crate::error::{Result, Retry};

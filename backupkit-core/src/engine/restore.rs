@@ -43,7 +43,7 @@ use crate::token::CancelToken;
 use flow::{abort_restore, run_restore};
 
 /// What to restore, and into what.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RestoreRequest {
     pub(crate) repository: Repository,
     pub(crate) reader: Option<RepositoryReader>,

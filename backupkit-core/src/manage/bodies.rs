@@ -1,5 +1,6 @@
 //! What records hold, as JSON. Fields that are not known are refused.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,10 @@ pub struct ConnectionBody {
     pub kind: String,
     /// What the kind wants to know. No secret.
     pub settings: Arc<RawValue>,
+    /// At most so many runs read from it at the same time, and as many use the repositories in it.
+    /// Without it, one reads from it, and any number uses its repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runs: Option<NonZeroU32>,
 }
 
 /// A repository.
@@ -88,8 +93,16 @@ pub(super) struct OrderedRepository {
     /// Of its record: the password is looked up each time the run goes on.
     pub(super) id: String,
     pub(super) name: String,
+    pub(super) connection_id: String,
     pub(super) connection: ConnectionBody,
     pub(super) path: String,
+}
+
+impl ConnectionBody {
+    /// Returns one without limits of its own.
+    pub fn new(kind: impl Into<String>, settings: Arc<RawValue>) -> Self {
+        Self { kind: kind.into(), settings, max_runs: None }
+    }
 }
 
 impl RepositoryBody {

@@ -4,6 +4,7 @@
 //! [connections.disk]
 //! kind = "folder"
 //! path = "/mnt/disk"
+//! max_runs = 2                   # at the same time; may be left out
 //!
 //! [repositories.nas]
 //! connection = "disk"
@@ -31,13 +32,12 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
-use serde_json::value::RawValue;
 
 use self::reference::SecretReference;
+use super::ConnectionBody;
 use crate::error::Result;
 use crate::state::RecordKind;
 
@@ -58,8 +58,7 @@ pub struct Configuration {
 #[derive(Debug)]
 struct DeclaredConnection {
     line: u64,
-    kind: String,
-    settings: Arc<RawValue>,
+    body: ConnectionBody,
 }
 
 #[derive(Debug)]

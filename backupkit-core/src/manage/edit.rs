@@ -1,5 +1,6 @@
 //! Changes connections, repositories and plans.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -19,6 +20,8 @@ pub struct ConnectionChange {
     pub name: Option<String>,
     /// What its kind wants to know, all of it.
     pub settings: Option<Arc<RawValue>>,
+    /// How many runs may use it at the same time; 0: as if nothing had been said about it.
+    pub max_runs: Option<u32>,
 }
 
 /// What is to change about a repository; what is not named stays. It stays the same repository: one that
@@ -133,7 +136,7 @@ impl Workspace {
         change: ConnectionChange,
     ) -> Result<ChangedConnection> {
         let record = self.find(RecordKind::Connection, name).await?;
-        let body: ConnectionBody = record.decode()?;
+        let mut body: ConnectionBody = record.decode()?;
         let mut content = Content::of(&record);
         let mut dropped_secrets = Vec::new();
         if let Some(settings) = change.settings {
@@ -141,8 +144,12 @@ impl Workspace {
             if !kind.is_same_endpoint(&body.settings, &settings) {
                 dropped_secrets = std::mem::take(&mut content.secrets).into_keys().collect();
             }
-            content.body = encode(&ConnectionBody { settings, ..body })?;
+            body.settings = settings;
         }
+        if let Some(most) = change.max_runs {
+            body.max_runs = NonZeroU32::new(most);
+        }
+        content.body = encode(&body)?;
         content.name = change.name.unwrap_or(content.name);
         let record = self.replace(record, revision, &content).await?;
         Ok(ChangedConnection { record, dropped_secrets })

@@ -1,5 +1,9 @@
 //! Makes runs of plans and restores, and executes them.
 
+use std::collections::BTreeMap;
+use std::iter::once;
+use std::num::NonZeroU32;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -63,6 +67,8 @@ impl Workspace {
             repositories.push(self.ordered(repository).await?);
         }
         let source = self.connection(&body.source).await?;
+        let slots = once(source_slot(&body.source, &source)).chain(repository_slots(&repositories));
+        let slots = slots.collect();
         let plan = record.content.name.clone();
         let tags = body.tags;
         let finished = Vec::new();
@@ -72,7 +78,7 @@ impl Workspace {
         let run = NewRun {
             plan: Some(itself),
             exclusive: Some(format!("plan {itself}")),
-            slots: vec![Slot { resource: format!("source {}", body.source), most: 1 }],
+            slots,
             ..NewRun::new(id, RunKind::Backup, record.content.name, settings)
         };
         self.store.create_run(&self.scope, &self.actor, run).await
@@ -113,6 +119,7 @@ impl Workspace {
         let title = format!("{} of {}", snapshot.short(), ordered.name);
         // A place is one for all its names that are spelled alike.
         let place = BlobId::of(format!("{} {location}", target.kind).as_bytes());
+        let slots = repository_slots(from_ref(&ordered));
         let settings = encode(&RestoreSettings {
             repository: ordered,
             snapshot,
@@ -130,6 +137,7 @@ impl Workspace {
         let id = RunId::random(&self.env)?;
         let run = NewRun {
             exclusive: Some(format!("restore into {place}")),
+            slots,
             ..NewRun::new(id, RunKind::Restore, title, settings)
         };
         self.store.create_run(&self.scope, &self.actor, run).await
@@ -251,11 +259,27 @@ impl Workspace {
 
     /// A repository as a run keeps it.
     pub(super) async fn ordered(&self, record: Record) -> Result<OrderedRepository> {
-        let RepositoryBody { connection, path, .. } = record.decode()?;
-        let connection = self.connection(&connection).await?;
+        let RepositoryBody { connection: connection_id, path, .. } = record.decode()?;
+        let connection = self.connection(&connection_id).await?;
         let (id, name) = (record.itself.id.to_string(), record.content.name);
-        Ok(OrderedRepository { id, name, connection, path })
+        Ok(OrderedRepository { id, name, connection_id, connection, path })
     }
+}
+
+/// What a run uses up of the connection that it reads.
+fn source_slot(id: &str, connection: &ConnectionBody) -> Slot {
+    let most = connection.max_runs.map_or(1, NonZeroU32::get);
+    Slot { resource: format!("source {id}"), most }
+}
+
+/// What a run uses up of the connections of its repositories, each once.
+fn repository_slots(repositories: &[OrderedRepository]) -> Vec<Slot> {
+    let limited = repositories.iter().filter_map(|repository| {
+        let most = repository.connection.max_runs?.get();
+        Some((format!("destination {}", repository.connection_id), most))
+    });
+    let limited: BTreeMap<String, u32> = limited.collect();
+    limited.into_iter().map(|(resource, most)| Slot { resource, most }).collect()
 }
 
 pub(super) fn decode<T: DeserializeOwned>(run: &Run) -> Result<T> {

@@ -11,7 +11,7 @@ use super::execute::decode;
 use crate::engine::{HeldRun, MaintainedRepository, MaintenanceRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{MaintenanceSettings, RunKind, RunState};
-use crate::state::{NewRun, Record, RecordKind, Run, RunFilter, RunId};
+use crate::state::{NewRun, Record, RecordKind, Run, RunFilter, RunId, refusal};
 use crate::token::CancelToken;
 
 /// Under this name the store keeps the settings.
@@ -103,7 +103,7 @@ impl Workspace {
         let key = format!("maintenance after {}", last.map_or(0, |last| last.number));
         match self.create_maintenance(false, Some(key)).await {
             // A dry run: its time comes after that.
-            Err(error) if error.code() == "run-active" => Ok(None),
+            Err(error) if error.code() == refusal::RUN_ACTIVE => Ok(None),
             ordered => ordered.map(Some),
         }
     }

@@ -4,10 +4,7 @@ use super::Workspace;
 use crate::engine::{Engine, HeldRun, HeldRunOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Wanted;
-use crate::state::{Claim, LogFilter, LogLine, Run, RunFilter, RunId, WorkerId};
-
-/// So many runs are moved in one go when time passes.
-const SWEPT_AT_ONCE: usize = 100;
+use crate::state::{LogFilter, LogLine, Run, RunFilter, RunId};
 
 impl Workspace {
     /// At most `most` runs with a number below `before`, newest first.
@@ -75,23 +72,16 @@ impl Workspace {
         self.store.logs(&self.scope, id, filter, after, most).await
     }
 
-    /// Lets time take effect on all runs: those whose worker is gone wait for another one, and what
-    /// rests goes on when its time has come.
+    /// Lets time take effect on all runs, as [`Engine::sweep`] says.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn sweep(&self, engine: &Engine) -> Result<()> {
-        let mut dead = self.store.holders().await?;
-        dead.retain(|worker| engine.instance().has_ended(worker.as_str()));
-        while self.store.sweep(&dead, SWEPT_AT_ONCE).await? == SWEPT_AT_ONCE {}
-        Ok(())
+        engine.sweep(&*self.store).await
     }
 
     /// Claims a run that waits, or only one of them; nothing if there is none. Before that it
     /// [sweeps](Self::sweep).
-    ///
-    /// Workers see each other through the [instance folder](crate::EngineBuilder::instance_folder) of
-    /// the engine, which all processes at one store share.
     ///
     /// # Errors
     /// Those of the store; `Unavailable` if the system gives no thread.
@@ -101,12 +91,6 @@ impl Workspace {
         only: Option<RunId>,
         options: HeldRunOptions,
     ) -> Result<Option<HeldRun>> {
-        self.sweep(engine).await?;
-        let claim = Claim::new(WorkerId::new(engine.instance().id())?, options.lease);
-        let claim = match only {
-            Some(run) => claim.only(run),
-            None => claim,
-        };
-        engine.claim(&self.store, &claim, options).await
+        engine.claim_next(&self.store, only, options).await
     }
 }

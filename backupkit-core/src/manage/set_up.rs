@@ -58,11 +58,10 @@ impl Workspace {
     pub async fn add_connection(
         &self,
         name: &str,
-        kind: &str,
-        settings: Arc<RawValue>,
+        connection: &ConnectionBody,
     ) -> Result<Record> {
-        self.check_settings(kind, &settings)?;
-        let body = encode(&ConnectionBody { kind: kind.to_owned(), settings })?;
+        self.check_settings(&connection.kind, &connection.settings)?;
+        let body = encode(connection)?;
         let (name, needs, secrets) = (name.to_owned(), Vec::new(), BTreeMap::new());
         self.add(RecordKind::Connection, &Content { name, body, needs, secrets }).await
     }

@@ -140,7 +140,7 @@ pub(super) fn settings(at: &str, label: &str) -> Arc<RawValue> {
 }
 
 pub(super) async fn add_connection(workspace: &Workspace, name: &str) -> Record {
-    workspace.add_connection(name, "memory", settings(name, "")).await.unwrap()
+    workspace.add_connection(name, &ConnectionBody::new("memory", settings(name, ""))).await.unwrap()
 }
 
 pub(super) async fn add_repository(workspace: &Workspace, name: &str, at: &str) -> Record {

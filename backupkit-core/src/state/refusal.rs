@@ -81,12 +81,14 @@ pub fn run_active(active: &Run) -> Error {
     let title = &active.new.title;
     let message = format!("run {number} of `{title}` has not ended: it is {state}");
     Error::new(ErrorKind::Conflict, message)
-        .with_code("run-active")
+        .with_code(RUN_ACTIVE)
         .with_hint("wait for its end, or cancel it")
 }
 
 /// The code of what is refused without a lease that is alive.
 pub const LEASE_LOST: &str = "lease-lost";
+/// The code of the error that tells that another run is in the way.
+pub const RUN_ACTIVE: &str = "run-active";
 
 /// The lease is over, was given back, or is another worker's by now.
 pub fn lease_lost(id: RunId) -> Error {

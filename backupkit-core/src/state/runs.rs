@@ -240,6 +240,13 @@ impl NewRun {
     }
 }
 
+impl Run {
+    /// Whether it has ended, or rests until somebody or time lets it go on.
+    pub fn is_still(&self) -> bool {
+        self.state.is_terminal() || self.state == RunState::Paused
+    }
+}
+
 impl Cause {
     /// Returns what is to be kept of an error. Cuts off what is too long.
     pub fn of(error: &Error) -> Self {

@@ -105,6 +105,26 @@ impl Program {
         self.command(repositories.first().copied(), cache, &["backup"], Some(folder))
     }
 
+    /// Makes a plan that stores a folder in a repository; only this program has plans. The state lies in
+    /// the cache.
+    pub(crate) fn plan(&self, folder: &Path, repository: &Path, cache: &Path) -> [Command; 4] {
+        let command = |arguments: &[&str], last| self.command(None, cache, arguments, last);
+        let add = |name, leads_to| {
+            command(&["connection", "add", name, "--folder"], Some(leads_to))
+        };
+        [
+            add("data", folder),
+            add("disk", repository),
+            command(&["repo", "add", "repository", "--connection", "disk"], None),
+            command(&["plan", "create", "daily", "--from", "data", "--to", "repository"], None),
+        ]
+    }
+
+    /// Stores what the plan says, as a run on record.
+    pub(crate) fn run_plan(&self, cache: &Path) -> Command {
+        self.command(None, cache, &["plan", "run", "daily"], None)
+    }
+
     /// Checks everything.
     pub(crate) fn check(&self, repository: &Path, cache: &Path) -> Command {
         let arguments = ["check", "--read-data"];

@@ -98,7 +98,8 @@ impl Round<'_> {
             self.discard(&place.target)?;
             cache::remove(&place.repository)?;
         }
-        self.back_up_twice(ours, &fresh)
+        self.back_up_twice(ours, &fresh)?;
+        self.run_plan(ours, &fresh)
     }
 
     fn backup(
@@ -135,6 +136,17 @@ impl Round<'_> {
         let two = ours.backup(&self.folder, &both, &places[1].cache);
         let usage = measure(two, log)?;
         self.note("two repositories", ours, usage, None);
+        Ok(())
+    }
+
+    /// What a backup costs that is on record, with checkpoints at their usual pace, against one that is not.
+    fn run_plan(&mut self, ours: &Program, fresh: &Path) -> Outcome {
+        let place = self.place("plan", fresh)?;
+        for command in ours.plan(&self.folder, &place.repository, &place.cache) {
+            measure(command, &place.log)?;
+        }
+        let usage = measure(ours.run_plan(&place.cache), &place.log)?;
+        self.note("as a run on record", ours, usage, None);
         Ok(())
     }
 

@@ -1,14 +1,13 @@
-//! `plan run`, `repo restore`, `maintenance run`, `run resume --follow` and `worker`: execute runs.
+//! `plan run`, `repo restore`, `maintenance run`, `run resume --follow`: execute a run, and follow it.
 
 use backupkit_core::manage::{NewRestore, Workspace};
 use backupkit_core::model::Wanted;
-use backupkit_core::state::{LogFilter, Run, refusal};
-use backupkit_core::{CancelToken, Engine, Error, HeldRunOptions, Result};
+use backupkit_core::state::{LogFilter, Run};
+use backupkit_core::{CancelToken, Engine, Error, Result};
 
-use super::{Log, POLL, is_still, print_ordered, print_run};
+use super::{Log, POLL, print_ordered, print_run};
 use crate::app::App;
 use crate::cli::RunName;
-use crate::commands::maintenance::Timer;
 use crate::exit::Exit;
 use crate::signals::Signals;
 
@@ -18,9 +17,10 @@ pub(in crate::commands) async fn plan(app: &App<'_>, name: &str) -> Result<Exit>
     let mut active = desk.workspace.active_run(name).await?;
     if let Some(run) = active.take_if(|run| run.wanted == Wanted::Cancel) {
         app.output.note(format_args!("cancelling run {} first", run.number));
-        let stop = CancelToken::new();
+        let (stop, host) = (CancelToken::new(), &app.identity.hostname);
+        let executing = desk.workspace.see_through(&desk.engine, run.new.id, host, &stop);
         tokio::select! {
-            cancelled = execute(app, &desk.workspace, &desk.engine, &run, &stop) => cancelled?,
+            cancelled = executing => drop(cancelled?),
             () = desk.signals.next() => return Err(Error::cancelled()),
         }
     }
@@ -69,84 +69,6 @@ pub(in crate::commands) async fn retry(
     Ok(Exit::Success)
 }
 
-/// Executes whatever runs wait, one after the other, until a signal comes.
-pub(in crate::commands) async fn worker(app: &App<'_>, take_over: bool) -> Result<Exit> {
-    let mut signals = Signals::listen()?;
-    let (workspace, engine) = (app.workspace_here(take_over).await?, app.worker_engine()?);
-    app.output.note("waiting for runs; Ctrl-C gives back what is under way, and ends");
-    let stop = CancelToken::new();
-    let mut timer = Timer::default();
-    let working = async {
-        while !stop.is_cancelled() {
-            if let Err(error) = timer.look(app, &workspace).await {
-                app.output.warning(error.report());
-            }
-            let options = HeldRunOptions::default();
-            match workspace.claim(&engine, None, options).await {
-                Ok(Some(held)) => {
-                    let (number, title) = (held.run().number, held.run().new.title.clone());
-                    app.output.summary_line(format_args!("run {number} ({title}): started"));
-                    match workspace.execute(held, &app.identity.hostname, &stop).await {
-                        Ok(run) => {
-                            let state = run.state;
-                            app.output
-                                .summary_line(format_args!("run {number} ({title}): {state}"));
-                        }
-                        Err(error) => app.output.warning(error.report()),
-                    }
-                }
-                Ok(None) => tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = app.env.clock().sleep(POLL) => {}
-                },
-                Err(error) => {
-                    app.output.warning(error.report());
-                    app.env.clock().sleep(POLL * 20).await;
-                }
-            }
-        }
-    };
-    let mut working = std::pin::pin!(working);
-    let mut asked = 0_u8;
-    loop {
-        tokio::select! {
-            () = &mut working => return Ok(Exit::Success),
-            () = signals.next() => {
-                asked += 1;
-                if asked > 1 {
-                    return Err(Error::cancelled());
-                }
-                stop.cancel();
-            }
-        }
-    }
-}
-
-/// Executes a run as soon as no other worker has it, or waits until another one brought it to rest.
-async fn execute(
-    app: &App<'_>,
-    workspace: &Workspace,
-    engine: &Engine,
-    run: &Run,
-    stop: &CancelToken,
-) -> Result<()> {
-    let id = run.new.id;
-    loop {
-        let held = workspace.claim(engine, Some(id), HeldRunOptions::default()).await?;
-        if let Some(held) = held {
-            match workspace.execute(held, &app.identity.hostname, stop).await {
-                // Another one has it by now.
-                Err(error) if error.code() == refusal::LEASE_LOST => {}
-                executed => return executed.map(drop),
-            }
-        }
-        if is_still(&workspace.run(id).await?) {
-            return Ok(());
-        }
-        app.env.clock().sleep(POLL).await;
-    }
-}
-
 /// What whoever orders a run and follows it works with.
 struct Desk<'a> {
     app: &'a App<'a>,
@@ -184,7 +106,7 @@ impl<'a> Desk<'a> {
         let (filter, after) = (LogFilter::default(), run.last_log);
         let mut log = Log { run: id, filter, after, is_result: false };
         let stop = CancelToken::new();
-        let executing = execute(app, &workspace, &engine, &run, &stop);
+        let executing = workspace.see_through(&engine, id, &app.identity.hostname, &stop);
         let mut executing = std::pin::pin!(executing);
         let mut has_ended = false;
         let mut asked = 0_u8;
@@ -225,7 +147,7 @@ impl<'a> Desk<'a> {
             }
         };
         print_run(app, &run);
-        if run.not_before.is_some() && !is_still(&run) {
+        if run.not_before.is_some() && !run.is_still() {
             let number = run.number;
             app.output.note(format_args!(
                 "a worker or `backupkit run resume {number} --follow` tries it again"

@@ -1,11 +1,11 @@
 //! Does what a preview says.
 
-use std::sync::Arc;
+use std::num::NonZeroU32;
 
 use super::preview::Step;
 use super::{ConfigAction, ConfigChange, ConfigPreview, Configuration};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manage::{ConnectionChange, NewRepository, PlanChange, RepositoryChange, Workspace};
+use crate::manage::{ConnectionBody, ConnectionChange, NewRepository, PlanChange, RepositoryChange, Workspace};
 use crate::repo::KeyOwner;
 use crate::state::RecordKind;
 
@@ -47,12 +47,13 @@ impl Workspace {
             return Ok(());
         }
         let declared = configuration.connections.get(name).ok_or_else(other_configuration)?;
-        let settings = Arc::clone(&declared.settings);
         if let Some(seen) = &step.seen {
-            let change = ConnectionChange { settings: Some(settings), name: None };
+            let ConnectionBody { settings, max_runs, .. } = declared.body.clone();
+            let max_runs = Some(max_runs.map_or(0, NonZeroU32::get));
+            let change = ConnectionChange { settings: Some(settings), max_runs, name: None };
             self.update_connection(name, Some(seen.revision), change).await?;
         } else {
-            self.add_connection(name, &declared.kind, settings).await?;
+            self.add_connection(name, &declared.body).await?;
         }
         Ok(())
     }

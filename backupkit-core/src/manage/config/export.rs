@@ -26,7 +26,7 @@ impl Workspace {
         let mut names = BTreeMap::new();
         let mut connections = Table::new();
         for record in self.list_all(RecordKind::Connection).await? {
-            let ConnectionBody { kind, settings } = record.decode()?;
+            let ConnectionBody { kind, settings, max_runs } = record.decode()?;
             let name = record.content.name;
             let settings = serde_json::from_str(settings.get())
                 .map_err(|error| Error::corrupt(format!("connection `{name}`"), error))?;
@@ -35,6 +35,9 @@ impl Workspace {
                 return Err(Error::new(ErrorKind::Unsupported, message));
             };
             table.insert("kind".into(), text(&kind));
+            if let Some(most) = max_runs {
+                table.insert("max_runs".into(), i64::from(most.get()).into());
+            }
             names.insert(record.itself.id.to_string(), name.clone());
             connections.insert(name, table.into());
         }

@@ -1,7 +1,6 @@
 //! Finds out what an import would do. Changes nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -87,12 +86,12 @@ impl Workspace {
                 None => ConfigAction::Create,
                 Some(record) => {
                     let body: ConnectionBody = record.decode()?;
-                    if body.kind != declared.kind {
+                    if body.kind != declared.body.kind {
                         let message = format!("is a {}, and cannot become another", body.kind);
                         let place = format!("connections.{name}.kind");
                         errors.add(Some(declared.line), place, message);
                     }
-                    keep_if(is_same_json(&body.settings, &declared.settings))
+                    keep_if(is_same_connection(&body, &declared.body))
                 }
             };
             preview.add(RecordKind::Connection, name, action, record);
@@ -166,14 +165,13 @@ impl Workspace {
         let connection = configuration.connections.get(&declared.connection).ok_or_else(|| {
             ("connection", Error::new(ErrorKind::NotFound, "there is no such connection"))
         })?;
-        let (kind, settings) = (connection.kind.clone(), Arc::clone(&connection.settings));
-        let connection = ConnectionBody { kind, settings };
+        let connection = &connection.body;
         let Some(record) = known.get(RecordKind::Repository, name) else {
             let password = given.ok_or_else(|| {
                 let message = "is missing, and the repository is not known yet";
                 ("password", Error::new(ErrorKind::InvalidInput, message))
             })?;
-            self.look_at_new(declared, &connection, &password).await?;
+            self.look_at_new(declared, connection, &password).await?;
             return Ok((ConfigAction::Create, Some(password)));
         };
         let body: RepositoryBody = record.decode().map_err(of(""))?;
@@ -190,7 +188,7 @@ impl Workspace {
                 .is_same_endpoint(&former.settings, &connection.settings);
         if is_renamed || leads_elsewhere || given.is_some() {
             let password = given.as_ref().unwrap_or(&kept);
-            let opened = self.open_with(&body, &connection, &declared.path, password).await;
+            let opened = self.open_with(&body, connection, &declared.path, password).await;
             drop(opened.map_err(of(""))?);
         }
         Ok((keep_if(!is_renamed && given.is_none()), given))
@@ -231,6 +229,10 @@ fn is_same_plan(body: &PlanBody, declared: &DeclaredPlan, known: &Known) -> bool
     known.name(&body.source) == declared.from
         && body.repositories.iter().map(|id| known.name(id)).eq(declared.to.iter())
         && body.tags == declared.tags
+}
+
+fn is_same_connection(one: &ConnectionBody, other: &ConnectionBody) -> bool {
+    one.max_runs == other.max_runs && is_same_json(&one.settings, &other.settings)
 }
 
 fn is_same_json(one: &RawValue, other: &RawValue) -> bool {

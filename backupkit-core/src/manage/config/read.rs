@@ -1,6 +1,7 @@
 //! Reads the text, and says all that is wrong with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -13,8 +14,12 @@ use super::{
     MAX_CONFIG_BYTES, References,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::manage::ConnectionBody;
 use crate::registry::Registry;
 use crate::state::check_name;
+
+/// What stands beside what the kind of a connection wants to know.
+const CONNECTION_FIELDS: [&str; 2] = ["kind", "max_runs"];
 
 impl Configuration {
     /// Reads a text. Variables are looked up but where they stand for secrets; nothing else is.
@@ -103,10 +108,11 @@ impl Reader<'_> {
     fn connection(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredConnection> {
         let line = fields.line;
         let kind = self.required_text(fields, "kind");
+        let max_runs = self.max_runs(fields);
         let mut settings = serde_json::Map::new();
         for (key, value) in fields.table {
             let field = key.get_ref();
-            if field != "kind" {
+            if !CONNECTION_FIELDS.contains(&field.as_ref()) {
                 let place = fields.place_of(field);
                 settings.insert(field.to_string(), self.json(&place, value)?);
             }
@@ -128,7 +134,22 @@ impl Reader<'_> {
             };
             self.errors.add(Some(at), place, wrong.message.clone());
         }
-        Some(DeclaredConnection { line, kind, settings: settings.into() })
+        let body = ConnectionBody { kind, settings: settings.into(), max_runs: max_runs? };
+        Some(DeclaredConnection { line, body })
+    }
+
+    /// Nothing inside if nothing is said about it; nothing at all if it is wrong.
+    fn max_runs(&mut self, fields: &mut Fields<'_, '_>) -> Option<Option<NonZeroU32>> {
+        let Some(value) = fields.take("max_runs") else { return Some(None) };
+        let most = match value.get_ref() {
+            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        let most = most.and_then(NonZeroU32::new);
+        if most.is_none() {
+            self.wrong(fields, "max_runs", value, "is no number from 1 on");
+        }
+        most.map(Some)
     }
 
     fn repository(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredRepository> {

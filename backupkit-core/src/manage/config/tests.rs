@@ -349,7 +349,7 @@ async fn an_import_after_somebody_elses_change_is_refused() {
     let preview = workspace.preview_import(&configuration, &Given::default(), false).await.unwrap();
     let change = crate::manage::ConnectionChange {
         settings: Some(crate::manage::tests::settings("disk", "other")),
-        name: None,
+        ..Default::default()
     };
     workspace.update_connection("disk", None, change).await.unwrap();
     let owner = KeyOwner::default();

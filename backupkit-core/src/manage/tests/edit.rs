@@ -24,7 +24,7 @@ async fn a_connection_that_comes_to_lead_elsewhere_loses_its_secrets() {
     workspace.unseal(&changed.record, "token").await.unwrap().unwrap();
 
     let change =
-        ConnectionChange { settings: Some(settings("evil", "")), name: Some("box".to_owned()) };
+        ConnectionChange { settings: Some(settings("evil", "")), name: Some("box".to_owned()), ..Default::default() };
     let changed = workspace.update_connection("nas", None, change).await.unwrap();
     assert_eq!(changed.dropped_secrets, ["token"]);
     assert!(changed.record.content.secrets.is_empty());
@@ -36,13 +36,13 @@ async fn a_connection_that_comes_to_lead_elsewhere_loses_its_secrets() {
 async fn a_change_of_an_earlier_revision_and_wrong_settings_change_nothing() {
     let workspace = Scene::new().open().await.unwrap();
     add_connection(&workspace, "nas").await;
-    let rename = |name: &str| ConnectionChange { name: Some(name.to_owned()), settings: None };
+    let rename = |name: &str| ConnectionChange { name: Some(name.to_owned()), ..Default::default() };
     let renamed = workspace.update_connection("nas", Some(1), rename("box")).await.unwrap();
     assert_eq!(renamed.record.revision, 2);
     let error = workspace.update_connection("box", Some(1), rename("x")).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "stale"));
     let wrong = serde_json::value::RawValue::from_string("{}".into()).unwrap();
-    let wrong = ConnectionChange { settings: Some(wrong.into()), name: Some("y".to_owned()) };
+    let wrong = ConnectionChange { settings: Some(wrong.into()), name: Some("y".to_owned()), ..Default::default() };
     let error = workspace.update_connection("box", None, wrong).await.unwrap_err();
     assert_eq!(FieldErrors::of(&error).unwrap().iter().count(), 2);
     // What is as it was makes no new revision.
@@ -80,9 +80,9 @@ async fn a_repository_keeps_only_a_password_and_a_place_that_open_it() {
     let updated = update(change(Some("password of nas"), None, None)).await.unwrap();
     assert_eq!(updated.revision, 2);
     // The disk is reached another way now.
-    let moved = ConnectionChange { settings: Some(settings("elsewhere", "")), name: None };
+    let moved = ConnectionChange { settings: Some(settings("elsewhere", "")), ..Default::default() };
     workspace.update_connection("other", None, moved).await.unwrap();
-    let back = ConnectionChange { settings: Some(settings("disk", "")), name: None };
+    let back = ConnectionChange { settings: Some(settings("disk", "")), ..Default::default() };
     workspace.update_connection("other", None, back).await.unwrap();
     let updated = update(change(None, Some("other"), None)).await.unwrap();
     assert_eq!(updated.content.needs.len(), 1);

@@ -43,7 +43,7 @@ async fn each_step_of_a_probe_says_how_it_went() {
         let env = scene.env.clone();
         async move { Repository::init(other, &password, InitOptions::default(), &env).await }
     };
-    let elsewhere = ConnectionChange { settings: Some(settings("else", "")), name: None };
+    let elsewhere = ConnectionChange { settings: Some(settings("else", "")), ..Default::default() };
     workspace.update_connection("disk", None, elsewhere).await.unwrap();
     let missing = probe(&workspace).await;
     assert_eq!(outcomes(&missing), "ooofsss", "{missing:?}");

@@ -90,7 +90,7 @@ async fn a_process_that_knows_only_the_former_key_writes_nothing_with_it() {
     // What it read before the change opens all the same.
     let opened = beside.unseal(&record, "token").await.unwrap().unwrap();
     assert_eq!(opened.expose_secret(), "default a");
-    let rename = ConnectionChange { name: Some("renamed".into()), settings: None };
+    let rename = ConnectionChange { name: Some("renamed".into()), ..Default::default() };
     beside.update_connection("a", None, rename).await.unwrap();
 }
 
