@@ -87,7 +87,8 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             PlanCommand::Set { name, new_name, from, to, tags, no_tags } => {
                 let tags = (no_tags || !tags.is_empty()).then_some(tags);
                 let repositories = (!to.is_empty()).then_some(to);
-                let change = PlanChange { name: new_name, source: from, repositories, tags };
+                let sources = (!from.is_empty()).then_some(from);
+                let change = PlanChange { name: new_name, sources, repositories, tags };
                 plan::set(app, &name, change).await
             }
             PlanCommand::Run { name } => Box::pin(runs::execute::plan(app, &name)).await,

@@ -35,8 +35,8 @@ pub mod testing;
 
 pub use buffers::{Buffer, BufferPool};
 pub use engine::{
-    BackupRecord, BackupReport, BackupRequest, CheckRequest, DurableRun, Engine, EngineBuilder, HeldRun,
-    HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreCounts, RestoreRecord,
+    BackupRecord, BackupReport, BackupRequest, CheckRequest, DurableRun, Engine, EngineBuilder,
+    HeldRun, HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreCounts, RestoreRecord,
     RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus, SnapshotSource, Summary,
     VerifyCounts,
 };

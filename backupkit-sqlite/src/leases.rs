@@ -27,7 +27,7 @@ const NEXT: &str = "\
                 SELECT COUNT(*) >= MIN(slot.value ->> 'most', \
                     COALESCE(MIN(held_slots.most), slot.value ->> 'most')) \
                 FROM held_slots WHERE held_slots.resource = slot.value ->> 'resource'))) \
-    ORDER BY priority DESC, position LIMIT 1";
+    ORDER BY priority DESC, position LIMIT 1 OFFSET ?4";
 
 impl SqliteStore {
     async fn next(
@@ -35,11 +35,13 @@ impl SqliteStore {
         executor: impl SqliteExecutor<'_>,
         claim: &Claim,
         now: &Moment,
+        skipped: u32,
     ) -> Result<Option<RunId>> {
         let id: Option<String> = sqlx::query_scalar(NEXT)
             .bind(claimable())
             .bind(claim.only.map(|only| only.to_string()))
             .bind(time(now.at()))
+            .bind(skipped)
             .fetch_optional(executor)
             .await
             .map_err(|error| self.failure(error))?;
@@ -77,20 +79,32 @@ impl Leases for SqliteStore {
     async fn claim(&self, claim: &Claim) -> Result<Option<Lease>> {
         // Workers that find nothing do not hold up those who write.
         let now = Moment::now(&self.env)?;
-        if self.next(self.readers(), claim, &now).await?.is_none() {
+        if self.next(self.readers(), claim, &now, 0).await?.is_none() {
             return Ok(None);
         }
         let mut change = self.begin().await?;
         let now = Moment::now(&self.env)?;
-        let mut lease = None;
+        let (mut lease, mut skipped, mut unreadable) = (None, 0, None);
         while lease.is_none() {
-            let Some(next) = self.next(&mut *change, claim, &now).await? else { break };
-            let Some(mut stored) = self.stored(&mut *change, next).await? else { break };
-            lease = stored.claim(claim, &now)?;
-            self.keep(&mut change, &stored, Dropped::Nothing).await?;
+            let Some(next) = self.next(&mut *change, claim, &now, skipped).await? else { break };
+            match self.stored(&mut *change, next).await {
+                Ok(Some(mut stored)) => {
+                    lease = stored.claim(claim, &now)?;
+                    self.keep(&mut change, &stored, Dropped::Nothing).await?;
+                }
+                Ok(None) => break,
+                // One that is damaged does not hold up the others.
+                Err(error) if error.is(ErrorKind::Corrupt) => {
+                    (skipped, unreadable) = (skipped + 1, Some(error));
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.commit(change).await?;
-        Ok(lease)
+        match (lease, unreadable) {
+            (None, Some(error)) => Err(error),
+            (lease, _) => Ok(lease),
+        }
     }
 
     async fn renew(

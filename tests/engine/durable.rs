@@ -158,6 +158,7 @@ async fn a_restore_is_a_run_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_without_a_store_starts_no_such_run() {
     let program = Program::new().await;
-    let error = program.scene.engine.start_backup("documents", program.request()).await.unwrap_err();
+    let error =
+        program.scene.engine.start_backup("documents", program.request()).await.unwrap_err();
     assert!(error.is(ErrorKind::InvalidConfig), "{}", error.report());
 }

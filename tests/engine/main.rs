@@ -19,9 +19,11 @@ mod pause;
 mod scene;
 mod scratch;
 mod scripted;
+mod sources;
 mod stops;
 mod unfinished_locks;
 mod waiting;
+mod worker;
 
 #[path = "../support/lib.rs"]
 mod support;

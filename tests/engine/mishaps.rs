@@ -31,8 +31,9 @@ struct Trouble {
     /// So many calls of each kind find the store busy, before one gets through.
     busy_calls: AtomicU64,
     busy: Mutex<std::collections::BTreeMap<&'static str, u64>>,
-    /// Renewals never come back.
+    /// Renewals never come back, and reports not after the first one.
     hangs: AtomicBool,
+    hung_reports: AtomicU64,
     saved_checkpoints: AtomicU64,
 }
 
@@ -52,6 +53,12 @@ const LOOKS: [&str; 8] = [
 impl StoreHook for Trouble {
     async fn before(&self, call: &'static str) -> Result<()> {
         if self.hangs.load(Ordering::SeqCst) && ["renew", "version", "renewal"].contains(&call) {
+            std::future::pending::<()>().await;
+        }
+        if self.hangs.load(Ordering::SeqCst)
+            && call == "report"
+            && self.hung_reports.fetch_add(1, Ordering::SeqCst) > 0
+        {
             std::future::pending::<()>().await;
         }
         if self.is_full.load(Ordering::SeqCst) && !LOOKS.contains(&call) {

@@ -75,7 +75,10 @@ impl World {
         let workspace = opening.await.unwrap();
         let settings = serde_json::json!({ "path": folder.path().join("disk") }).to_string();
         let settings = RawValue::from_string(settings).unwrap().into();
-        workspace.add_connection("disk", &ConnectionBody::new(FolderKind::NAME, settings)).await.unwrap();
+        workspace
+            .add_connection("disk", &ConnectionBody::new(FolderKind::NAME, settings))
+            .await
+            .unwrap();
         let engine = engine(&folder, &env);
         Self { folder, clock, env, faults, store, workspace, engine }
     }

@@ -130,7 +130,10 @@ impl<'a> World<'a> {
         let connect = async |name: &str, path: &Path| {
             let settings = serde_json::to_string(path.to_str().unwrap()).unwrap();
             let settings = RawValue::from_string(settings).unwrap().into();
-            desk.workspace.add_connection(name, &ConnectionBody::new(WatchedKind::NAME, settings)).await.unwrap();
+            desk.workspace
+                .add_connection(name, &ConnectionBody::new(WatchedKind::NAME, settings))
+                .await
+                .unwrap();
         };
         connect("source", data.path()).await;
         connect("disk", &world.path("repo")).await;
@@ -143,7 +146,7 @@ impl<'a> World<'a> {
         };
         desk.workspace.add_repository(repository).await.unwrap();
         let to = ["repository".to_owned()];
-        desk.workspace.add_plan(PLAN, "source", &to, Vec::new()).await.unwrap();
+        desk.workspace.add_plan(PLAN, &["source".to_owned()], &to, Vec::new()).await.unwrap();
         Some(world)
     }
 

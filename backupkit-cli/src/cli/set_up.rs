@@ -60,9 +60,9 @@ pub(crate) enum PlanCommand {
         /// What to call it
         #[arg(value_name = "NAME")]
         name: String,
-        /// The connection to read
-        #[arg(long, value_name = "CONNECTION")]
-        from: String,
+        /// A connection to read; give it again for more
+        #[arg(long, value_name = "CONNECTION", required = true)]
+        from: Vec<String>,
         /// A repository to back up into; give it again for more
         #[arg(long, value_name = "REPOSITORY", required = true)]
         to: Vec<String>,
@@ -80,9 +80,9 @@ pub(crate) enum PlanCommand {
         /// Call it so from now on
         #[arg(long = "name", value_name = "NEW-NAME")]
         new_name: Option<String>,
-        /// The connection to read
+        /// A connection to read, instead of those so far; give it again for more
         #[arg(long, value_name = "CONNECTION")]
-        from: Option<String>,
+        from: Vec<String>,
         /// A repository to back up into, instead of those so far; give it again for more
         #[arg(long, value_name = "REPOSITORY")]
         to: Vec<String>,

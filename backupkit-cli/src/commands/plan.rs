@@ -24,7 +24,7 @@ struct PlanRecord {
 pub(super) async fn create(
     app: &App<'_>,
     name: &str,
-    from: &str,
+    from: &[String],
     to: &[String],
     tags: Vec<String>,
 ) -> Result<Exit> {
@@ -56,8 +56,9 @@ pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
     let records = workspace.list_all(RecordKind::Plan).await?;
     let plans = records.iter().map(describe).collect::<Result<Vec<_>>>()?;
     for plan in &plans {
-        let to: Vec<String> = plan.body.repositories.iter().map(named).collect();
-        table.row([format::one_line(&plan.name), named(&plan.body.source), to.join(", ")]);
+        let all = |ids: &[String]| ids.iter().map(named).collect::<Vec<_>>().join(", ");
+        let PlanBody { sources, repositories, .. } = &plan.body;
+        table.row([format::one_line(&plan.name), all(sources), all(repositories)]);
     }
     print_list(app, "plan", &table, &plans, "no plans; `backupkit plan create` makes one");
     Ok(Exit::Success)

@@ -184,3 +184,21 @@ pub struct Summary {
     /// Seconds from start to end.
     pub seconds: f64,
 }
+
+impl Summary {
+    /// What both counted.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            files_new: self.files_new.saturating_add(other.files_new),
+            files_changed: self.files_changed.saturating_add(other.files_changed),
+            files_unmodified: self.files_unmodified.saturating_add(other.files_unmodified),
+            files_failed: self.files_failed.saturating_add(other.files_failed),
+            dirs_new: self.dirs_new.saturating_add(other.dirs_new),
+            dirs_changed: self.dirs_changed.saturating_add(other.dirs_changed),
+            dirs_unmodified: self.dirs_unmodified.saturating_add(other.dirs_unmodified),
+            total_bytes: self.total_bytes.saturating_add(other.total_bytes),
+            read_bytes: self.read_bytes.saturating_add(other.read_bytes),
+            seconds: self.seconds + other.seconds,
+        }
+    }
+}

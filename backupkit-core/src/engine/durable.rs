@@ -218,7 +218,8 @@ impl Follower {
             // Looked at before the log is read: what is told at the end is read after it.
             let has_ended = look(&*self.store, self.id).await?.state.is_terminal();
             let (scope, filter) = (Scope::default(), LogFilter::default());
-            let lines = self.store.logs(&scope, self.id, &filter, self.after, LINES_AT_ONCE).await?;
+            let lines =
+                self.store.logs(&scope, self.id, &filter, self.after, LINES_AT_ONCE).await?;
             self.is_over = has_ended && lines.len() < LINES_AT_ONCE;
             if lines.is_empty() && !self.is_over {
                 self.engine.env().clock().sleep(POLL).await;

@@ -105,6 +105,11 @@ impl RunControl {
         self.control.cancel_token().cancel();
     }
 
+    /// Whether it was asked to rest or to stop.
+    pub(crate) fn was_steered(&self) -> bool {
+        self.control.is_pausing() || self.control.cancel_token().is_cancelled()
+    }
+
     /// Writes down that the run was asked to rest, for those who did not ask.
     pub(crate) fn tell_pausing(&self) {
         if !self.control.is_pausing() {

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::RunContext;
-use super::reading::under_shared_lock;
+use super::reading::{under_guard, under_shared_lock};
 use crate::blocking::blocking;
 use crate::destination::Leftovers;
 use crate::env::within;
@@ -21,7 +21,7 @@ use crate::model::{
     EventKind, Level, MaintenanceRecord, MaintenanceSettings, MaintenanceStep, MaintenanceWork,
     days,
 };
-use crate::pipeline::guard::Liveness;
+use crate::pipeline::guard::{Guard, Liveness};
 use crate::repo::index_cache::IndexCache;
 use crate::repo::layout::{FileKind, config_key, packs_prefix};
 use crate::repo::repository::Repository;
@@ -148,8 +148,16 @@ impl Maintenance<'_> {
         let abandoned = cancel.unless_cancelled(self.abandoned_objects(&repository)).await?;
         let Leftovers { count, bytes } = abandoned;
         self.done(MaintenanceWork::TemporaryFiles, Some(&place), count, Some(bytes));
-        let tidying = cancel.unless_cancelled(self.abandoned_runs(&repository));
-        let (checkpoints, locks) = under_shared_lock(run, &repository, tidying).await?;
+        let (checkpoints, locks) = if self.dry_run {
+            let looking = cancel.unless_cancelled(self.abandoned_runs(&repository, None));
+            under_shared_lock(run, &repository, looking).await?
+        } else {
+            let tidying = async |guard: &Guard| {
+                cancel.unless_cancelled(self.abandoned_runs(&repository, Some(guard))).await
+            };
+            let liveness = Arc::clone(&self.holder.liveness);
+            under_guard(run, &repository, liveness, tidying).await?
+        };
         self.done(MaintenanceWork::Checkpoints, Some(&place), checkpoints, None);
         self.done(MaintenanceWork::Locks, Some(&place), locks, None);
         Ok(())
@@ -170,16 +178,20 @@ impl Maintenance<'_> {
         Ok(found)
     }
 
-    /// Counts checkpoints and locks.
-    async fn abandoned_runs(&self, repository: &Repository) -> Result<(u64, u64)> {
-        let checkpoints = self.remove_checkpoints(repository).await?;
+    /// Removes checkpoints and locks if it has a guard, and counts them.
+    async fn abandoned_runs(
+        &self,
+        repository: &Repository,
+        guard: Option<&Guard>,
+    ) -> Result<(u64, u64)> {
+        let checkpoints = self.remove_checkpoints(repository, guard).await?;
         // They lead the next backup to packs that are in no index, so they have the age of what
         // backups go on from.
         let before = self.before(self.settings.checkpoints_days);
         let locks = repository.dead_locks(self.run.engine.instance(), before).await?;
         for id in &locks {
-            if !self.dry_run {
-                self.check_alive().await?;
+            if let Some(guard) = guard {
+                guard.check().await?;
                 repository.delete(FileKind::Lock, id.as_bytes()).await?;
             }
         }

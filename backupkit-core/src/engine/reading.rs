@@ -1,4 +1,4 @@
-//! The lock of a run that only reads.
+//! The lock of a run that only reads, or removes what nobody needs.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use super::RunContext;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::Level;
+use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::task;
 use crate::repo::REFRESH_INTERVAL;
 use crate::repo::locks::RepositoryLock;
@@ -40,18 +41,52 @@ pub(super) async fn under_shared_lock<T>(
         }
         Err(error) => return Err(error),
     };
-    let refreshing = task::start(refresh(lock.clone(), run.events.clone()));
     let mut work = Box::pin(work);
     // The second look at the locks need not hold up the work.
-    let early = tokio::select! {
-        biased;
-        result = &mut work => Some(result),
-        confirmed = lock.confirm() => confirmed.err().map(Err),
+    let confirmed = async {
+        let early = tokio::select! {
+            biased;
+            result = &mut work => Some(result),
+            confirmed = lock.confirm() => confirmed.err().map(Err),
+        };
+        match early {
+            Some(result) => result,
+            None => work.await,
+        }
     };
-    let result = match early {
-        Some(result) => result,
-        None => work.await,
+    holding(run, &lock, confirmed).await
+}
+
+/// Does `work` under a shared lock, with the guard that it asks before it removes anything.
+///
+/// # Errors
+/// `Locked` if somebody holds an exclusive lock; those of a destination that refuses the lock; else those
+/// of `work`.
+pub(super) async fn under_guard<T>(
+    run: &RunContext,
+    repository: &Repository,
+    liveness: Arc<dyn Liveness>,
+    work: impl AsyncFnOnce(&Guard) -> Result<T>,
+) -> Result<T> {
+    let owner = run.engine.lock_owner();
+    let (instance, cancel) = (run.engine.instance(), run.control.cancel_token());
+    let lock = RepositoryLock::acquire_for_reading(repository, &owner, instance, cancel).await?;
+    let guard = Guard::new(lock.clone(), liveness);
+    let confirmed = async {
+        lock.confirm().await?;
+        work(&guard).await
     };
+    holding(run, &lock, confirmed).await
+}
+
+/// Keeps a lock for as long as the work takes.
+async fn holding<T>(
+    run: &RunContext,
+    lock: &RepositoryLock,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let refreshing = task::start(refresh(lock.clone(), run.events.clone()));
+    let result = work.await;
     drop(refreshing);
     if let Err(error) = lock.release().await {
         // The work is done; a lock that stays is removed by age.

@@ -166,6 +166,13 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
+    /// Calls it succeeded if it is, unless it rests.
+    fn settle(&mut self) {
+        if self.is_complete() && self.problem_count == 0 {
+            self.status = RunStatus::Succeeded;
+        }
+    }
+
     /// Whether everything was restored, and nothing differs. Not so while it is paused.
     pub fn is_complete(&self) -> bool {
         self.status != RunStatus::Paused

@@ -7,12 +7,12 @@ use futures::future::join_all;
 
 use super::commit::{flush, refuse_none};
 use super::origin::{self, find_checkpoints};
-use super::reading::under_shared_lock;
+use super::reading::under_guard;
 use super::{BackupRequest, RunContext};
 use crate::error::{Error, Result};
 use crate::model::{BlobId, EntryKind, FileMode, FileTime, Level, Metadata, Origin, SnapshotId};
 use crate::pipeline::checkpoint::{self, Row, VERSION, encode_row, unusable};
-use crate::pipeline::guard::{Liveness, check_alive};
+use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::store::{Chunk, Store};
 use crate::repo::blobs::read_blob;
@@ -205,16 +205,17 @@ pub(super) async fn remove_tagged(
     liveness: Arc<dyn Liveness>,
 ) -> Result<()> {
     for repository in &repositories {
-        let removing = async {
+        let removing = async |guard: &Guard| {
             for (id, snapshot) in repository.readable_snapshots().await?.0 {
                 if is_checkpoint(&snapshot) && snapshot.tags.contains(&tag) {
-                    check_alive(&*liveness).await?;
+                    guard.check().await?;
                     repository.delete(FileKind::Snapshot, id.as_bytes()).await?;
                 }
             }
             Ok(())
         };
-        if let Err(error) = under_shared_lock(&run, repository, removing).await {
+        let removed = under_guard(&run, repository, Arc::clone(&liveness), removing).await;
+        if let Err(error) = removed {
             let (place, error) = (repository.location(), error.report());
             run.events.note(Level::Warning, format!("a checkpoint stays in {place}: {error}"));
         }

@@ -20,8 +20,8 @@ use crate::repo::repository::Repository;
 use crate::repo::snapshot_file::Snapshot;
 use crate::snapshot::{SnapshotEntry, SnapshotReader};
 use crate::source::{
-    Body, ListError, Listed, ListedItem, OpenContext, RangedBody, Segment, Source,
-    SourceCapabilities, SourceView,
+    Body, ListError, Listed, ListedItem, OpenContext, Outcome, RangedBody, Segment, Source,
+    SourceCapabilities, SourceNotes, SourceView,
 };
 use crate::token::{CancelToken, ListToken, ViewToken};
 
@@ -37,6 +37,7 @@ pub struct SnapshotSource {
     repository: Repository,
     id: SnapshotId,
     snapshot: Arc<Snapshot>,
+    missing_entries: u64,
 }
 
 impl SnapshotSource {
@@ -46,7 +47,15 @@ impl SnapshotSource {
     /// `NotFound` if there is none with this id; `Corrupt` if it is damaged.
     pub async fn load(repository: &Repository, id: SnapshotId) -> Result<Self> {
         let snapshot = Arc::new(repository.snapshot(id).await?);
-        Ok(Self { repository: repository.clone(), id, snapshot })
+        Ok(Self { repository: repository.clone(), id, snapshot, missing_entries: 0 })
+    }
+
+    /// Says how many entries the snapshot lacks, so that a copy of what is incomplete is not called
+    /// complete.
+    #[must_use]
+    pub fn with_missing_entries(mut self, count: u64) -> Self {
+        self.missing_entries = count;
+        self
     }
 
     /// The snapshot.
@@ -92,7 +101,8 @@ impl Source for SnapshotSource {
         let reader: RepositoryReader = self.repository.reader(ReaderOptions::default()).await?;
         let reader = reader.open_snapshot(&self.snapshot);
         let is_local = self.origin().scheme == "fs";
-        Ok(Arc::new(SnapshotView { reader, token, is_local, cancel: cx.cancel }))
+        let (missing_entries, cancel) = (self.missing_entries, cx.cancel);
+        Ok(Arc::new(SnapshotView { reader, token, is_local, missing_entries, cancel }))
     }
 }
 
@@ -101,6 +111,7 @@ struct SnapshotView {
     reader: Arc<dyn SnapshotReader>,
     token: ViewToken,
     is_local: bool,
+    missing_entries: u64,
     cancel: CancelToken,
 }
 
@@ -125,6 +136,22 @@ impl SourceView for SnapshotView {
             Some((next, listing))
         })
         .boxed()
+    }
+
+    fn untold_warnings(&self) -> u64 {
+        u64::from(self.missing_entries > 0)
+    }
+
+    async fn close(&self, _outcome: Outcome) -> Result<SourceNotes> {
+        let mut notes = SourceNotes::default();
+        if self.missing_entries > 0 {
+            let text = format!(
+                "the snapshot that was copied lacks entries that could not be read: {}",
+                self.missing_entries
+            );
+            notes.warnings.push(text);
+        }
+        Ok(notes)
     }
 
     async fn body(&self, entry: &Entry, _segment: Option<&Segment>) -> Result<Body> {

@@ -42,8 +42,8 @@ pub struct RepositoryBody {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanBody {
-    /// The id of the connection that is read.
-    pub source: String,
+    /// The ids of the connections that are read, one after the other.
+    pub sources: Vec<String>,
     /// The ids of the repositories.
     pub repositories: Vec<String>,
     /// Labels of the snapshots.
@@ -55,9 +55,16 @@ pub struct PlanBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct BackupSettings {
     pub(super) plan: String,
+    pub(super) parts: Vec<OrderedPart>,
+    pub(super) tags: Vec<String>,
+}
+
+/// What a run does with one source.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrderedPart {
     pub(super) source: ConnectionBody,
     pub(super) repositories: Vec<OrderedRepository>,
-    pub(super) tags: Vec<String>,
     /// What an earlier run has finished, for one that retries it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) finished: Vec<FinishedOutput>,
@@ -69,6 +76,8 @@ pub(super) struct BackupSettings {
 pub(super) struct FinishedOutput {
     pub(super) repository: OrderedRepository,
     pub(super) snapshot: SnapshotId,
+    /// How many entries of the source it lacks.
+    pub(super) failed_entries: u64,
 }
 
 /// What a restore goes by to its end.

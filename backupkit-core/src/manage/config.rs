@@ -13,7 +13,7 @@
 //! create = true                   # if there is none yet
 //!
 //! [plans.daily]
-//! from = "docs"
+//! from = "docs"                   # or several: ["docs", "photos"]
 //! to = ["nas"]
 //! tags = ["t"]
 //! ```
@@ -73,7 +73,7 @@ struct DeclaredRepository {
 #[derive(Debug)]
 struct DeclaredPlan {
     line: u64,
-    from: String,
+    from: Vec<String>,
     to: Vec<String>,
     tags: Vec<String>,
 }

@@ -43,8 +43,8 @@ pub struct RepositoryChange {
 pub struct PlanChange {
     /// What people call it.
     pub name: Option<String>,
-    /// The name of the connection that is read.
-    pub source: Option<String>,
+    /// The names of all connections that are read.
+    pub sources: Option<Vec<String>>,
     /// The names of all repositories.
     pub repositories: Option<Vec<String>>,
     /// All labels.
@@ -198,28 +198,36 @@ impl Workspace {
         let record = self.find(RecordKind::Plan, name).await?;
         let body: PlanBody = record.decode()?;
         let name = change.name.unwrap_or_else(|| record.content.name.clone());
-        let source = match change.source {
-            Some(source) => self.find(RecordKind::Connection, &source).await?.itself,
-            None => reference(RecordKind::Connection, &body.source)?,
-        };
-        let repositories = match change.repositories {
-            Some(names) => self.repositories_named(&names).await?,
-            None => body
-                .repositories
-                .iter()
-                .map(|id| reference(RecordKind::Repository, id))
-                .collect::<Result<_>>()?,
-        };
+        let sources = self.named_or(RecordKind::Connection, change.sources, &body.sources).await?;
+        let repositories =
+            self.named_or(RecordKind::Repository, change.repositories, &body.repositories).await?;
         let tags = change.tags.unwrap_or(body.tags);
-        let content = plan(name, source, &repositories, tags)?;
+        let content = plan(name, &sources, &repositories, tags)?;
         self.replace(record, revision, &content).await
     }
 
-    /// The repositories of these names.
-    pub(super) async fn repositories_named(&self, names: &[String]) -> Result<Vec<RecordRef>> {
+    /// The records of these names, or if nothing is said about them, of these ids.
+    async fn named_or(
+        &self,
+        kind: RecordKind,
+        names: Option<Vec<String>>,
+        ids: &[String],
+    ) -> Result<Vec<RecordRef>> {
+        match names {
+            Some(names) => self.all_named(kind, &names).await,
+            None => ids.iter().map(|id| reference(kind, id)).collect(),
+        }
+    }
+
+    /// The records of these names.
+    pub(super) async fn all_named(
+        &self,
+        kind: RecordKind,
+        names: &[String],
+    ) -> Result<Vec<RecordRef>> {
         let mut found = Vec::new();
         for name in names {
-            found.push(self.find(RecordKind::Repository, name).await?.itself);
+            found.push(self.find(kind, name).await?.itself);
         }
         Ok(found)
     }

@@ -1,7 +1,6 @@
 //! Makes runs of plans and restores, and executes them.
 
 use std::collections::BTreeMap;
-use std::iter::once;
 use std::num::NonZeroU32;
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -10,15 +9,15 @@ use serde::de::DeserializeOwned;
 
 use super::Workspace;
 use super::bodies::{
-    BackupSettings, ConnectionBody, OrderedRepository, PlanBody, RepositoryBody, RestoreSettings,
-    encode, reference,
+    BackupSettings, ConnectionBody, OrderedPart, OrderedRepository, PlanBody, RepositoryBody,
+    RestoreSettings, encode, reference,
 };
-use super::retry::copy_of;
 use crate::engine::{BackupRequest, HeldRun, RestoreRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, Level, RunKind, RunState};
 use crate::registry::{RepositoryPlace, SourceContext};
 use crate::repo::Repository;
+use crate::source::Source;
 use crate::state::{NewRun, Record, RecordKind, Run, RunFilter, RunId, Slot, refusal};
 use crate::target::{RestoreOptions, VerifyLevel};
 use crate::token::CancelToken;
@@ -66,13 +65,16 @@ impl Workspace {
             let repository = repository.ok_or_else(|| refusal::missing(itself))?;
             repositories.push(self.ordered(repository).await?);
         }
-        let source = self.connection(&body.source).await?;
-        let slots = once(source_slot(&body.source, &source)).chain(repository_slots(&repositories));
-        let slots = slots.collect();
+        let mut slots = repository_slots(&repositories);
+        let mut parts = Vec::new();
+        for id in &body.sources {
+            let source = self.connection(id).await?;
+            slots.push(source_slot(id, &source));
+            let (repositories, finished) = (repositories.clone(), Vec::new());
+            parts.push(OrderedPart { source, repositories, finished });
+        }
         let plan = record.content.name.clone();
-        let tags = body.tags;
-        let finished = Vec::new();
-        let settings = encode(&BackupSettings { plan, source, repositories, tags, finished })?;
+        let settings = encode(&BackupSettings { plan, parts, tags: body.tags })?;
         let itself = record.itself.id;
         let id = RunId::random(&self.env)?;
         let run = NewRun {
@@ -172,21 +174,18 @@ impl Workspace {
             Err(error) => return held.fail(&error).await,
         };
         if held.run().state == RunState::Cancelling {
-            let (repositories, errors) = self.open_all(&settings.repositories).await;
+            let ordered = settings.parts.iter().flat_map(|part| &part.repositories);
+            let (repositories, errors) = self.open_all(ordered).await;
             for error in errors {
                 let error = error.while_doing("remove what the run left to go on from");
                 held.note(Level::Warning, error.report()).await?;
             }
             return held.cancel_backup(repositories).await;
         }
-        let finished = self.finished_snapshot(&held, &settings.finished).await;
-        let request = self.backup_request(settings, host).await;
-        match (request, finished) {
-            (Ok(request), Ok(Some(snapshot))) => {
-                held.back_up(copy_of(snapshot, request), stop).await
-            }
-            (Ok(request), Ok(None)) => held.back_up(request, stop).await,
-            (Err(error), _) | (_, Err(error)) => held.fail(&error).await,
+        match self.backup_requests(&held, settings, host).await {
+            Ok(requests) => held.back_up_each(requests, stop).await,
+            Err(error) if error.code() == refusal::LEASE_LOST => Err(error),
+            Err(error) => held.fail(&error).await,
         }
     }
 
@@ -208,8 +207,36 @@ impl Workspace {
         }
     }
 
-    async fn backup_request(&self, settings: BackupSettings, host: &str) -> Result<BackupRequest> {
-        let places: Vec<RepositoryPlace<'_>> = settings
+    async fn backup_requests(
+        &self,
+        held: &HeldRun,
+        settings: BackupSettings,
+        host: &str,
+    ) -> Result<Vec<BackupRequest>> {
+        let ordered = settings.parts.iter().flat_map(|part| &part.repositories);
+        let (repositories, errors) = self.open_all(ordered).await;
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
+        }
+        let mut repositories = repositories.into_iter();
+        let plan = format!("plan={}", settings.plan);
+        let mut requests = Vec::new();
+        for part in settings.parts {
+            let repositories: Vec<_> =
+                repositories.by_ref().take(part.repositories.len()).collect();
+            let tags = settings.tags.iter().cloned().chain([plan.clone()]);
+            let source = self.source_of(&part, host)?;
+            let request = BackupRequest::new(source, repositories).with_tags(tags);
+            requests.push(match self.finished_snapshot(held, &part.finished).await? {
+                Some(finished) => finished.copied_by(request),
+                None => request,
+            });
+        }
+        Ok(requests)
+    }
+
+    fn source_of(&self, part: &OrderedPart, host: &str) -> Result<Arc<dyn Source>> {
+        let places: Vec<RepositoryPlace<'_>> = part
             .repositories
             .iter()
             .map(|OrderedRepository { connection, path, .. }| RepositoryPlace {
@@ -219,14 +246,7 @@ impl Workspace {
             })
             .collect();
         let context = SourceContext { env: &self.env, host, repositories: &places };
-        let kind = Arc::clone(self.registry.get(&settings.source.kind)?);
-        let source = kind.source(&settings.source.settings, &context)?;
-        let (repositories, errors) = self.open_all(&settings.repositories).await;
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error);
-        }
-        let tags = settings.tags.into_iter().chain([format!("plan={}", settings.plan)]);
-        Ok(BackupRequest::new(source, repositories).with_tags(tags))
+        self.registry.get(&part.source.kind)?.source(&part.source.settings, &context)
     }
 
     async fn restore_request(&self, settings: RestoreSettings) -> Result<RestoreRequest> {
@@ -240,15 +260,27 @@ impl Workspace {
     }
 
     /// Those that can be opened, and why the others cannot.
-    async fn open_all(&self, ordered: &[OrderedRepository]) -> (Vec<Repository>, Vec<Error>) {
-        let (mut opened, mut errors) = (Vec::new(), Vec::new());
+    async fn open_all(
+        &self,
+        ordered: impl Iterator<Item = &OrderedRepository>,
+    ) -> (Vec<Repository>, Vec<Error>) {
+        let (mut opened, mut errors) = (BTreeMap::new(), Vec::new());
+        let mut all = Vec::new();
         for ordered in ordered {
+            // Parts share their repositories, and with them what was read of these.
+            if let Some(repository) = opened.get(&ordered.id) {
+                all.push(Repository::clone(repository));
+                continue;
+            }
             match self.open_ordered(ordered).await {
-                Ok(repository) => opened.push(repository),
+                Ok(repository) => {
+                    all.push(repository.clone());
+                    opened.insert(&ordered.id, repository);
+                }
                 Err(error) => errors.push(error),
             }
         }
-        (opened, errors)
+        (all, errors)
     }
 
     pub(super) async fn open_ordered(&self, ordered: &OrderedRepository) -> Result<Repository> {

@@ -6,7 +6,7 @@ use super::Workspace;
 use super::bodies::{BackupSettings, FinishedOutput, encode};
 use super::execute::decode;
 
-use crate::engine::{BackupRecord, BackupRequest, HeldRun, OutputRecord, SnapshotSource};
+use crate::engine::{BackupRecord, BackupRequest, HeldRun, SnapshotSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Level, RunKind, RunState};
 use crate::state::{NewRun, Run, RunId};
@@ -41,7 +41,7 @@ impl Workspace {
         &self,
         held: &HeldRun,
         finished: &[FinishedOutput],
-    ) -> Result<Option<SnapshotSource>> {
+    ) -> Result<Option<Finished>> {
         let mut unreachable = None;
         for output in finished {
             let found = async {
@@ -49,7 +49,10 @@ impl Workspace {
                 SnapshotSource::load(&repository, output.snapshot).await
             };
             match found.await {
-                Ok(source) => return Ok(Some(source)),
+                Ok(source) => {
+                    let failed_entries = output.failed_entries;
+                    return Ok(Some(Finished { source, failed_entries }));
+                }
                 Err(error) if error.is(ErrorKind::NotFound) => {
                     let (id, name) = (output.snapshot.short(), &output.repository.name);
                     let text = format!("snapshot {id} is no longer in `{name}`");
@@ -62,10 +65,20 @@ impl Workspace {
     }
 }
 
-/// A request to store a snapshot elsewhere, as the one that it is.
-pub(super) fn copy_of(source: SnapshotSource, request: BackupRequest) -> BackupRequest {
-    let (time, excludes) = (source.time(), source.snapshot().excludes.clone());
-    request.with_source(Arc::new(source)).with_time(time).with_excludes(excludes)
+/// A snapshot that an earlier run has finished.
+pub(super) struct Finished {
+    source: SnapshotSource,
+    failed_entries: u64,
+}
+
+impl Finished {
+    /// Stores it elsewhere, as the one that it is.
+    pub(super) fn copied_by(self, request: BackupRequest) -> BackupRequest {
+        let Self { source, failed_entries } = self;
+        let (time, excludes) = (source.time(), source.snapshot().excludes.clone());
+        let source = Arc::new(source.with_missing_entries(failed_entries));
+        request.with_source(source).with_time(time).with_excludes(excludes)
+    }
 }
 
 /// The settings of a backup of what another one has not stored.
@@ -75,21 +88,31 @@ fn what_failed(run: &Run) -> Result<Arc<serde_json::value::RawValue>> {
     let report: Option<BackupRecord> =
         report.map_err(|error| Error::corrupt(format!("run {}", run.number), error))?;
     let outputs = report.map(|report| report.outputs).unwrap_or_default();
-    let is_finished = |output: &OutputRecord| output.snapshot.is_some();
-    if !is_lacking(run.state) || !outputs.is_empty() && outputs.iter().all(is_finished) {
+    if !is_lacking(run.state) {
         return Err(nothing_to_retry(run));
     }
     // They stand in the order of the request. Where there is no report, nothing was finished.
-    let mut failed = Vec::new();
-    for (number, repository) in std::mem::take(&mut settings.repositories).into_iter().enumerate() {
-        let snapshot = outputs.get(number).and_then(|output| output.snapshot.as_deref());
-        match snapshot.map(str::parse).transpose() {
-            Ok(Some(snapshot)) => settings.finished.push(FinishedOutput { repository, snapshot }),
-            Ok(None) => failed.push(repository),
-            Err(error) => return Err(Error::corrupt(format!("run {}", run.number), error)),
+    let mut outputs = outputs.into_iter();
+    for part in &mut settings.parts {
+        let mut failed = Vec::new();
+        for repository in std::mem::take(&mut part.repositories) {
+            let output = outputs.next();
+            let failed_entries = output.as_ref().map_or(0, |output| output.failed_entries);
+            let snapshot = output.and_then(|output| output.snapshot);
+            match snapshot.map(|snapshot| snapshot.parse()).transpose() {
+                Ok(Some(snapshot)) => {
+                    part.finished.push(FinishedOutput { repository, snapshot, failed_entries });
+                }
+                Ok(None) => failed.push(repository),
+                Err(error) => return Err(Error::corrupt(format!("run {}", run.number), error)),
+            }
         }
+        part.repositories = failed;
     }
-    settings.repositories = failed;
+    settings.parts.retain(|part| !part.repositories.is_empty());
+    if settings.parts.is_empty() {
+        return Err(nothing_to_retry(run));
+    }
     encode(&settings)
 }
 

@@ -20,6 +20,8 @@ use crate::state::{Record, RecordId, RecordKind, RecordRef, refusal};
 
 /// The field of a repository that holds its password.
 pub(super) const PASSWORD: &str = "password";
+/// A plan reads no more connections, so that its runs use no more resources than they may.
+const MAX_SOURCES: usize = 32;
 /// So many random bytes make a password.
 const PASSWORD_BYTES: usize = 24;
 
@@ -55,11 +57,7 @@ impl Workspace {
     /// # Errors
     /// `InvalidInput` for a kind, name or settings that are wrong, for these with each
     /// [field](crate::FieldErrors::of); `Conflict` if the name is taken.
-    pub async fn add_connection(
-        &self,
-        name: &str,
-        connection: &ConnectionBody,
-    ) -> Result<Record> {
+    pub async fn add_connection(&self, name: &str, connection: &ConnectionBody) -> Result<Record> {
         self.check_settings(&connection.kind, &connection.settings)?;
         let body = encode(connection)?;
         let (name, needs, secrets) = (name.to_owned(), Vec::new(), BTreeMap::new());
@@ -131,21 +129,21 @@ impl Workspace {
         Ok((record, told))
     }
 
-    /// Adds a plan that copies what a connection leads to into repositories, all given by name.
+    /// Adds a plan that copies what connections lead to into repositories, all given by name.
     ///
     /// # Errors
-    /// `NotFound` for what is not there, `InvalidInput` without a repository or with one twice,
+    /// `NotFound` for what is not there, `InvalidInput` without a source or repository or with one twice,
     /// `Conflict` if the name is taken.
     pub async fn add_plan(
         &self,
         name: &str,
-        source: &str,
+        sources: &[String],
         repositories: &[String],
         tags: Vec<String>,
     ) -> Result<Record> {
-        let source = self.find(RecordKind::Connection, source).await?.itself;
-        let repositories = self.repositories_named(repositories).await?;
-        let content = plan(name.to_owned(), source, &repositories, tags)?;
+        let sources = self.all_named(RecordKind::Connection, sources).await?;
+        let repositories = self.all_named(RecordKind::Repository, repositories).await?;
+        let content = plan(name.to_owned(), &sources, &repositories, tags)?;
         self.add(RecordKind::Plan, &content).await
     }
 
@@ -223,22 +221,27 @@ impl Workspace {
 /// What a plan holds.
 pub(super) fn plan(
     name: String,
-    source: RecordRef,
+    sources: &[RecordRef],
     repositories: &[RecordRef],
     tags: Vec<String>,
 ) -> Result<Content> {
     let refused = |why: String| Err(Error::new(ErrorKind::InvalidInput, why));
-    let mut needs = vec![source];
-    for repository in repositories {
-        if needs.contains(repository) {
-            return refused(format!("plan `{name}` names a repository twice"));
+    let mut needs = Vec::new();
+    for needed in sources.iter().chain(repositories) {
+        if needs.contains(needed) {
+            return refused(format!("plan `{name}` names a {} twice", needed.kind));
         }
-        needs.push(*repository);
+        needs.push(*needed);
     }
-    if repositories.is_empty() {
-        return refused(format!("plan `{name}` needs a repository"));
+    for (named, kind) in [(sources, "connection to read"), (repositories, "repository")] {
+        if named.is_empty() {
+            return refused(format!("plan `{name}` needs a {kind}"));
+        }
     }
-    let repositories = repositories.iter().map(|needed| needed.id.to_string()).collect();
-    let body = encode(&PlanBody { source: source.id.to_string(), repositories, tags })?;
+    if sources.len() > MAX_SOURCES {
+        return refused(format!("plan `{name}` reads more than {MAX_SOURCES} connections"));
+    }
+    let ids = |named: &[RecordRef]| named.iter().map(|needed| needed.id.to_string()).collect();
+    let body = encode(&PlanBody { sources: ids(sources), repositories: ids(repositories), tags })?;
     Ok(Content { name, body, needs, secrets: BTreeMap::new() })
 }

@@ -15,6 +15,7 @@ use crate::destination::{Destination, MemoryDestination};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
+use crate::manage::ConnectionBody;
 use crate::registry::{Registry, SourceContext, SystemKind};
 use crate::repo::KeyOwner;
 use crate::secret::{MasterKey, MasterKeyId, MasterKeys};
@@ -140,7 +141,10 @@ pub(super) fn settings(at: &str, label: &str) -> Arc<RawValue> {
 }
 
 pub(super) async fn add_connection(workspace: &Workspace, name: &str) -> Record {
-    workspace.add_connection(name, &ConnectionBody::new("memory", settings(name, ""))).await.unwrap()
+    workspace
+        .add_connection(name, &ConnectionBody::new("memory", settings(name, "")))
+        .await
+        .unwrap()
 }
 
 pub(super) async fn add_repository(workspace: &Workspace, name: &str, at: &str) -> Record {

@@ -54,13 +54,13 @@ impl Workspace {
         engine: &Engine,
         options: &WorkerOptions,
         stop: &CancelToken,
-        tell: &(dyn Fn(WorkerEvent<'_>) + Sync),
+        mut tell: impl FnMut(WorkerEvent<'_>),
     ) {
         let clock = self.env.clock();
         let mut executing = FuturesUnordered::new();
         let mut maintenance = Pace::default();
         let mut looks = Pace::default();
-        let mut seen_version = None;
+        let (mut seen_version, mut last_trouble) = (None, String::new());
         loop {
             let mut pause = POLL;
             let now = clock.elapsed_since_boot();
@@ -91,7 +91,12 @@ impl Workspace {
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        tell(WorkerEvent::Trouble(&error));
+                        // The same again and again is told once.
+                        let trouble = error.report();
+                        if trouble != last_trouble {
+                            tell(WorkerEvent::Trouble(&error));
+                            last_trouble = trouble;
+                        }
                         (pause, seen_version) = (AFTER_TROUBLE, None);
                     }
                 }

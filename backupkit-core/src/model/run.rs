@@ -147,7 +147,8 @@ impl PauseReason {
             ErrorKind::Unauthenticated | ErrorKind::WrongPassword => Some(Self::Credentials),
             ErrorKind::StorageFull => Some(Self::Space),
             ErrorKind::QuotaExceeded => Some(Self::Quota),
-            ErrorKind::RateLimited => Some(Self::Throttled),
+            // Somebody else works at the repository: time mends that too.
+            ErrorKind::RateLimited | ErrorKind::Locked => Some(Self::Throttled),
             ErrorKind::NotFound
             | ErrorKind::AlreadyExists
             | ErrorKind::PermissionDenied
@@ -158,7 +159,6 @@ impl PauseReason {
             | ErrorKind::InvalidInput
             | ErrorKind::SourceChanged
             | ErrorKind::Corrupt
-            | ErrorKind::Locked
             | ErrorKind::Conflict
             | ErrorKind::Cancelled
             | ErrorKind::Internal => None,

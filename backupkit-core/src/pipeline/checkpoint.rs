@@ -15,7 +15,7 @@ use super::driver::Driver;
 use super::lane::Lane;
 use super::node::{FinishedNode, encode};
 use super::per_lane::PerLane;
-use super::progress::{GroupProgress, Resume};
+use super::progress::{GroupProgress, PartProgress, Resume, SavedContent};
 use super::store::{Chunk, Store};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,32 +54,23 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
     directories.sort_by(|a, b| a.path.cmp(&b.path));
     let mut unfinished = Vec::new();
     for waiting in driver.unfinished.values() {
-        let progress = waiting.progress.with(|progress| progress.clone());
-        let mut parts = Vec::with_capacity(progress.parts.len());
-        for part in progress.parts {
-            let (token, tail) = match part.resume {
-                Resume::AtCut => (None, None),
-                Resume::BehindToken { token, tail } => {
-                    (Some(token), save_tail(&store, tail).await?)
-                }
-            };
-            let mut groups = Vec::with_capacity(part.groups.len());
-            for (group, chunking) in part.groups.into_iter().zip(&driver.reading.groups) {
-                groups.push(save_content(&store, group, &chunking.lanes).await?);
+        let (planned, version, now) = waiting.progress.with(|progress| {
+            let parts = progress.parts.iter().map(PartNow::of).collect::<Vec<_>>();
+            (progress.planned, progress.version.clone(), parts)
+        });
+        let mut parts = Vec::with_capacity(now.len());
+        for PartNow { mut part, resume, groups } in now {
+            if let Resume::BehindToken { token, tail } = resume {
+                part.token = Some(token);
+                part.tail = save_tail(&store, tail).await?;
             }
-            parts.push(SavedPart {
-                segment: part.segment,
-                groups,
-                token,
-                tail,
-                done: part.done,
-                stored_bytes: part.stored_bytes,
-            });
+            for (group, chunking) in groups.into_iter().zip(&driver.reading.groups) {
+                part.groups.push(save_content(&store, group, &chunking.lanes).await?);
+            }
+            parts.push(part);
         }
-        let changed = waiting.changed;
-        let version = progress.version.as_deref();
-        let entry = &waiting.entry;
-        unfinished.push(SavedEntry::new(entry, changed, progress.planned, version, parts)?);
+        let (entry, changed) = (&waiting.entry, waiting.changed);
+        unfinished.push(SavedEntry::new(entry, changed, planned, version.as_deref(), parts)?);
     }
     let lanes = store.lanes();
     Ok(Row {
@@ -259,20 +250,42 @@ pub(crate) async fn store_trees(store: &Store, trees: PerLane<Vec<u8>>) -> Resul
     }
 }
 
-/// Stores the ids of a content in trees, but for the last. Those that were stored for an earlier checkpoint
-/// are found again.
-async fn save_content(
-    store: &Store,
-    group: GroupProgress,
-    lanes: &Arc<[usize]>,
-) -> Result<SavedGroup> {
-    let GroupProgress { content, cut_at } = group;
-    let last = content.len() / CONTENT_IDS * CONTENT_IDS;
-    let (full, rest) = content.split_at(last);
-    let rest = rest.to_vec();
-    let mut parts = Vec::with_capacity(full.len() / CONTENT_IDS);
-    for ids in full.chunks(CONTENT_IDS) {
-        let ids = ids.to_vec();
+/// A part of an entry as it is now, and what of it is not stored yet.
+struct PartNow {
+    /// Without groups, token and tail.
+    part: SavedPart,
+    resume: Resume,
+    groups: Vec<GroupNow>,
+}
+
+struct GroupNow {
+    saved: SavedContent,
+    /// What lies in no tree yet.
+    rest: Vec<BlobId>,
+    cut_at: u64,
+}
+
+impl PartNow {
+    fn of(part: &PartProgress) -> Self {
+        let group = |group: &GroupProgress| {
+            let saved_ids = group.saved.trees().len() * CONTENT_IDS;
+            let rest = group.content.get(saved_ids..).unwrap_or_default().to_vec();
+            GroupNow { saved: group.saved.clone(), rest, cut_at: group.cut_at }
+        };
+        let groups = part.groups.iter().map(group).collect();
+        let (done, stored_bytes) = (part.done, part.stored_bytes);
+        let segment = part.segment.clone();
+        let saved =
+            SavedPart { segment, groups: Vec::new(), token: None, tail: None, done, stored_bytes };
+        Self { part: saved, resume: part.resume.clone(), groups }
+    }
+}
+
+/// Stores the ids of a content in trees, but for the last, as far as earlier checkpoints have not.
+async fn save_content(store: &Store, group: GroupNow, lanes: &Arc<[usize]>) -> Result<SavedGroup> {
+    let GroupNow { saved, mut rest, cut_at } = group;
+    while rest.len() >= CONTENT_IDS {
+        let ids: Vec<BlobId> = rest.drain(..CONTENT_IDS).collect();
         let tree = store.pool().run(move |_| {
             let metadata = Metadata::new(FileMode::from_raw(0o600), FileTime::EPOCH);
             let mut tree = TreeEncoder::new();
@@ -280,8 +293,10 @@ async fn save_content(
             Ok(tree.finish())
         });
         let chunk = Chunk::from(bytes::Bytes::from(tree.await?));
-        parts.extend(store.put(BlobKind::Tree, vec![chunk], Arc::clone(lanes)).await?);
+        let stored = store.put(BlobKind::Tree, vec![chunk], Arc::clone(lanes)).await?;
+        saved.trees().extend(stored);
     }
+    let parts = saved.trees().clone();
     Ok(SavedGroup { parts, content: rest, cut_at })
 }
 

@@ -1,5 +1,7 @@
 //! How far an entry has been read and stored: what a pause keeps of it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bytes::Bytes;
 
 use crate::model::{BlobId, Entry};
@@ -7,7 +9,7 @@ use crate::source::Segment;
 use crate::token::ReadToken;
 
 /// How far one entry is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct EntryProgress {
     /// Whether the parts have been asked for. They are asked for once a run.
     pub(crate) planned: bool,
@@ -18,7 +20,7 @@ pub(crate) struct EntryProgress {
 }
 
 /// How far one part of an entry is. All that it names has been offered to the lanes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct PartProgress {
     /// `None`: the entry is read as a whole.
     pub(crate) segment: Option<Segment>,
@@ -33,12 +35,20 @@ pub(crate) struct PartProgress {
 }
 
 /// What is stored of a part for one chunk group.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct GroupProgress {
+    /// Only ever grows.
     pub(crate) content: Vec<BlobId>,
     /// The position of the last cut.
     pub(crate) cut_at: u64,
+    /// How checkpoints have stored the start of the content.
+    pub(crate) saved: SavedContent,
 }
+
+/// The trees in which checkpoints have stored the start of a content, each with as many ids as the others.
+/// Clones are of the same content: who reads it anew gets another one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SavedContent(Arc<Mutex<Vec<BlobId>>>);
 
 /// Where reading of a part goes on.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +67,11 @@ pub(crate) enum Resume {
 impl PartProgress {
     /// A part of which nothing has been read.
     pub(crate) fn fresh(segment: Option<Segment>, groups: usize) -> Self {
-        Self { segment, groups: vec![GroupProgress::default(); groups], ..Self::default() }
+        Self {
+            segment,
+            groups: (0..groups).map(|_| GroupProgress::default()).collect(),
+            ..Self::default()
+        }
     }
 
     /// Forgets what was read: the version it came from is gone.
@@ -68,6 +82,16 @@ impl PartProgress {
     /// The smallest cut of the groups.
     pub(crate) fn cut_at(&self) -> u64 {
         self.groups.iter().map(|group| group.cut_at).min().unwrap_or_default()
+    }
+}
+
+impl SavedContent {
+    pub(crate) fn new(trees: Vec<BlobId>) -> Self {
+        Self(Arc::new(Mutex::new(trees)))
+    }
+
+    pub(crate) fn trees(&self) -> MutexGuard<'_, Vec<BlobId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

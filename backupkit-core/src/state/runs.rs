@@ -241,9 +241,11 @@ impl NewRun {
 }
 
 impl Run {
-    /// Whether it has ended, or rests until somebody or time lets it go on.
+    /// Whether it has ended, or rests until somebody or time lets it go on. One that rests and is to be
+    /// cancelled still has its end before it.
     pub fn is_still(&self) -> bool {
-        self.state.is_terminal() || self.state == RunState::Paused
+        let rests = self.state == RunState::Paused && self.wanted != Wanted::Cancel;
+        self.state.is_terminal() || rests
     }
 }
 

@@ -109,9 +109,8 @@ impl Program {
     /// the cache.
     pub(crate) fn plan(&self, folder: &Path, repository: &Path, cache: &Path) -> [Command; 4] {
         let command = |arguments: &[&str], last| self.command(None, cache, arguments, last);
-        let add = |name, leads_to| {
-            command(&["connection", "add", name, "--folder"], Some(leads_to))
-        };
+        let add =
+            |name, leads_to| command(&["connection", "add", name, "--folder"], Some(leads_to));
         [
             add("data", folder),
             add("disk", repository),

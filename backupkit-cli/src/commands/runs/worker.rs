@@ -20,8 +20,9 @@ pub(in crate::commands) async fn work(
     app.output.note("waiting for runs; Ctrl-C gives back what is under way, and ends");
     let host = app.identity.hostname.clone();
     let options = WorkerOptions { host, max_runs, held: HeldRunOptions::default() };
-    let (stop, tell) = (CancelToken::new(), |event: WorkerEvent<'_>| tell(app, &event));
-    let mut working = std::pin::pin!(workspace.work(&engine, &options, &stop, &tell));
+    let stop = CancelToken::new();
+    let tell = |event: WorkerEvent<'_>| tell(app, &event);
+    let mut working = std::pin::pin!(workspace.work(&engine, &options, &stop, tell));
     loop {
         tokio::select! {
             () = &mut working => return Ok(Exit::Success),

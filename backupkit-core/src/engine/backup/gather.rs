@@ -68,9 +68,22 @@ pub(super) async fn gather(
             for output in outputs.iter_mut().filter(is_lost) {
                 output.error = Some(lost(&output.repository));
             }
-        } else if let Err(error) = request.journal.take_back_commit().await {
-            give_up(&mut prepared).await;
-            return Err(error);
+        } else {
+            // Where it is not known whether a snapshot is there, to take the commit back could make a
+            // second one.
+            let unknown = outputs.iter().find_map(|output| {
+                let is_sealed =
+                    committed.iter().any(|sealed| sealed.repository_id == output.repository_id);
+                output.error.as_ref().filter(|_| is_sealed).map(Error::duplicate)
+            });
+            let taken_back = match unknown {
+                Some(error) => Err(error),
+                None => request.journal.take_back_commit().await,
+            };
+            if let Err(error) = taken_back {
+                give_up(&mut prepared).await;
+                return Err(error);
+            }
         }
     }
     // What is missing in one snapshot of a run is missing in its result.

@@ -243,7 +243,7 @@ async fn pause(
     let saved = resume::save(run, request, store, &mut row).await?;
     // A lane may have failed meanwhile.
     row.index_files = checkpoint::index_files(store.lanes());
-    save_row(&*request.journal, &mut row).await?;
+    save_row(&*request.journal, &mut row, &run.events).await?;
     for (lane, snapshot) in store.lanes().iter().zip(&saved) {
         if let Some(snapshot) = *snapshot {
             let repository = lane.repository().location();

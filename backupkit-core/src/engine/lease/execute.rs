@@ -1,6 +1,7 @@
 //! Executes a run that was claimed, and says what came of it.
 
 mod maintain;
+mod parts;
 
 use std::fmt;
 use std::future::pending;
@@ -13,15 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::HeldPart;
 use super::journal::StoreJournal;
 use super::keeper::LeaseKeeper;
-use super::record::{BackupRecord, RestoreRecord, to_json};
+use super::record::{RestoreRecord, to_json};
 use super::recorder::Recorder;
 use super::values::RunValues;
-use crate::engine::{
-    BackupReport, BackupRequest, Engine, RestoreReport, RestoreRequest, RunControl, RunHandle,
-    RunStatus,
-};
+use crate::engine::{Engine, RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{EventKind, Level, RunInput, RunOutcome, RunState, Wanted};
+use crate::model::{EventKind, Level, Refusal, RunInput, RunOutcome, RunState, Wanted};
 use crate::repo::checkpoint_tags::RUN_TAG;
 use crate::repo::repository::Repository;
 use crate::state::{
@@ -97,31 +95,6 @@ impl HeldRun {
         &self.lease.run
     }
 
-    /// Executes the run as a backup, from its last checkpoint on, and returns it as it stands then. What
-    /// a person asks of the run is heard within a second. Once `stop` is cancelled it saves a
-    /// checkpoint and is given back to other workers. What a cancelled run left in the repositories to
-    /// go on from is removed.
-    ///
-    /// # Errors
-    /// `Conflict` with code `lease-lost` if another worker took it over: then nothing of this one
-    /// appears any more. Those of the store. What goes wrong in the backup is no error: it stands in
-    /// the run.
-    pub async fn back_up(self, request: BackupRequest, stop: &CancelToken) -> Result<Run> {
-        let repositories = request.repositories.clone();
-        let request = request
-            .with_tags([self.tag()])
-            .with_journal(Arc::new(self.journal()))
-            .with_adapter_store(Arc::new(RunValues(self.part())))
-            .with_liveness(self.keeper.liveness());
-        let came = |report: BackupReport| Ok((report.status, to_json(&BackupRecord::of(&report))?));
-        let ended = self.attend(self.engine.backup(request), Some(stop)).await?;
-        let (input, report) = self.conclude(ended, came, stop).await?;
-        if input == RunInput::CancelFinished {
-            self.remove_checkpoints(repositories).await?;
-        }
-        self.report(input, report).await
-    }
-
     /// Executes the run as a restore, as [`back_up`](Self::back_up) does for backups. What a cancelled
     /// run left incomplete in the target is removed.
     ///
@@ -130,11 +103,16 @@ impl HeldRun {
     pub async fn restore(self, request: RestoreRequest, stop: &CancelToken) -> Result<Run> {
         let (snapshot, target) = (request.snapshot, request.target.location());
         let request = self.prepare_restore(request);
+        let again = request.clone();
         let came = |report: RestoreReport| {
             Ok((report.status, to_json(&RestoreRecord::of(&report, snapshot, target))?))
         };
         let ended = self.attend(self.engine.restore(request), Some(stop)).await?;
         let (input, report) = self.conclude(ended, came, stop).await?;
+        if input == RunInput::CancelFinished {
+            // It may have been cancelled before it came to look at the target.
+            self.remove_incomplete(again).await?;
+        }
         self.report(input, report).await
     }
 
@@ -155,13 +133,8 @@ impl HeldRun {
     /// # Errors
     /// As for [`cancel_backup`](Self::cancel_backup).
     pub async fn cancel_restore(self, request: RestoreRequest) -> Result<Run> {
-        let target = request.target.location();
         let request = self.prepare_restore(request);
-        let removing = self.attend(self.engine.abort_restore(request), None).await?;
-        if let Err(error) = removing {
-            let error = error.while_doing(format!("remove what is incomplete in {target}"));
-            self.note(Level::Warning, error.report()).await?;
-        }
+        self.remove_incomplete(request).await?;
         self.cancel().await
     }
 
@@ -187,7 +160,7 @@ impl HeldRun {
     /// # Errors
     /// Those of the store; `Conflict` with code `lease-lost`.
     pub async fn note(&self, level: Level, text: String) -> Result<()> {
-        Recorder(self.part())
+        Recorder(self.part(0))
             .append_one(self.engine.env().now(), level, EventKind::Note { text })
             .await
     }
@@ -220,12 +193,23 @@ impl HeldRun {
             over.cancel();
             ended
         };
-        let recorder = Recorder(self.part());
+        let recorder = Recorder(self.part(0));
         let (ended, ()) = tokio::join!(course, recorder.record(events, &over));
         match ended {
             Err(error) if error.code() == refusal::LEASE_LOST => Err(self.lease_lost()),
             ended => Ok(ended),
         }
+    }
+
+    /// Removes what a restore left incomplete in its target. If that fails, the log says so.
+    async fn remove_incomplete(&self, request: RestoreRequest) -> Result<()> {
+        let target = request.target.location();
+        let removing = self.attend(self.engine.abort_restore(request), None).await?;
+        if let Err(error) = removing {
+            let error = error.while_doing(format!("remove what is incomplete in {target}"));
+            self.note(Level::Warning, error.report()).await?;
+        }
+        Ok(())
     }
 
     async fn remove_checkpoints(&self, repositories: Vec<Repository>) -> Result<()> {
@@ -236,22 +220,24 @@ impl HeldRun {
     }
 
     fn prepare_restore(&self, request: RestoreRequest) -> RestoreRequest {
+        let part = self.part(0);
         request
-            .with_journal(Arc::new(self.journal()))
-            .with_adapter_store(Arc::new(RunValues(self.part())))
+            .with_journal(Arc::new(self.journal(&part)))
+            .with_adapter_store(Arc::new(RunValues(part)))
             .with_liveness(self.keeper.liveness())
     }
 
-    fn journal(&self) -> StoreJournal {
-        StoreJournal { held: self.part(), interval: self.options.checkpoints }
+    fn journal(&self, part: &HeldPart) -> StoreJournal {
+        let interval = self.options.checkpoints;
+        StoreJournal { held: part.clone(), interval, is_last: true }
     }
 
-    /// A run has one part.
-    fn part(&self) -> HeldPart {
+    /// One for each source; what has none has one part.
+    fn part(&self, number: u32) -> HeldPart {
         HeldPart {
             store: Arc::clone(&self.store),
             lease: self.lease.lease,
-            part: 0,
+            part: number,
             env: self.engine.env().clone(),
             gone: self.keeper.gone().clone(),
         }
@@ -274,13 +260,16 @@ impl HeldRun {
         came: impl FnOnce(T) -> Result<(RunStatus, Arc<RawValue>)>,
         stop: &CancelToken,
     ) -> Result<(RunInput, Report)> {
-        let wanted = self.part().insist(|| self.store.renewal(&self.lease.lease)).await?.wanted;
-        conclude(ended, came, wanted, stop.is_cancelled())
+        let wanted = self.part(0).insist(|| self.store.renewal(&self.lease.lease)).await?.wanted;
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let was_steered = control.is_some_and(|control| control.was_steered());
+        let stopped = stop.is_cancelled();
+        conclude(ended, came, Asked { wanted, stopped, was_steered })
     }
 
     async fn report(&self, input: RunInput, report: Report) -> Result<Run> {
         let call = || self.store.report(&self.lease.lease, input, report.clone());
-        self.part().insist(call).await
+        self.part(0).insist(call).await
     }
 
     /// Passes on what a person wants. Never ends.
@@ -314,14 +303,24 @@ impl fmt::Debug for HeldRun {
     }
 }
 
+/// What was asked of a run when it came to an end.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// What a person wants by now.
+    wanted: Wanted,
+    /// Whether the process is to end.
+    stopped: bool,
+    /// Whether the run was told to rest or to stop, even if a person has changed his mind since.
+    was_steered: bool,
+}
+
 fn conclude<T>(
     ended: Result<T>,
     came: impl FnOnce(T) -> Result<(RunStatus, Arc<RawValue>)>,
-    wanted: Wanted,
-    stopped: bool,
+    asked: Asked,
 ) -> Result<(RunInput, Report)> {
-    let rested = match wanted {
-        Wanted::Run if stopped => RunInput::Yielded,
+    let rested = match asked.wanted {
+        Wanted::Run if asked.stopped => RunInput::Yielded,
         Wanted::Run | Wanted::Pause => RunInput::Rested,
         Wanted::Cancel => RunInput::CancelFinished,
     };
@@ -337,10 +336,17 @@ fn conclude<T>(
             };
             Ok((RunInput::Finished(outcome), Report { body: Some(record), cause: None }))
         }
+        // Whatever went wrong: what it left has still to be removed.
+        Err(error) if asked.wanted == Wanted::Cancel => {
+            let cause = (!error.is(ErrorKind::Cancelled)).then(|| Cause::of(&error));
+            Ok((RunInput::CancelFinished, Report { body: None, cause }))
+        }
+        // It was too late to commit: the run comes to rest, or was to for a moment.
+        Err(error) if error.code() == Refusal::CODE => Ok((rested, Report::default())),
         // Where nobody asked for it, it is a failure as any other.
         Err(error)
-            if (error.is(ErrorKind::Cancelled) || error.code() == "run-refused")
-                && (stopped || wanted != Wanted::Run) =>
+            if error.is(ErrorKind::Cancelled)
+                && (asked.stopped || asked.was_steered || asked.wanted != Wanted::Run) =>
         {
             Ok((rested, Report::default()))
         }

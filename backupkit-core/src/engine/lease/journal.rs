@@ -17,6 +17,8 @@ const MAX_PLAIN_BYTES: usize = 64 << 20;
 pub(super) struct StoreJournal {
     pub(super) held: HeldPart,
     pub(super) interval: CheckpointInterval,
+    /// Of several parts only the last one begins the commit of the run. The others commit while it runs.
+    pub(super) is_last: bool,
 }
 
 impl StoreJournal {
@@ -67,15 +69,18 @@ impl RunJournal for StoreJournal {
         }
         let HeldPart { store, lease, part, .. } = &self.held;
         self.held.insist(|| store.record_outputs(lease, *part, outputs)).await?;
+        if !self.is_last {
+            return Ok(());
+        }
         let committing = || store.report(lease, RunInput::CommitRecorded, Report::default());
         self.held.insist(committing).await?;
         Ok(())
     }
 
     async fn commit(&self) -> Result<Vec<SealedOutput>> {
-        // Of outputs that were recorded right before a crash none was created: that begins once the
-        // run is committing.
-        if self.state().await? != RunState::Committing {
+        // Of outputs of the last part that were recorded right before a crash none was created: that
+        // begins once the run is committing.
+        if self.is_last && self.state().await? != RunState::Committing {
             return Ok(Vec::new());
         }
         let HeldPart { store, lease, part, .. } = &self.held;
@@ -84,7 +89,10 @@ impl RunJournal for StoreJournal {
 
     /// Whoever claims the run next goes on from the checkpoint.
     async fn take_back_commit(&self) -> Result<()> {
-        let HeldPart { store, lease, .. } = &self.held;
+        let HeldPart { store, lease, part, .. } = &self.held;
+        if !self.is_last {
+            return self.held.insist(|| store.record_outputs(lease, *part, &[])).await;
+        }
         let lost = || store.report(lease, RunInput::BlobLost, Report::default());
         self.held.insist(lost).await?;
         Err(refusal::lease_lost(lease.run()))

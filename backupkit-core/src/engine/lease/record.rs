@@ -6,18 +6,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::engine::{
-    BackupReport, OutputReport, RestoreCounts, RestoreReport, Summary, VerifyCounts,
+    BackupReport, BackupRequest, RestoreCounts, RestoreReport, Summary, VerifyCounts,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::SnapshotId;
+use crate::repo::repository::Repository;
 
 /// A record keeps no more notes of a target; the log has all.
 const MAX_NOTES: usize = 100;
 
 /// The [report](crate::state::Run::report) of a backup that has finished.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BackupRecord {
-    /// One for each repository, in the order of the request.
+    /// For each source one for each repository, in the order of the requests. Sources of which nothing has
+    /// come yet have none.
     pub outputs: Vec<OutputRecord>,
     /// What was counted.
     pub summary: Summary,
@@ -28,6 +30,8 @@ pub struct BackupRecord {
 /// What a backup made of its source in one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputRecord {
+    /// What was read.
+    pub source: String,
     /// Where the repository is.
     pub repository: String,
     /// The id of the repository.
@@ -36,6 +40,8 @@ pub struct OutputRecord {
     pub snapshot: Option<String>,
     /// Why there is no snapshot: one line.
     pub error: Option<String>,
+    /// How many entries of the source the snapshot lacks, since they could not be read.
+    pub failed_entries: u64,
     /// Bytes of new blobs, before compression.
     pub added_bytes: u64,
     /// Bytes of new blobs as stored.
@@ -43,20 +49,48 @@ pub struct OutputRecord {
 }
 
 impl BackupRecord {
-    pub(super) fn of(report: &BackupReport) -> Self {
-        let output = |output: &OutputReport| OutputRecord {
-            repository: output.repository.clone(),
-            repository_id: output.repository_id.clone(),
-            snapshot: output.snapshot.map(|id| id.to_string()),
-            error: output.error.as_ref().map(Error::report),
-            added_bytes: output.added_bytes,
-            stored_bytes: output.stored_bytes,
+    /// The record of a backup of which nothing has come yet.
+    pub(super) fn blank(request: &BackupRequest) -> Self {
+        let source = request.source.origin().paths.join(", ");
+        let output = |repository: &Repository| OutputRecord {
+            source: source.clone(),
+            repository: repository.location(),
+            repository_id: repository.id().to_owned(),
+            snapshot: None,
+            error: None,
+            failed_entries: 0,
+            added_bytes: 0,
+            stored_bytes: 0,
         };
-        Self {
-            outputs: report.outputs.iter().map(output).collect(),
-            summary: report.summary,
-            problem_count: report.problem_count,
+        let outputs = request.repositories.iter().map(output).collect();
+        Self { outputs, ..Self::default() }
+    }
+
+    /// The same with what came of it.
+    pub(super) fn filled(mut self, report: &BackupReport) -> Self {
+        for (record, output) in self.outputs.iter_mut().zip(&report.outputs) {
+            record.snapshot = output.snapshot.map(|id| id.to_string());
+            record.error = output.error.as_ref().map(Error::report);
+            record.failed_entries = report.summary.files_failed;
+            record.added_bytes = output.added_bytes;
+            record.stored_bytes = output.stored_bytes;
         }
+        Self { summary: report.summary, problem_count: report.problem_count, ..self }
+    }
+
+    /// The same, if nothing came of it.
+    pub(super) fn failed(mut self, error: &Error) -> Self {
+        for record in &mut self.outputs {
+            record.error = Some(error.report());
+        }
+        self
+    }
+
+    /// Both in one.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.outputs.extend(other.outputs);
+        let problem_count = self.problem_count.saturating_add(other.problem_count);
+        Self { summary: self.summary.and(other.summary), problem_count, ..self }
     }
 }
 

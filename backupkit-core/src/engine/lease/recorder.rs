@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::events::KEPT_PER_CODE;
 use crate::model::{Event, EventKind, Level};
 use crate::state::NewLogLine;
-use crate::state::refusal::LEASE_LOST;
+use crate::state::refusal::{LEASE_LOST, lease_lost};
 
 /// So many lines are written at once.
 const BATCH_LINES: usize = 200;
@@ -74,15 +74,18 @@ impl Recorder {
         kind: EventKind,
     ) -> Result<()> {
         let HeldPart { store, lease, .. } = &self.0;
-        store.append_logs(lease, &[written(at, level, &kind)?]).await.map(drop)
+        let line = [written(at, level, &kind)?];
+        self.0.insist(|| store.append_logs(lease, &line)).await.map(drop)
     }
 
     /// Whether there is any use in going on.
     async fn append(&self, lines: &[NewLogLine], over: &CancellationToken) -> bool {
-        let HeldPart { store, lease, env, .. } = &self.0;
+        let HeldPart { store, lease, env, gone, .. } = &self.0;
         let mut last_tries = LAST_TRIES;
         loop {
-            match store.append_logs(lease, lines).await {
+            // A store that hangs is waited for no longer than the lease lasts.
+            let appending = gone.run_until_cancelled(store.append_logs(lease, lines));
+            match appending.await.unwrap_or_else(|| Err(lease_lost(lease.run()))) {
                 Ok(_) => return true,
                 Err(error) if error.retry() == Retry::Never => return error.code() != LEASE_LOST,
                 Err(_) if over.is_cancelled() && last_tries == 0 => return false,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::execute::{HeldRun, HeldRunOptions};
 use crate::engine::Engine;
-use crate::error::{Result, Retry};
+use crate::error::{ErrorKind, Result, Retry};
 use crate::state::{Claim, Run, RunId, Scope, StateStore, WorkerId, refusal};
 
 /// So often the store is looked at.
@@ -40,13 +40,22 @@ impl Engine {
         only: Option<RunId>,
         options: HeldRunOptions,
     ) -> Result<Option<HeldRun>> {
-        self.sweep(&**store).await?;
+        let swept = self.sweep(&**store).await;
+        if let Err(error) = &swept
+            && !error.is(ErrorKind::Corrupt)
+        {
+            return swept.map(|()| None);
+        }
         let claim = Claim::new(WorkerId::new(self.instance().id())?, options.lease);
         let claim = match only {
             Some(run) => claim.only(run),
             None => claim,
         };
-        self.claim(store, &claim, options).await
+        // A run that is damaged holds up no other.
+        match self.claim(store, &claim, options).await? {
+            Some(held) => Ok(Some(held)),
+            None => swept.map(|()| None),
+        }
     }
 
     /// Executes a run as soon as no other worker has it, as often as it takes until `is_over`, and

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::Maintenance;
 use crate::error::Result;
 use crate::model::Level;
+use crate::pipeline::guard::Guard;
 use crate::repo::checkpoint_tags::{RUN_TAG, is_checkpoint, saved_at};
 use crate::repo::layout::FileKind;
 use crate::repo::repository::Repository;
@@ -12,8 +13,12 @@ use crate::repo::snapshot_file::Snapshot;
 use crate::state::RunId;
 
 impl Maintenance<'_> {
-    /// Removes them, and counts them.
-    pub(super) async fn remove_checkpoints(&self, repository: &Repository) -> Result<u64> {
+    /// Removes them if it has a guard, and counts them.
+    pub(super) async fn remove_checkpoints(
+        &self,
+        repository: &Repository,
+        guard: Option<&Guard>,
+    ) -> Result<u64> {
         let before = self.before(self.settings.checkpoints_days);
         let mut count = 0;
         for (id, snapshot) in repository.readable_snapshots().await?.0 {
@@ -25,12 +30,12 @@ impl Maintenance<'_> {
             else {
                 continue;
             };
-            if !self.dry_run {
-                self.check_alive().await?;
+            if let Some(guard) = guard {
+                guard.check().await?;
                 repository.delete(FileKind::Snapshot, id.as_bytes()).await?;
             }
             count += 1;
-            let removed = if self.dry_run { "would remove" } else { "removed" };
+            let removed = if guard.is_some() { "removed" } else { "would remove" };
             let (id, place) = (id.short(), repository.location());
             let text = format!("{removed} checkpoint {id} in {place}, left since {since}");
             self.run.events.note(Level::Info, text);

@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::RestoreRequest;
 use super::done::DoneSteps;
 use super::fingerprint::Fingerprint;
 use super::outcome::Outcomes;
+use super::{RestoreCounts, RestoreRequest, VerifyCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::BlobId;
 use crate::pipeline::checkpoint::unusable;
@@ -40,6 +40,17 @@ pub(super) struct Row {
     tokens: Vec<SavedToken>,
     /// Warnings told about steps that are done.
     pub(super) warnings: u64,
+    /// What came of it, once only the target has to be told that it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) finished: Option<Finished>,
+}
+
+/// What came of a restore.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Finished {
+    pub(super) counts: RestoreCounts,
+    pub(super) verified: Option<VerifyCounts>,
+    pub(super) problem_count: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,6 +95,7 @@ impl Row {
             plan: digest,
             tokens: tokens.collect(),
             warnings: outcomes.warnings(),
+            finished: None,
         }
     }
 
@@ -125,6 +137,12 @@ impl Row {
             return Err(internal("the checkpoint of the restore is too long"));
         }
         Ok(json.into())
+    }
+
+    /// The row of a restore of which only the end is left.
+    pub(super) fn of_finished(restore: BlobId, finished: Finished) -> Self {
+        let finished = Some(finished);
+        Self { version: VERSION, restore: Some(restore), finished, ..Self::default() }
     }
 
     /// The row of a restore that is over: the next one starts from the beginning.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ahead::{ReadAhead, Ready};
-use super::checkpoint::{Row, is_plan_changed};
+use super::checkpoint::{Finished, Row, is_plan_changed};
 use super::keeper::Keeper;
 use super::outcome::{Outcome, Outcomes};
 use super::readable::ReadableSnapshot;
@@ -32,6 +32,9 @@ pub(super) async fn run_restore(
 ) -> Result<RestoreReport> {
     let mut keeper = Keeper::new(&request, tools);
     let mut earlier = keeper.load().await;
+    if let Some(finished) = earlier.finished.take() {
+        return end(tools, reader, &request, &keeper, finished).await;
+    }
     loop {
         match go(tools, reader, &request, &mut keeper, earlier).await {
             // Each step can be done again, so nothing is lost but time.
@@ -40,6 +43,32 @@ pub(super) async fn run_restore(
         }
         earlier = Row::default();
     }
+}
+
+/// Ends a restore that crashed after all was done: only the target has to be told.
+async fn end(
+    tools: &Tools,
+    reader: &RepositoryReader,
+    request: &RestoreRequest,
+    keeper: &Keeper,
+    finished: Finished,
+) -> Result<RestoreReport> {
+    let snapshot = tools.cancel.unless_cancelled(reader.snapshot(request.snapshot)).await?;
+    let outcomes = Arc::new(Outcomes::default());
+    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
+    let cancel = tools.cancel.child();
+    let session = open_session(request, snapshot, &cancel).await?;
+    keeper.begin_commit().await?;
+    let notes = finish(tools, &session, keeper).await?;
+    cancel.cancel();
+    let Finished { counts, verified, problem_count } = finished;
+    let told = tools.events.problem_count();
+    let problem_count = problem_count.saturating_add(told);
+    let status = RunStatus::Warnings;
+    let problems = tools.events.problems();
+    let mut report = RestoreReport { status, counts, verified, notes, problems, problem_count };
+    report.settle();
+    Ok(report)
 }
 
 /// How far a restore came.
@@ -90,7 +119,7 @@ async fn go(
         }
     };
     let notes = match &end {
-        End::Whole(_) => work.finish().await?,
+        End::Whole(verified) => work.finish(*verified).await?,
         End::Paused => Vec::new(),
     };
     cancel.cancel();
@@ -148,9 +177,7 @@ fn report(
         problems: tools.events.problems(),
         problem_count: tools.events.problem_count().saturating_add(earlier.warnings),
     };
-    if report.is_complete() && report.problem_count == 0 {
-        report.status = RunStatus::Succeeded;
-    }
+    report.settle();
     report
 }
 
@@ -253,14 +280,12 @@ impl Work<'_> {
         }
     }
 
-    async fn finish(&mut self) -> Result<Vec<String>> {
-        self.tools.check_may_write().await?;
-        let notes = self.session.finish().await?.warnings;
-        for note in &notes {
-            self.tools.events.note(Level::Warning, note.clone());
-        }
-        self.forget().await;
-        Ok(notes)
+    async fn finish(&mut self, verified: Option<VerifyCounts>) -> Result<Vec<String>> {
+        let told = self.tools.events.problem_count();
+        let problem_count = told.saturating_add(self.earlier.warnings);
+        let counts = self.outcomes.counts();
+        self.keeper.save_finished(Finished { counts, verified, problem_count }).await?;
+        finish(self.tools, &self.session, self.keeper).await
     }
 
     /// After a failure: the restore rests if it can go on later, else it is over.
@@ -283,9 +308,28 @@ impl Work<'_> {
 
     /// What is over is not gone on with, also if this fails: the plan is another one then.
     async fn forget(&mut self) {
-        if let Err(error) = self.keeper.forget().await {
-            let error = error.while_doing("remove the checkpoint of the restore");
-            self.tools.events.note(Level::Warning, error.report());
-        }
+        tell_kept(self.tools, self.keeper.forget().await);
+    }
+}
+
+/// Tells the target that all is done, and returns what it has to tell.
+async fn finish(
+    tools: &Tools,
+    session: &Arc<dyn RestoreSession>,
+    keeper: &Keeper,
+) -> Result<Vec<String>> {
+    tools.check_may_write().await?;
+    let notes = session.finish().await?.warnings;
+    for note in &notes {
+        tools.events.note(Level::Warning, note.clone());
+    }
+    tell_kept(tools, keeper.forget_finished().await);
+    Ok(notes)
+}
+
+fn tell_kept(tools: &Tools, forgotten: Result<()>) {
+    if let Err(error) = forgotten {
+        let error = error.while_doing("remove the checkpoint of the restore");
+        tools.events.note(Level::Warning, error.report());
     }
 }

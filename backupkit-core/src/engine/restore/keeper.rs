@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::checkpoint::Row;
+use super::checkpoint::{Finished, Row};
 use super::{RestoreRequest, Tools};
 use crate::error::{Error, Result};
 use crate::model::{BlobId, EventKind, Level};
@@ -106,6 +106,24 @@ impl Keeper {
         match &self.journal {
             Some(journal) => journal.begin_commit(&[]).await,
             None => Ok(()),
+        }
+    }
+
+    /// Saves what came of the restore, before the target forgets what it decided: whoever finds this row
+    /// has only to end it.
+    pub(super) async fn save_finished(&self, finished: Finished) -> Result<()> {
+        let row = Row::of_finished(self.restore, finished).encode()?;
+        match &self.journal {
+            Some(journal) => journal.save_checkpoint(row, u64::MAX).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Saves that nothing is left to go on with, where the journal does not go with the run.
+    pub(super) async fn forget_finished(&self) -> Result<()> {
+        match &self.journal {
+            Some(journal) if journal.outlives_process() => Ok(()),
+            _ => self.forget().await,
         }
     }
 

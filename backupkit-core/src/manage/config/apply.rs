@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use super::preview::Step;
 use super::{ConfigAction, ConfigChange, ConfigPreview, Configuration};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manage::{ConnectionBody, ConnectionChange, NewRepository, PlanChange, RepositoryChange, Workspace};
+use crate::manage::{
+    ConnectionBody, ConnectionChange, NewRepository, PlanChange, RepositoryChange, Workspace,
+};
 use crate::repo::KeyOwner;
 use crate::state::RecordKind;
 
@@ -93,7 +95,7 @@ impl Workspace {
         if let Some(seen) = &step.seen {
             let change = PlanChange {
                 name: None,
-                source: Some(declared.from.clone()),
+                sources: Some(declared.from.clone()),
                 repositories: Some(declared.to.clone()),
                 tags: Some(tags),
             };

@@ -65,7 +65,12 @@ impl Workspace {
             let body: PlanBody = record.decode()?;
             let to: Vec<_> = body.repositories.iter().map(|id| reference(&names, id)).collect();
             let mut table = Table::new();
-            table.insert("from".into(), reference(&names, &body.source));
+            let mut from = body.sources.iter().map(|id| reference(&names, id));
+            let from = match (from.next(), from.len()) {
+                (Some(only), 0) => only,
+                (first, _) => first.into_iter().chain(from).collect::<Vec<_>>().into(),
+            };
+            table.insert("from".into(), from);
             table.insert("to".into(), to.into());
             if !body.tags.is_empty() {
                 let tags: Vec<_> = body.tags.iter().map(|tag| text(tag)).collect();

@@ -226,7 +226,7 @@ impl Configuration {
 }
 
 fn is_same_plan(body: &PlanBody, declared: &DeclaredPlan, known: &Known) -> bool {
-    known.name(&body.source) == declared.from
+    body.sources.iter().map(|id| known.name(id)).eq(declared.from.iter())
         && body.repositories.iter().map(|id| known.name(id)).eq(declared.to.iter())
         && body.tags == declared.tags
 }

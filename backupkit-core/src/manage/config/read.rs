@@ -177,7 +177,11 @@ impl Reader<'_> {
     }
 
     fn plan(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredPlan> {
-        let from = self.required_text(fields, "from");
+        let from = self.text_or_texts(fields, "from");
+        if from.as_ref().is_some_and(Vec::is_empty) {
+            let place = fields.place_of("from");
+            self.errors.add(Some(fields.line), place, "is missing: name a connection");
+        }
         let to = self.texts(fields, "to");
         let tags = self.texts(fields, "tags").unwrap_or_default();
         if to.as_ref().is_none_or(Vec::is_empty) {
@@ -186,11 +190,14 @@ impl Reader<'_> {
         }
         self.refuse_unknown(fields);
         let to = to.unwrap_or_default();
-        if to.iter().collect::<BTreeSet<_>>().len() < to.len() {
-            let place = fields.place_of("to");
-            self.errors.add(Some(fields.line), place, "names a repository twice");
+        let from = from?;
+        for (field, names) in [("from", &from), ("to", &to)] {
+            if names.iter().collect::<BTreeSet<_>>().len() < names.len() {
+                let place = fields.place_of(field);
+                self.errors.add(Some(fields.line), place, "has the same name twice");
+            }
         }
-        Some(DeclaredPlan { line: fields.line, from: from?, to, tags })
+        Some(DeclaredPlan { line: fields.line, from, to, tags })
     }
 
     /// Whether all that is named is there.
@@ -210,9 +217,8 @@ impl Reader<'_> {
             }
         }
         for (name, declared) in plans {
-            if !connections.contains_key(&declared.from) {
-                let place = format!("plans.{name}.from");
-                missing.push((declared.line, place, "connection", &declared.from));
+            for from in declared.from.iter().filter(|from| !connections.contains_key(*from)) {
+                missing.push((declared.line, format!("plans.{name}.from"), "connection", from));
             }
             for to in declared.to.iter().filter(|to| !repositories.contains_key(*to)) {
                 missing.push((declared.line, format!("plans.{name}.to"), "repository", to));
@@ -270,6 +276,18 @@ impl Reader<'_> {
             self.errors.add(Some(fields.line), fields.place_of(field), "is missing");
         }
         self.text(fields, field)
+    }
+
+    /// A list of texts, or one of them.
+    fn text_or_texts(
+        &mut self,
+        fields: &mut Fields<'_, '_>,
+        field: &'static str,
+    ) -> Option<Vec<String>> {
+        if fields.get(field).is_some_and(|value| value.get_ref().as_array().is_some()) {
+            return self.texts(fields, field);
+        }
+        self.required_text(fields, field).map(|text| vec![text])
     }
 
     fn texts(&mut self, fields: &mut Fields<'_, '_>, field: &'static str) -> Option<Vec<String>> {

@@ -23,8 +23,11 @@ async fn a_connection_that_comes_to_lead_elsewhere_loses_its_secrets() {
     assert!(changed.dropped_secrets.is_empty());
     workspace.unseal(&changed.record, "token").await.unwrap().unwrap();
 
-    let change =
-        ConnectionChange { settings: Some(settings("evil", "")), name: Some("box".to_owned()), ..Default::default() };
+    let change = ConnectionChange {
+        settings: Some(settings("evil", "")),
+        name: Some("box".to_owned()),
+        ..Default::default()
+    };
     let changed = workspace.update_connection("nas", None, change).await.unwrap();
     assert_eq!(changed.dropped_secrets, ["token"]);
     assert!(changed.record.content.secrets.is_empty());
@@ -36,13 +39,18 @@ async fn a_connection_that_comes_to_lead_elsewhere_loses_its_secrets() {
 async fn a_change_of_an_earlier_revision_and_wrong_settings_change_nothing() {
     let workspace = Scene::new().open().await.unwrap();
     add_connection(&workspace, "nas").await;
-    let rename = |name: &str| ConnectionChange { name: Some(name.to_owned()), ..Default::default() };
+    let rename =
+        |name: &str| ConnectionChange { name: Some(name.to_owned()), ..Default::default() };
     let renamed = workspace.update_connection("nas", Some(1), rename("box")).await.unwrap();
     assert_eq!(renamed.record.revision, 2);
     let error = workspace.update_connection("box", Some(1), rename("x")).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, "stale"));
     let wrong = serde_json::value::RawValue::from_string("{}".into()).unwrap();
-    let wrong = ConnectionChange { settings: Some(wrong.into()), name: Some("y".to_owned()), ..Default::default() };
+    let wrong = ConnectionChange {
+        settings: Some(wrong.into()),
+        name: Some("y".to_owned()),
+        ..Default::default()
+    };
     let error = workspace.update_connection("box", None, wrong).await.unwrap_err();
     assert_eq!(FieldErrors::of(&error).unwrap().iter().count(), 2);
     // What is as it was makes no new revision.
@@ -80,7 +88,8 @@ async fn a_repository_keeps_only_a_password_and_a_place_that_open_it() {
     let updated = update(change(Some("password of nas"), None, None)).await.unwrap();
     assert_eq!(updated.revision, 2);
     // The disk is reached another way now.
-    let moved = ConnectionChange { settings: Some(settings("elsewhere", "")), ..Default::default() };
+    let moved =
+        ConnectionChange { settings: Some(settings("elsewhere", "")), ..Default::default() };
     workspace.update_connection("other", None, moved).await.unwrap();
     let back = ConnectionChange { settings: Some(settings("disk", "")), ..Default::default() };
     workspace.update_connection("other", None, back).await.unwrap();
@@ -105,7 +114,7 @@ async fn a_plan_is_changed_field_by_field() {
     let one = add_repository(&workspace, "one", "disk").await;
     let two = add_repository(&workspace, "two", "disk").await;
     let tags = vec!["t".to_owned()];
-    workspace.add_plan("daily", "docs", &["one".to_owned()], tags).await.unwrap();
+    workspace.add_plan("daily", &["docs".to_owned()], &["one".to_owned()], tags).await.unwrap();
     let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     let change = PlanChange { repositories: names(&["two", "one"]), ..Default::default() };
     let record = workspace.update_plan("daily", Some(1), change).await.unwrap();
@@ -114,7 +123,7 @@ async fn a_plan_is_changed_field_by_field() {
     assert_eq!(body.tags, ["t"]);
     let change = PlanChange {
         name: Some("weekly".to_owned()),
-        source: Some("photos".to_owned()),
+        sources: names(&["photos"]),
         repositories: names(&["two"]),
         tags: Some(Vec::new()),
     };

@@ -42,8 +42,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns a `Conflict` with the code `run-refused`.
+    /// The code of its error.
+    pub const CODE: &'static str = "run-refused";
+
+    /// Returns a `Conflict` with the [code](Self::CODE) `run-refused`.
     pub fn into_error(self) -> Error {
-        Error::new(ErrorKind::Conflict, self.to_string()).with_code("run-refused")
+        Error::new(ErrorKind::Conflict, self.to_string()).with_code(Self::CODE)
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{Row, collect};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{FileTime, IndexId};
+use crate::events::Events;
+use crate::model::{FileTime, IndexId, Level};
 use crate::pipeline::driver::Driver;
 use crate::pipeline::lane::{Lane, Ticket};
 use crate::state::{CheckpointInterval, RunJournal, refusal};
@@ -98,7 +99,7 @@ impl Checkpoints {
                 return Ok(());
             }
             pending.row.index_files = index_files(driver.reading.store.lanes());
-            save(&*self.journal, &mut pending.row).await?;
+            save(&*self.journal, &mut pending.row, &driver.events).await?;
             self.pending = None;
         }
         if self.pace.is_due(interval, now, read_bytes) {
@@ -120,11 +121,17 @@ pub(crate) fn index_files(lanes: &[Arc<Lane>]) -> Vec<Option<Vec<IndexId>>> {
 }
 
 /// Saves a row whose blobs are durable. Where the journal has no room for all of it, the largest entries
-/// start over.
-pub(crate) async fn save(journal: &dyn RunJournal, row: &mut Row) -> Result<()> {
+/// start over. Where there is none for what is left, the former row stays: to go on from that costs more,
+/// and nothing else.
+pub(crate) async fn save(journal: &dyn RunJournal, row: &mut Row, events: &Events) -> Result<()> {
     loop {
         match journal.save_checkpoint(encode(row)?.into(), row.reach()).await {
-            Err(error) if error.code() == refusal::CHECKPOINT_TOO_LONG && row.shrink() => {}
+            Err(error) if error.code() == refusal::CHECKPOINT_TOO_LONG => {
+                if !row.shrink() {
+                    events.note(Level::Info, error.report());
+                    return Ok(());
+                }
+            }
             saved => return saved,
         }
     }

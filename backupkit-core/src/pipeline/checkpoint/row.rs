@@ -9,7 +9,7 @@ use crate::model::{BlobId, Entry, EntryKind, EntryPath, FileTime, Fingerprint, I
 use crate::pipeline::driver::{Stage, Tally};
 use crate::pipeline::node::encode;
 use crate::pipeline::per_lane::PerLane;
-use crate::pipeline::progress::{EntryProgress, GroupProgress, PartProgress};
+use crate::pipeline::progress::{EntryProgress, GroupProgress, PartProgress, SavedContent};
 use crate::repo::node::Node;
 use crate::repo::tree::decode_tree;
 use crate::source::Segment;
@@ -149,7 +149,8 @@ impl Row {
 
 impl SavedGroup {
     fn split(self) -> (Vec<BlobId>, GroupProgress) {
-        (self.parts, GroupProgress { content: self.content, cut_at: self.cut_at })
+        let saved = SavedContent::new(self.parts.clone());
+        (self.parts, GroupProgress { content: self.content, cut_at: self.cut_at, saved })
     }
 }
 

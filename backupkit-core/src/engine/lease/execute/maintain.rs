@@ -31,7 +31,7 @@ impl HeldRun {
         let mut ended = self.attend(handle, Some(stop)).await?;
         if ended.is_ok() {
             // From now on it can only end.
-            let begun = self.journal().begin_commit(&[]).await;
+            let begun = self.journal(&self.part(0)).begin_commit(&[]).await;
             ended = begun.and(ended);
         }
         let came = |record: MaintenanceRecord| {
