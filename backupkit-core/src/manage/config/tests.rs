@@ -216,7 +216,7 @@ path = "${{UNSET}}/x"
 from = "docs"
 to = ["nas", "gone", "nas"]
 [plans.weekly]
-from = ["docs"]
+from = ["docs", 3]
 [plans." x"]
 from = "docs"
 to = "nas"
