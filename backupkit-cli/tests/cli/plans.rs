@@ -219,7 +219,7 @@ fn a_restore_by_the_name_of_the_repository_is_a_run_of_its_own() {
     assert_same(&scene.path("src"), &back);
     let run = latest(&scene);
     assert_eq!((&run["kind"], &run["number"]), (&"restore".into(), &2.into()));
-    assert_eq!(run["report"]["failed"], 0);
+    assert_eq!(run["report"]["counts"]["failed"], 0);
     scene.run(["connection", "add", "elsewhere", "--folder", "elsewhere"]).expect(0);
     let into = ["repo", "restore", "nas", "latest:/", "--to-connection", "elsewhere"];
     scene.run(into).expect(0);
