@@ -40,8 +40,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ended = run.wait().await?;
     assert_eq!(ended.state, RunState::Succeeded);
     let lines: Vec<_> = run.events(0).try_collect().await?;
-    for line in lines {
-        println!("{} {}", line.number, line.line.text);
-    }
+    assert!(lines.iter().any(|line| line.line.code == "snapshot-created"));
     Ok(())
 }

@@ -202,7 +202,7 @@ async fn a_store_that_hangs_ends_the_lease_and_nothing_is_published() {
     let hang = async {
         desk.point.reached().await;
         desk.trouble.hangs.store(true, Ordering::SeqCst);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
         // A machine that is busy enough loses the lease by itself.
@@ -221,7 +221,7 @@ async fn a_store_that_hangs_at_the_end_leaves_the_run_to_the_next_worker() {
         desk.point.reached().await;
         desk.trouble.hangs.store(true, Ordering::SeqCst);
         desk.point.release();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
         ended = desk.back_up(&scene.engine, "one", SHORT) => ended,

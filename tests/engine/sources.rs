@@ -94,8 +94,8 @@ impl Desk {
             };
             BackupRequest::new(Arc::new(Named { name, source }), &self.repositories[..])
         };
-        let names = ["one", "two", "three"].into_iter();
-        let requests = names.zip(&self.sources).map(named).collect();
+        let sources = ["one", "two", "three"].into_iter().zip(&self.sources);
+        let requests = sources.map(named).collect();
         held.back_up_each(requests, &CancelToken::new()).await
     }
 
@@ -105,13 +105,15 @@ impl Desk {
 
     /// What was backed up into each repository.
     async fn stored(&self) -> Vec<Vec<String>> {
-        let mut stored = Vec::new();
+        let mut stored: Vec<Vec<String>> = Vec::new();
         for repository in &self.repositories {
             let snapshots = repository.snapshots().await.unwrap();
             let paths = snapshots.into_iter().flat_map(|(_, found)| found.paths);
             stored.push(paths.filter(|path| !path.starts_with("/backupkit-checkpoint")).collect());
         }
-        stored.iter_mut().for_each(|paths: &mut Vec<String>| paths.sort());
+        for paths in &mut stored {
+            paths.sort();
+        }
         stored
     }
 }

@@ -118,7 +118,7 @@ fn options(max_runs: usize) -> WorkerOptions {
 async fn a_worker_executes_several_runs_side_by_side_and_gives_them_back_when_it_is_stopped() {
     let shop = Shop::new().await;
     let ordered = shop.order().await;
-    let (stop, options) = (CancelToken::new(), options(2));
+    let (end, options) = (CancelToken::new(), options(2));
     let told = Mutex::new(Vec::new());
     let tell = |event: WorkerEvent<'_>| {
         if let WorkerEvent::Started(run) = event {
@@ -129,28 +129,28 @@ async fn a_worker_executes_several_runs_side_by_side_and_gives_them_back_when_it
         shop.points[0].reached().await;
         // While the first one stands still, the second one comes as far.
         shop.points[1].reached().await;
-        stop.cancel();
+        end.cancel();
         shop.points.iter().for_each(PausePoint::release);
     };
-    tokio::join!(shop.workspace.work(&shop.scene.engine, &options, &stop, tell), watch);
+    tokio::join!(shop.workspace.work(&shop.scene.engine, &options, &end, tell), watch);
     assert_eq!(*told.lock().unwrap(), ordered);
     for id in &ordered {
         let run = shop.workspace.run(*id).await.unwrap();
         assert_eq!((run.state, run.attempts), (RunState::Queued, 0), "{run:#?}");
     }
     // The next worker goes on with them, and ends when all is done.
-    let stop = CancelToken::new();
+    let end = CancelToken::new();
     let left = Mutex::new(0);
     let tell = |event: WorkerEvent<'_>| {
         if let WorkerEvent::Left(run) = event {
             assert_eq!(run.state, RunState::Succeeded, "{run:#?}");
             *left.lock().unwrap() += 1;
             if *left.lock().unwrap() == ordered.len() {
-                stop.cancel();
+                end.cancel();
             }
         }
     };
-    shop.workspace.work(&shop.scene.engine, &options, &stop, tell).await;
+    shop.workspace.work(&shop.scene.engine, &options, &end, tell).await;
     assert_eq!(*left.lock().unwrap(), 2);
 }
 

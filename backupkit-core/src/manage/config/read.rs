@@ -134,22 +134,26 @@ impl Reader<'_> {
             };
             self.errors.add(Some(at), place, wrong.message.clone());
         }
-        let body = ConnectionBody { kind, settings: settings.into(), max_runs: max_runs? };
+        let body = ConnectionBody {
+            kind,
+            settings: settings.into(),
+            max_runs: NonZeroU32::new(max_runs?),
+        };
         Some(DeclaredConnection { line, body })
     }
 
-    /// Nothing inside if nothing is said about it; nothing at all if it is wrong.
-    fn max_runs(&mut self, fields: &mut Fields<'_, '_>) -> Option<Option<NonZeroU32>> {
-        let Some(value) = fields.take("max_runs") else { return Some(None) };
+    /// 0 if nothing is said about it; nothing if it is wrong.
+    fn max_runs(&mut self, fields: &mut Fields<'_, '_>) -> Option<u32> {
+        let Some(value) = fields.take("max_runs") else { return Some(0) };
         let most = match value.get_ref() {
             DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
-        let most = most.and_then(NonZeroU32::new);
+        let most = most.filter(|most| *most > 0);
         if most.is_none() {
             self.wrong(fields, "max_runs", value, "is no number from 1 on");
         }
-        most.map(Some)
+        most
     }
 
     fn repository(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredRepository> {
