@@ -23,6 +23,8 @@ use backupkit_core::{Env, ErrorKind, Retry, catalogue_conformance, runs_conforma
 use backupkit_sqlite::SqliteStore;
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -272,4 +274,30 @@ async fn what_only_a_run_needs_is_gone_once_it_ended_and_its_log_with_it() {
     clock.advance(CANCEL_GRACE);
     assert_eq!(store.sweep(&[], 9).await.unwrap(), 1);
     assert_eq!(count().await, [0, 0, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn a_damaged_run_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let (scope, actor) = (Scope::default(), Actor::new("test").unwrap());
+    let mut ids = Vec::new();
+    for title in ["damaged", "whole"] {
+        let id = RunId::random(&Env::system()).unwrap();
+        let settings = RawValue::from_string("{}".to_owned()).unwrap();
+        let run = NewRun::new(id, RunKind::Backup, title, settings.into());
+        store.create_run(&scope, &actor, run).await.unwrap();
+        ids.push(id);
+    }
+    let options = SqliteConnectOptions::new().filename(folder.path().join("state.db"));
+    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    let damage = sqlx::query("UPDATE runs SET kind = 'nonsense' WHERE id = ?");
+    damage.bind(ids[0].to_string()).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+    let claim = Claim::new(WorkerId::new("one").unwrap(), LEASE);
+    let lease = store.claim(&claim).await.unwrap().expect("the other run");
+    assert_eq!(lease.run.new.id, ids[1]);
+    // Nothing else is left to be claimed, and that is said.
+    let error = store.claim(&claim).await.unwrap_err();
+    assert!(error.is(ErrorKind::Corrupt), "{}", error.report());
 }

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 use backupkit::testing::MemorySource;
-use backupkit::{BackupRequest, SnapshotSource};
+use backupkit::{BackupRequest, RunStatus, SnapshotSource};
 
 use crate::scene::{Scene, assert_whole, latest_tree, path, random};
 
@@ -56,10 +56,22 @@ async fn a_copy_goes_on_after_a_pause() {
         let mut told = futures::StreamExt::take(run.events(), events);
         while futures::StreamExt::next(&mut told).await.is_some() {}
         run.pause();
-        if run.wait().await.unwrap().status != backupkit::RunStatus::Paused {
+        if run.wait().await.unwrap().status != RunStatus::Paused {
             break;
         }
         assert!(events < 100, "it does not come to an end");
     }
     assert_eq!(latest_tree(&first).await, latest_tree(&second).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_what_is_incomplete_is_not_called_complete() {
+    let scene = Scene::new().await;
+    let (first, second) = (scene.repository().await, scene.repository().await);
+    let report = scene.back_up(&source(), from_ref(&first)).await;
+    let copied = SnapshotSource::load(&first, report.outputs[0].snapshot.unwrap()).await.unwrap();
+    let copied = Arc::new(copied.with_missing_entries(3));
+    let report = scene.engine.backup(BackupRequest::new(copied, from_ref(&second))).wait().await;
+    let report = report.unwrap();
+    assert_eq!((report.status, report.problem_count), (RunStatus::Warnings, 1), "{report:#?}");
 }

@@ -18,11 +18,12 @@ use backupkit::testing::{
     Fault, FaultDestination, FaultPlan, MemorySource, Operation, PausePoint, logged,
 };
 use backupkit::{
-    BackupRecord, BackupRequest, CancelToken, Engine, HeldRun, HeldRunOptions, Result, RunStatus,
+    BackupRecord, BackupRequest, CancelToken, Engine, ErrorKind, HeldRun, HeldRunOptions, Result,
+    RunStatus,
 };
 use serde_json::value::RawValue;
 
-use crate::scene::{Scene, checkpoints, latest_tree, path, random};
+use crate::scene::{PASSWORD, Scene, checkpoints, latest_tree, path, random};
 
 const MIB: u64 = 1 << 20;
 /// Long enough never to run out in a test.
@@ -355,4 +356,28 @@ async fn an_output_that_was_lost_before_any_snapshot_is_there_is_made_again() {
     for repository in &repositories {
         assert_eq!(repository.snapshots().await.unwrap().len(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_not_taken_back_as_long_as_a_repository_cannot_be_looked_at() {
+    let scene = Scene::new().await;
+    let (desk, source) = (Desk::new(&scene).await, source());
+    // The first repository has its snapshot, what the second one needs is gone.
+    let (repositories, places) = died_between_snapshots(&scene, &desk, &source, 0).await;
+    lose_all_data(&places[1]);
+    let faults = FaultPlan::new();
+    faults.add(Fault::fail(ErrorKind::Unavailable).on(Operation::List).with_prefix("snapshots"));
+    faults.add(Fault::fail(ErrorKind::Unavailable).on(Operation::Stat).with_prefix("snapshots"));
+    let away = Arc::new(FaultDestination::new(Arc::new(places[0].clone()), &faults));
+    let away = Repository::open(away, &PASSWORD.into(), &scene.env).await.unwrap();
+    let request = BackupRequest::new(Arc::new(source), [away, repositories[1].clone()]);
+    let held = desk.claim(&scene.process(), "two").await;
+    let waits = held.back_up(request.clone(), &CancelToken::new()).await.unwrap();
+    assert_eq!(waits.state, RunState::Committing, "{waits:#?}");
+    faults.clear();
+    desk.ask(Wanted::Run).await;
+    let held = desk.claim(&scene.process(), "three").await;
+    let ended = held.back_up(request, &CancelToken::new()).await.unwrap();
+    assert_eq!(ended.state, RunState::Partial, "{ended:#?}");
+    assert_eq!(repositories[0].snapshots().await.unwrap().len(), 1);
 }

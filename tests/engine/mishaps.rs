@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backupkit::destination::MemoryDestination;
 use backupkit::model::{RunKind, RunState, Wanted};
 use backupkit::repo::Repository;
 use backupkit::state::{
-    Actor, CheckpointInterval, Claim, InMemoryStore, LogFilter, NewRun, Run, RunId, Scope,
-    StateStore, WorkerId,
+    Actor, CheckpointInterval, Claim, InMemoryStore, LogFilter, NewRun, Run, RunId, Runs as _,
+    Scope, StateStore, WorkerId,
 };
-use backupkit::testing::{HookedStore, MemorySource, PausePoint, StoreHook};
+use backupkit::testing::{
+    Fault, FaultDestination, FaultPlan, HookedStore, MemorySource, Operation, PausePoint, StoreHook,
+};
 use backupkit::{BackupRequest, CancelToken, Engine, Error, ErrorKind, HeldRunOptions, Result};
 use serde_json::value::RawValue;
 
@@ -37,6 +40,8 @@ struct Trouble {
     saved_checkpoints: AtomicU64,
 }
 
+/// What never comes back from a store that hangs.
+const HUNG: [&str; 4] = ["renew", "version", "renewal", "append_logs"];
 /// What changes nothing.
 const LOOKS: [&str; 8] = [
     "run",
@@ -52,7 +57,7 @@ const LOOKS: [&str; 8] = [
 #[async_trait]
 impl StoreHook for Trouble {
     async fn before(&self, call: &'static str) -> Result<()> {
-        if self.hangs.load(Ordering::SeqCst) && ["renew", "version", "renewal"].contains(&call) {
+        if self.hangs.load(Ordering::SeqCst) && HUNG.contains(&call) {
             std::future::pending::<()>().await;
         }
         if self.hangs.load(Ordering::SeqCst)
@@ -236,4 +241,63 @@ async fn a_store_that_hangs_at_the_end_leaves_the_run_to_the_next_worker() {
     let ended = desk.back_up(&scene.process(), "two", LONG).await.unwrap();
     assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
     assert_eq!(desk.repository.snapshots().await.unwrap().len(), 1);
+}
+
+/// A person who lets the run rest right before it commits, and changes his mind at once.
+#[derive(Debug)]
+struct Waverer {
+    store: Arc<InMemoryStore>,
+    run: RunId,
+    has_asked: AtomicBool,
+}
+
+#[async_trait]
+impl StoreHook for Waverer {
+    async fn before(&self, call: &'static str) -> Result<()> {
+        let wanted = match call {
+            "record_outputs" if !self.has_asked.swap(true, Ordering::SeqCst) => Wanted::Pause,
+            "renewal" if self.has_asked.load(Ordering::SeqCst) => Wanted::Run,
+            _ => return Ok(()),
+        };
+        self.store.ask(&Scope::default(), &person(), self.run, wanted).await.map(drop)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_changes_his_mind_when_the_run_is_about_to_commit_does_not_end_it() {
+    let scene = Scene::new().await;
+    let mut desk = Desk::new(&scene).await;
+    desk.point.release();
+    let store = Arc::new(InMemoryStore::new(&scene.env));
+    let settings = RawValue::from_string("{}".to_owned()).unwrap();
+    let order = NewRun::new(desk.run, RunKind::Backup, "documents", settings.into());
+    store.create_run(&Scope::default(), &person(), order).await.unwrap();
+    let (run, has_asked) = (desk.run, AtomicBool::new(false));
+    let waverer = Arc::new(Waverer { store: Arc::clone(&store), run, has_asked });
+    desk.store = Arc::new(HookedStore::new(store, waverer));
+    let given_back = desk.back_up(&scene.engine, "one", LONG).await.unwrap();
+    assert_eq!((given_back.state, given_back.attempts), (RunState::Queued, 0), "{given_back:#?}");
+    let ended = desk.back_up(&scene.engine, "one", LONG).await.unwrap();
+    assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+    assert_eq!(desk.repository.snapshots().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_is_locked_lets_the_run_rest_and_keeps_what_it_has() {
+    let scene = Scene::new().await;
+    let desk = Desk::new(&scene).await;
+    desk.point.release();
+    let faults = FaultPlan::new();
+    let memory = Arc::new(MemoryDestination::new());
+    let repository = scene.repository_in(Arc::new(FaultDestination::new(memory, &faults))).await;
+    let desk = Desk { repository, ..desk };
+    faults.add(Fault::fail(ErrorKind::Locked).on(Operation::List).with_prefix("locks").forever());
+    let rests = desk.back_up(&scene.engine, "one", LONG).await.unwrap();
+    assert_eq!(rests.state, RunState::Paused, "{rests:#?}");
+    // It goes on by itself when its time has come.
+    assert!(rests.not_before.is_some() && rests.wanted == Wanted::Run);
+    faults.clear();
+    desk.ask(Wanted::Run).await;
+    let ended = desk.back_up(&scene.engine, "one", LONG).await.unwrap();
+    assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
 }

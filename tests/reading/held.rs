@@ -2,15 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use backupkit::adapters::fs::FsTarget;
 use backupkit::model::{RunKind, RunState, SnapshotId, Wanted};
 use backupkit::state::{
-    Actor, CheckpointInterval, Claim, InMemoryStore, NewRun, Run, RunId, Scope, StateStore,
-    WorkerId,
+    Actor, CheckpointInterval, Claim, InMemoryStore, NewRun, Run, RunId, Runs as _, Scope,
+    StateStore, WorkerId,
 };
-use backupkit::testing::{Fault, MemorySource, Operation, PausePoint, logged, random_bytes};
+use backupkit::target::{ConflictPolicy, RestoreOptions};
+use backupkit::testing::{
+    Fault, HookedStore, MemorySource, Operation, PausePoint, StoreHook, logged, random_bytes,
+};
 use backupkit::{CancelToken, HeldRun, HeldRunOptions, RestoreRecord, RestoreRequest};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -187,4 +193,56 @@ async fn a_restore_that_is_cancelled_while_it_rests_leaves_nothing_incomplete() 
         assert_eq!(strange_files(desk.folder.path()), Vec::<PathBuf>::new());
         return;
     }
+}
+
+/// Stops the process when the second report of the run is on its way: that it has finished.
+#[derive(Debug, Default)]
+struct StopsAtTheEnd {
+    reports: AtomicU64,
+    point: PausePoint,
+}
+
+#[async_trait]
+impl StoreHook for StopsAtTheEnd {
+    async fn before(&self, call: &'static str) -> backupkit::Result<()> {
+        if call == "report" && self.reports.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.point.pass().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_killed_at_its_very_end_is_not_done_twice() {
+    let mut desk = Desk::new().await;
+    let hook = Arc::new(StopsAtTheEnd::default());
+    let env = desk.scene.engine.env().clone();
+    let store = Arc::new(InMemoryStore::new(&env));
+    let settings = RawValue::from_string("{}".to_owned()).unwrap();
+    let order = NewRun::new(desk.run, RunKind::Restore, "restore", settings.into());
+    store.create_run(&Scope::default(), &person(), order).await.unwrap();
+    desk.store = Arc::new(HookedStore::new(store, Arc::<StopsAtTheEnd>::clone(&hook)));
+    let there = desk.folder.path().join("data/small/0");
+    std::fs::create_dir_all(there.parent().unwrap()).unwrap();
+    std::fs::write(&there, "somebody's own").unwrap();
+    let request = || {
+        let conflict = ConflictPolicy::Rename;
+        desk.request().with_options(RestoreOptions { conflict, ..RestoreOptions::default() })
+    };
+    let (held, stop) = (desk.claim("one").await, CancelToken::new());
+    tokio::select! {
+        ended = held.restore(request(), &stop) => panic!("it ended: {ended:?}"),
+        () = hook.point.reached() => {}
+    }
+    let before = paths_below(desk.folder.path());
+    assert_eq!(desk.store.sweep(&[WorkerId::new("one").unwrap()], 10).await.unwrap(), 1);
+    desk.ask(Wanted::Run).await;
+    let ended = desk.claim("two").await.restore(request(), &CancelToken::new()).await.unwrap();
+    assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+    assert_eq!(paths_below(desk.folder.path()), before);
+    assert_eq!(std::fs::read(&there).unwrap(), b"somebody's own");
+    let record: RestoreRecord = serde_json::from_str(ended.report.unwrap().get()).unwrap();
+    assert_eq!((record.counts.renamed, record.counts.failed), (1, 0));
+    assert_eq!(record.counts.written_bytes, (LARGE + 100 * 3000) as u64);
+    assert_eq!(record.verified.map(|counts| counts.differs), Some(0));
 }
