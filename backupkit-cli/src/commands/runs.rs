@@ -229,12 +229,12 @@ fn print_run(app: &App<'_>, run: &Run) {
         }
     }
     let report: Option<BackupRecord> = report(run, RunKind::Backup);
-    for OutputRecord { repository, snapshot, error, .. } in
+    for OutputRecord { source, repository, snapshot, error, .. } in
         report.into_iter().flat_map(|report| report.outputs)
     {
         let snapshot = snapshot.map(|id| format!("snapshot {}", id.get(..8).unwrap_or(&id)));
         let outcome = snapshot.or(error).unwrap_or_else(|| "no snapshot".to_owned());
-        line("output", format!("{repository}: {outcome}"));
+        line("output", format!("{source} into {repository}: {outcome}"));
     }
     app.output.document("run", &record(run));
 }

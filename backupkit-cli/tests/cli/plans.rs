@@ -293,3 +293,42 @@ fn a_run_whose_repository_was_forgotten_meanwhile_fails_and_says_why() {
     // What it has stored is still there for the next plan.
     assert!(std::fs::read_dir(scene.path("disk/repo/data")).unwrap().count() > 0);
 }
+
+#[test]
+fn a_plan_of_several_sources_makes_a_snapshot_of_each() {
+    let scene = Scene::new();
+    let password = set_up(&scene);
+    std::fs::create_dir(scene.path("photos")).unwrap();
+    std::fs::write(scene.path("photos/one"), "a photo").unwrap();
+    scene.run(["connection", "add", "photos", "--folder", "photos", "--max-runs", "3"]).expect(0);
+    let change = ["plan", "set", "daily", "--from", "docs", "--from", "photos"];
+    scene.run(change).expect(0);
+    let listed = scene.run(["plan", "list"]).expect(0).stdout();
+    assert!(listed.contains("docs, photos"), "{listed}");
+    let said = scene.run(["plan", "run", "daily"]).expect(0);
+    let said = format!("{}{}", said.stdout(), said.stderr());
+    assert!(said.contains("source 2 of 2: ") && said.contains("succeeded"), "{said}");
+    let made = snapshots(&scene, &password);
+    let mut paths: Vec<_> = made.iter().map(|made| made["paths"][0].as_str().unwrap()).collect();
+    paths.sort_unstable();
+    let expected = [scene.path("photos"), scene.path("src")];
+    assert_eq!(paths, expected.each_ref().map(|path| path.to_str().unwrap()));
+    let outputs = latest(&scene)["report"]["outputs"].clone();
+    assert_eq!(outputs.as_array().map(Vec::len), Some(2), "{outputs}");
+    // As text and back it is the same.
+    let exported = scene.run(["config", "export"]).expect(0).stdout();
+    assert!(exported.contains("max_runs = 3"), "{exported}");
+    assert!(exported.contains(r#"from = ["docs", "photos"]"#), "{exported}");
+    let file = scene.path("config.toml");
+    std::fs::write(&file, exported.replace("max_runs = 3", "max_runs = 1")).unwrap();
+    let import = ["config", "import", file.to_str().unwrap()];
+    let mut command = scene.command(import);
+    let imported = command.env("NAS_PASSWORD", &password).output().unwrap();
+    assert!(imported.status.success(), "{imported:?}");
+    let known = scene.run(["connection", "list", "--json"]).expect(0).json();
+    let limits: Vec<_> =
+        known.as_array().unwrap().iter().map(|it| it["max_runs"].clone()).collect();
+    assert_eq!(limits, [Value::Null, Value::Null, 1.into()]);
+    let unknown = scene.run(["plan", "set", "daily", "--from", "docs", "--from", "docs"]);
+    assert!(unknown.expect(1).stderr().contains("names a connection twice"));
+}
