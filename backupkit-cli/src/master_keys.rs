@@ -78,11 +78,17 @@ impl KeyFile {
         Ok(file)
     }
 
-    /// The new content, in a file beside it. One that a crash left is written anew.
+    /// The new content, in a file beside it. Whoever calls this holds the lock.
     fn draft(&self, keys: &[MasterKey]) -> std::io::Result<PathBuf> {
         let draft = beside(&self.0, ".new");
+        // What a crash left, or somebody put there: a link would lead the key elsewhere, and a file keeps
+        // its mode.
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
         for key in keys {
             file.write_all(key.to_text().expose_secret().as_bytes())?;
             file.write_all(b"\n")?;
@@ -221,6 +227,33 @@ mod tests {
         assert_eq!(file.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let left = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 2, "the file and its lock");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_never_written_into_a_file_that_was_there() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, env) = (tempfile::tempdir().unwrap(), Env::system());
+        let file = KeyFile::new(folder.path().join("state.db.key"));
+        file.make(&env).unwrap();
+        let (left, other) = (folder.path().join("state.db.key.new"), folder.path().join("other"));
+        for is_link in [false, true] {
+            std::fs::write(&other, "mine").unwrap();
+            if is_link {
+                std::os::unix::fs::symlink(&other, &left).unwrap();
+            } else {
+                std::fs::write(&left, "left").unwrap();
+                let mode = std::fs::Permissions::from_mode(0o644);
+                std::fs::set_permissions(&left, mode).unwrap();
+            }
+            let kept = file.load().await.unwrap();
+            let new = MasterKey::generate(&env).unwrap();
+            file.replace(&ids(&kept), std::slice::from_ref(&new)).await.unwrap();
+            assert_eq!(ids(&file.load().await.unwrap()), [new.id()]);
+            assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
+            let metadata = file.path().symlink_metadata().unwrap();
+            assert!(metadata.is_file());
+            assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+        }
     }
 
     #[tokio::test]
