@@ -19,7 +19,8 @@ use crate::state::beside;
 /// The keys have fewer bytes; against `/dev/zero`.
 const MAX_KEY_BYTES: u64 = 4096;
 
-/// Keys in a file, one in each line. Usually there is one.
+/// Keys in a file, one in each line. Usually there is one. A link in its place leads to a file that others
+/// may need, too: a person keeps that one.
 #[derive(Debug)]
 pub(crate) struct KeyFile(PathBuf);
 
@@ -30,10 +31,8 @@ pub(crate) struct KeyVariable(pub(crate) SecretString);
 pub(crate) struct KeyCommand(pub(crate) OsString);
 
 impl KeyFile {
-    /// The file at this place, or where a link there leads to.
     pub(crate) fn new(file: PathBuf) -> Self {
-        // A link is kept when the file is replaced.
-        Self(file.canonicalize().unwrap_or(file))
+        Self(file)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -112,13 +111,17 @@ impl MasterKeys for KeyFile {
     }
 
     fn how_to_replace(&self) -> Option<String> {
-        None
+        // Replaced through one of several links, the others would lead to a key that opens nothing of theirs.
+        self.0.is_symlink().then(|| how_to(&format!("the file that {} leads to", self.0.display())))
     }
 
     async fn replace(&self, expected: &[MasterKeyId], keys: &[MasterKey]) -> Result<()> {
         let failed =
             |error| Error::io(format!("replace the master key {}", self.0.display()), error);
         let _lock = self.lock().map_err(failed)?;
+        if self.0.is_symlink() {
+            return Err(kept_by_a_person());
+        }
         let kept = self.read()?;
         if !kept.iter().map(MasterKey::id).eq(expected.iter().copied()) {
             let message = format!("{} was changed by another process", self.0.display());
@@ -137,7 +140,7 @@ impl MasterKeys for KeyFile {
 fn how_to(place: &str) -> String {
     format!(
         "make a key with `backupkit key generate`, put it in front of the present one in {place}, with \
-         a space between, and rotate again; then take the former one away"
+         a space between, and rotate again; then take the former one away, once nothing else needs it"
     )
 }
 
@@ -257,17 +260,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_to_a_key_file_stays_a_link() {
+    async fn the_file_that_a_link_leads_to_is_left_to_a_person() {
         let (folder, env) = (tempfile::tempdir().unwrap(), Env::system());
         let (there, link) = (folder.path().join("there"), folder.path().join("link"));
         KeyFile::new(there.clone()).make(&env).unwrap();
         std::os::unix::fs::symlink(&there, &link).unwrap();
         let file = KeyFile::new(link.clone());
-        let first = file.load().await.unwrap();
+        let kept = file.load().await.unwrap();
+        assert!(file.how_to_replace().unwrap().contains("key generate"));
         let new = MasterKey::generate(&env).unwrap();
-        file.replace(&ids(&first), std::slice::from_ref(&new)).await.unwrap();
+        let error = file.replace(&ids(&kept), std::slice::from_ref(&new)).await.unwrap_err();
+        assert!(error.is(ErrorKind::Unsupported), "{error:?}");
         assert!(link.is_symlink());
-        assert_eq!(ids(&KeyFile::new(there).load().await.unwrap()), [new.id()]);
+        assert_eq!(ids(&KeyFile::new(there).load().await.unwrap()), ids(&kept));
     }
 
     #[tokio::test]

@@ -32,8 +32,10 @@ pub(super) async fn rotate(app: &App<'_>) -> Result<Exit> {
             "Take the former keys away from where they are kept, and start workers anew.",
         );
     } else {
-        app.output
-            .summary_line("Copies of the former key file open only copies of the former state.");
+        app.output.summary_line(
+            "Copy the new key file to where you keep the former one: that opens only copies of the \
+             former state.",
+        );
     }
     let record = RotationRecord { key_id: key.to_string(), rewrapped: rotation.rewrapped };
     app.output.document("key_rotation", &record);

@@ -136,6 +136,42 @@ fn a_key_of_ones_own_is_changed_with_both_at_hand() {
 }
 
 #[test]
+fn a_key_file_that_several_states_share_is_changed_by_hand() {
+    let scene = Scene::new();
+    let former = generate(&scene);
+    scene.write("shared.key", format!("{former}\n"));
+    let states = ["a.db", "b.db"];
+    let test = |state: &str| scene.run(["repo", "test", state, "--state", state]);
+    for state in states {
+        let link = scene.path(format!("{state}.key"));
+        std::os::unix::fs::symlink("shared.key", link).unwrap();
+        let disk = ["connection", "add", "disk", "--folder", "disk", "--state", state];
+        scene.run(disk).expect(0);
+        let add = ["repo", "add", state, "--connection", "disk", "--path", state];
+        scene.run(add.into_iter().chain(["--state", state])).expect(0);
+    }
+    let rotate = |state: &str| scene.run(["key", "rotate", "--state", state]);
+    let refused = rotate("a.db").expect(1).stderr();
+    for word in ["kept elsewhere", "key generate", "a.db.key"] {
+        assert!(refused.contains(word), "{word}: {refused}");
+    }
+    let kept = std::fs::read_to_string(scene.path("shared.key")).unwrap();
+    assert_eq!(kept.trim(), former);
+    for state in states {
+        test(state).expect(0);
+    }
+    let new = generate(&scene);
+    scene.write("shared.key", format!("{new} {former}\n"));
+    for state in states {
+        rotate(state).expect(0);
+    }
+    scene.write("shared.key", format!("{new}\n"));
+    for state in states {
+        test(state).expect(0);
+    }
+}
+
+#[test]
 fn a_command_gives_the_master_key() {
     let scene = Scene::new();
     let key = generate(&scene);
