@@ -17,7 +17,7 @@ use crate::secret_source::MASTER_KEY;
 use crate::state::beside;
 
 /// The keys have fewer bytes; against `/dev/zero`.
-const MAX_KEY_BYTES: u64 = 4096;
+const MAX_KEY_BYTES: usize = 4096;
 
 /// Keys in a file, one in each line. Usually there is one. A link in its place leads to a file that others
 /// may need, too: a person keeps that one.
@@ -48,7 +48,7 @@ impl KeyFile {
     pub(crate) fn make(&self, env: &Env) -> Result<()> {
         let failed = |error| Error::io(format!("make the master key {}", self.0.display()), error);
         let _lock = self.lock().map_err(failed)?;
-        let draft = self.draft(&[MasterKey::generate(env)?]).map_err(failed)?;
+        let draft = self.draft(&lines(&[MasterKey::generate(env)?])).map_err(failed)?;
         let linked = match std::fs::hard_link(&draft, &self.0) {
             // Another process was faster.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -60,10 +60,13 @@ impl KeyFile {
 
     fn read(&self) -> Result<Vec<MasterKey>> {
         let mut text = Zeroizing::new(String::new());
-        let read =
-            File::open(&self.0).and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut text));
+        let most = MAX_KEY_BYTES as u64 + 1;
+        let read = File::open(&self.0).and_then(|file| file.take(most).read_to_string(&mut text));
         read.map_err(|error| Error::io(format!("read {}", self.0.display()), error))?;
         let named = |error: Error| error.with_context("file", self.0.display());
+        if text.len() > MAX_KEY_BYTES {
+            return Err(named(too_many("there are too many master keys")));
+        }
         parse(&text).map_err(named)
     }
 
@@ -78,7 +81,7 @@ impl KeyFile {
     }
 
     /// The new content, in a file beside it. Whoever calls this holds the lock.
-    fn draft(&self, keys: &[MasterKey]) -> std::io::Result<PathBuf> {
+    fn draft(&self, text: &str) -> std::io::Result<PathBuf> {
         let draft = beside(&self.0, ".new");
         // What a crash left, or somebody put there: a link would lead the key elsewhere, and a file keeps
         // its mode.
@@ -88,10 +91,7 @@ impl KeyFile {
         }
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
-        for key in keys {
-            file.write_all(key.to_text().expose_secret().as_bytes())?;
-            file.write_all(b"\n")?;
-        }
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         Ok(draft)
     }
@@ -129,7 +129,11 @@ impl MasterKeys for KeyFile {
                 .with_code("key-rotation-overtaken")
                 .with_hint("wait for its end; nothing is lost"));
         }
-        self.draft(keys)
+        let text = lines(keys);
+        if text.len() > MAX_KEY_BYTES {
+            return Err(too_many("cannot keep so many master keys"));
+        }
+        self.draft(&text)
             .and_then(|draft| std::fs::rename(draft, &self.0))
             .and_then(|()| self.sync_folder())
             .map_err(failed)
@@ -189,6 +193,26 @@ impl fmt::Debug for KeyCommand {
 
 fn kept_by_a_person() -> Error {
     Error::new(ErrorKind::Unsupported, "the master key is kept by a person")
+}
+
+fn too_many(what: &str) -> Error {
+    let message = format!("{what}: at most {MAX_KEY_BYTES} bytes are read");
+    Error::new(ErrorKind::InvalidConfig, message)
+        .with_code("master-key-invalid")
+        .with_hint("keep a copy of the file, and leave in it the keys that the state still needs")
+}
+
+/// Each key in a line.
+fn lines(keys: &[MasterKey]) -> Zeroizing<String> {
+    let texts: Vec<SecretString> = keys.iter().map(MasterKey::to_text).collect();
+    let bytes = texts.iter().map(|text| text.expose_secret().len() + 1).sum();
+    // With its final capacity from the start, no copy stays behind.
+    let mut lines = Zeroizing::new(String::with_capacity(bytes));
+    for text in &texts {
+        lines.push_str(text.expose_secret());
+        lines.push('\n');
+    }
+    lines
 }
 
 fn parse(text: &str) -> Result<Vec<MasterKey>> {
@@ -257,6 +281,21 @@ mod tests {
             assert!(metadata.is_file());
             assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[tokio::test]
+    async fn more_keys_than_can_be_read_back_are_not_kept() {
+        let (folder, env) = (tempfile::tempdir().unwrap(), Env::system());
+        let file = KeyFile::new(folder.path().join("state.db.key"));
+        file.make(&env).unwrap();
+        let kept = file.load().await.unwrap();
+        let many: Vec<_> = (0..100).map(|_| MasterKey::generate(&env).unwrap()).collect();
+        let error = file.replace(&ids(&kept), &many).await.unwrap_err();
+        assert_eq!(error.code(), "master-key-invalid");
+        assert_eq!(ids(&file.load().await.unwrap()), ids(&kept));
+        std::fs::write(file.path(), &*lines(&many)).unwrap();
+        let error = file.load().await.unwrap_err();
+        assert!(error.to_string().contains("too many master keys"), "{error}");
     }
 
     #[tokio::test]

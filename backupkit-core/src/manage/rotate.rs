@@ -24,8 +24,9 @@ type AfterStep<'a> = &'a mut (dyn FnMut() -> Result<()> + Send);
 impl Workspace {
     /// Changes the master key of all secrets, in all scopes. Others may work meanwhile.
     ///
-    /// Where the keys are kept, a new one is made and kept besides the former ones, which go once nothing
-    /// needs them. Where only a person can do that, all secrets come under the first of several keys.
+    /// A new key is made and kept besides the former one, which goes once nothing needs it. Where several
+    /// keys are kept, by a change that did not end or by a person, all secrets come under the first of them,
+    /// and none is made.
     ///
     /// Cancel safe, as is a crash: at any moment everything opens with the keys that are kept. Call it again
     /// to finish.
@@ -40,23 +41,25 @@ impl Workspace {
 
     pub(super) async fn rotate(&self, after_step: AfterStep<'_>) -> Result<KeyRotation> {
         let keys = self.keyring.keys();
-        let former = keys.load().await?;
-        if keys.how_to_replace().is_some() {
-            let Some(first) = former.first().filter(|_| former.len() > 1) else {
+        let is_kept_elsewhere = keys.how_to_replace().is_some();
+        let mut kept = keys.load().await?;
+        if kept.len() < 2 {
+            if is_kept_elsewhere {
                 return Err(kept_elsewhere(keys));
-            };
-            let rewrapped = self.move_to(first.id(), after_step).await?;
-            return Ok(KeyRotation { key: first.id(), rewrapped, is_kept_elsewhere: true });
+            }
+            let former = ids(&kept);
+            kept.insert(0, MasterKey::generate(&self.env)?);
+            keys.replace(&former, &kept).await?;
+            after_step()?;
         }
-        let new = MasterKey::generate(&self.env)?;
-        let key = new.id();
-        let both: Vec<MasterKey> = [new.clone()].into_iter().chain(former.clone()).collect();
-        keys.replace(&ids(&former), &both).await?;
-        after_step()?;
+        // One more at each try would end in a file that is too long to be read.
+        let key = kept[0].id();
         let rewrapped = self.move_to(key, after_step).await?;
-        keys.replace(&ids(&both), &[new]).await?;
-        after_step()?;
-        Ok(KeyRotation { key, rewrapped, is_kept_elsewhere: false })
+        if !is_kept_elsewhere {
+            keys.replace(&ids(&kept), &kept[..1]).await?;
+            after_step()?;
+        }
+        Ok(KeyRotation { key, rewrapped, is_kept_elsewhere })
     }
 
     /// Brings all secrets under a key that is kept, and returns how many records had others.

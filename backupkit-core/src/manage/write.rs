@@ -133,7 +133,10 @@ impl Workspace {
                     let record = record.ok_or_else(|| refusal::missing(itself))?;
                     sealed = record.content.secrets.get(field).cloned();
                 }
-                opened => return opened.map(Some),
+                opened => {
+                    let what = || format!("{field} of {} `{}`", itself.kind, record.content.name);
+                    return opened.map(Some).map_err(|error| error.while_doing(what()));
+                }
             }
         }
     }
@@ -145,7 +148,9 @@ impl Workspace {
         content: &Content,
     ) -> Result<Record> {
         let id = itself.id.to_string();
-        let draft = content.draft(&self.keyring.vault(), &self.place(itself.kind, &id))?;
+        let draft = content.draft(&self.keyring.vault(), &self.place(itself.kind, &id));
+        let named = |error: Error| error.while_doing(format!("{} `{}`", itself.kind, content.name));
+        let draft = draft.map_err(named)?;
         match revision {
             None => self.store.create(&self.scope, &self.actor, itself, draft).await,
             Some(revision) => {

@@ -69,6 +69,38 @@ async fn a_crash_after_any_step_leaves_everything_readable_and_the_next_rotation
 }
 
 #[tokio::test]
+async fn a_secret_that_does_not_open_is_named_and_each_try_leaves_as_many_keys() {
+    let scene = Scene::new();
+    let workspace = scene.open().await.unwrap();
+    let (one, other) =
+        (add_connection(&workspace, "one").await, add_connection(&workspace, "other").await);
+    let mut content = Content::of(&one);
+    content.secrets.insert("token".into(), Secret::New("canary".into()));
+    let one = workspace.put(one.itself, Some(1), &content).await.unwrap();
+    // Sealed for another place.
+    let mut content = Content::of(&other);
+    let moved = one.content.secrets["token"].clone();
+    content.secrets.insert("token".into(), Secret::Kept(moved));
+    let other = workspace.put(other.itself, Some(1), &content).await.unwrap();
+    for _ in 0..3 {
+        let error = workspace.rotate_master_key().await.unwrap_err();
+        assert_eq!(error.code(), "secret-damaged");
+        assert!(error.to_string().contains("connection `other`"), "{error}");
+        assert_eq!(scene.keys.load().await.unwrap().len(), 2);
+        let opened = workspace.unseal(&one, "token").await.unwrap().unwrap();
+        assert_eq!(opened.expose_secret(), "canary");
+    }
+    let error = workspace.unseal(&other, "token").await.unwrap_err();
+    assert!(error.to_string().contains("token of connection `other`"), "{error}");
+    let mut content = Content::of(&other);
+    content.secrets.insert("token".into(), Secret::New("new".into()));
+    workspace.put(other.itself, Some(2), &content).await.unwrap();
+    let rotation = workspace.rotate_master_key().await.unwrap();
+    let kept = scene.keys.load().await.unwrap();
+    assert_eq!(kept.iter().map(MasterKey::id).collect::<Vec<_>>(), [rotation.key]);
+}
+
+#[tokio::test]
 async fn a_process_that_knows_only_the_former_key_writes_nothing_with_it() {
     let scene = Scene::new();
     let (workspace, beside) = (scene.open().await.unwrap(), scene.open().await.unwrap());
