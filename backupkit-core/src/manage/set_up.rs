@@ -16,7 +16,7 @@ use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::SystemKind;
 use crate::repo::{InitOptions, KeyOwner, Repository};
-use crate::state::{Record, RecordId, RecordKind, RecordRef, refusal};
+use crate::state::{Record, RecordId, RecordKind, RecordRef, check_name, refusal};
 
 /// The field of a repository that holds its password.
 pub(super) const PASSWORD: &str = "password";
@@ -86,7 +86,8 @@ impl Workspace {
     ///
     /// # Errors
     /// `NotFound` if there is no such connection; `Conflict` if the name is taken; `WrongPassword` if
-    /// the one that is there has another password, `InvalidInput` if none was given for it.
+    /// the one that is there has another password, `InvalidInput` if none was given for it, or for a name
+    /// or path that is wrong. If a new one was made that cannot be kept on record, the hint says where it is.
     pub async fn add_repository(
         &self,
         new: NewRepository<'_>,
@@ -94,14 +95,16 @@ impl Workspace {
         let connection = self.find(RecordKind::Connection, new.connection).await?;
         let destination = self.destination(&connection.decode()?, new.path)?;
         // Before anything is made that would be left behind.
+        check_name(new.name)?;
         if self.store.find(&self.scope, RecordKind::Repository, new.name).await?.is_some() {
             return Err(refusal::name_taken(RecordKind::Repository, new.name));
         }
-        let is_there = Repository::exists(&*destination).await?;
+        let (is_there, location) =
+            (Repository::exists(&*destination).await?, destination.location());
         let (password, told) = match new.password {
             Some(password) => (password, RepositoryPassword::Given),
             None if is_there => {
-                let message = format!("there is a repository at {}", destination.location());
+                let message = format!("there is a repository at {location}");
                 return Err(Error::new(ErrorKind::InvalidInput, message)
                     .with_code("password-needed")
                     .with_hint("give its password"));
@@ -125,8 +128,9 @@ impl Workspace {
         let secrets = BTreeMap::from([(PASSWORD.to_owned(), Secret::New(password))]);
         let (name, needs) = (new.name.to_owned(), vec![connection.itself]);
         let content = Content { name, body, needs, secrets };
-        let record = self.add(RecordKind::Repository, &content).await?;
-        Ok((record, told))
+        let added = self.add(RecordKind::Repository, &content).await;
+        let named = |error| if is_there { error } else { unknown_at(&location, error) };
+        Ok((added.map_err(named)?, told))
     }
 
     /// Adds a plan that copies what connections lead to into repositories, all given by name.
@@ -216,6 +220,16 @@ impl Workspace {
         let bytes = Zeroizing::new(self.env.random::<PASSWORD_BYTES>()?);
         Ok(SecretString::from(URL_SAFE_NO_PAD.encode(*bytes)))
     }
+}
+
+/// Says where a repository is that was made, and that nobody knows.
+fn unknown_at(location: &str, error: Error) -> Error {
+    let delete = format!("delete the new, empty repository at {location}, and add it again");
+    let hint = match error.hint() {
+        Some(hint) => format!("{hint}; {delete}"),
+        None => delete,
+    };
+    error.with_hint(hint)
 }
 
 /// What a plan holds.

@@ -1,6 +1,7 @@
 mod edit;
 mod probe;
 mod rotate;
+mod set_up;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
