@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 
 use backupkit_core::model::{Event, EventKind, Level};
-use backupkit_core::{Env, Error};
+use backupkit_core::{Env, Error, Result};
 use serde::Serialize;
 
 pub(crate) use progress::ProgressView;
@@ -216,6 +216,14 @@ impl Output {
     /// Whether nobody reads standard output any more, or it cannot be written.
     pub(crate) fn is_closed(&self) -> bool {
         self.stdout.borrow().is_closed()
+    }
+
+    /// Writes out what was printed so far, for what must not be lost.
+    ///
+    /// # Errors
+    /// If not all of it was taken, also because its reader went away.
+    pub(crate) fn deliver(&self) -> Result<()> {
+        self.stdout.borrow_mut().deliver()
     }
 
     /// Writes out what is left and returns what went wrong with standard output, except that its

@@ -29,7 +29,7 @@ pub use edit::{ChangedConnection, ConnectionChange, PlanChange, RepositoryChange
 pub use execute::{NewRestore, RestorePlace};
 pub use machine::{MachineId, admit_machine};
 pub use rotate::KeyRotation;
-pub use set_up::{NewRepository, RepositoryPassword};
+pub use set_up::{AddedRepository, NewRepository, RepositoryPassword};
 pub use work::{WorkerEvent, WorkerOptions};
 
 use crate::env::Env;

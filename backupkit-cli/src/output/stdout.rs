@@ -31,6 +31,19 @@ impl Stdout {
         }
     }
 
+    /// Writes out what is left, and says whether all of it was taken.
+    pub(super) fn deliver(&mut self) -> Result<(), Error> {
+        self.flush();
+        match self.failure.take() {
+            Some(error) => Err(Error::io("write to standard output", error)),
+            None if self.closed => Err(Error::io(
+                "write to standard output",
+                std::io::Error::from(ErrorKind::BrokenPipe),
+            )),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }

@@ -1,5 +1,7 @@
 //! Where passwords come from, and how they are changed.
 
+use std::process::Stdio;
+
 use crate::scene::{Outcome, PASSWORD, Scene};
 
 /// Runs with these variables and no other password.
@@ -94,4 +96,48 @@ fn a_new_password_needs_a_source_of_its_own() {
     let scene = Scene::backed_up();
     let outcome = scene.run(["repo", "key", "add", "-r", "repo"]).expect(2);
     assert!(outcome.stderr().contains("BACKUPKIT_NEW_PASSWORD_FILE"), "{}", outcome.stderr());
+}
+
+#[test]
+fn a_new_password_that_nobody_could_see_leaves_no_repository_on_record() {
+    for form in [&[][..], &["--json"], &["--ndjson"], &["--quiet"]] {
+        let scene = Scene::new();
+        scene.run(["connection", "add", "disk", "--folder", "disk"]).expect(0);
+        let add = ["repo", "add", "nas", "--connection", "disk", "--path", "repo"];
+        let adding = || {
+            let mut adding = scene.command(add.iter().chain(form));
+            adding.env_remove("BACKUPKIT_PASSWORD").stderr(Stdio::piped());
+            adding
+        };
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let refused = Outcome(adding().stdout(full).output().unwrap()).expect(1);
+        let told = refused.stderr();
+        for word in ["no space left", "delete", "disk/repo"] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        let listed = scene.run(["repo", "list", "--json"]).expect(0).json();
+        assert_eq!(listed.as_array().unwrap().len(), 0, "{listed}");
+        std::fs::remove_dir_all(scene.path("disk/repo")).unwrap();
+        // Its reader goes away.
+        let mut child = adding().stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        Outcome(child.wait_with_output().unwrap()).expect(1);
+        let listed = scene.run(["repo", "list", "--json"]).expect(0).json();
+        assert_eq!(listed.as_array().unwrap().len(), 0, "{listed}");
+    }
+}
+
+#[test]
+fn a_new_password_comes_with_where_it_opens_what_in_json_too() {
+    let scene = Scene::new();
+    scene.run(["connection", "add", "disk", "--folder", "disk"]).expect(0);
+    let add = ["repo", "add", "nas", "--connection", "disk", "--path", "repo", "--json"];
+    let added = run_with(&scene, &add, &[]).expect(0).json();
+    let location = scene.path("disk/repo").display().to_string();
+    assert_eq!(added["location"], location.as_str(), "{added}");
+    let command = added["restore_command"].as_str().unwrap();
+    assert!(command.starts_with(&format!("restic -r {location} restore latest")), "{added}");
+    let list = ["snapshots", "-r", &location];
+    run_with(&scene, &list, &[("BACKUPKIT_PASSWORD", added["password"].as_str().unwrap())])
+        .expect(0);
 }

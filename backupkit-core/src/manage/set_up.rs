@@ -41,13 +41,25 @@ pub struct NewRepository<'a> {
     pub owner: KeyOwner,
 }
 
+/// A repository that was added.
+#[derive(Debug)]
+pub struct AddedRepository {
+    /// As it is known now.
+    pub record: Record,
+    /// Where it lies, for people.
+    pub location: String,
+    /// What opens it.
+    pub password: RepositoryPassword,
+}
+
 /// The password of a repository that was added.
 #[derive(Debug)]
 pub enum RepositoryPassword {
     /// The one that was given.
     Given,
     /// A random one, to be shown once: without it, and without the state store and its key, nothing in
-    /// the repository can be read.
+    /// the repository can be read. Whoever could not show it [removes](Workspace::remove) the repository
+    /// again.
     Generated(SecretString),
 }
 
@@ -88,10 +100,7 @@ impl Workspace {
     /// `NotFound` if there is no such connection; `Conflict` if the name is taken; `WrongPassword` if
     /// the one that is there has another password, `InvalidInput` if none was given for it, or for a name
     /// or path that is wrong. If a new one was made that cannot be kept on record, the hint says where it is.
-    pub async fn add_repository(
-        &self,
-        new: NewRepository<'_>,
-    ) -> Result<(Record, RepositoryPassword)> {
+    pub async fn add_repository(&self, new: NewRepository<'_>) -> Result<AddedRepository> {
         let connection = self.find(RecordKind::Connection, new.connection).await?;
         let destination = self.destination(&connection.decode()?, new.path)?;
         // Before anything is made that would be left behind.
@@ -101,7 +110,7 @@ impl Workspace {
         }
         let (is_there, location) =
             (Repository::exists(&*destination).await?, destination.location());
-        let (password, told) = match new.password {
+        let (secret, password) = match new.password {
             Some(password) => (password, RepositoryPassword::Given),
             None if is_there => {
                 let message = format!("there is a repository at {location}");
@@ -115,22 +124,23 @@ impl Workspace {
             }
         };
         let repository = if is_there {
-            Repository::open(destination, &password, &self.env).await?
+            Repository::open(destination, &secret, &self.env).await?
         } else {
             let options = InitOptions { owner: new.owner, ..InitOptions::default() };
-            Repository::init(destination, &password, options, &self.env).await?
+            Repository::init(destination, &secret, options, &self.env).await?
         };
         let body = encode(&RepositoryBody {
             connection: connection.itself.id.to_string(),
             path: new.path.to_owned(),
             repository_id: repository.id().to_owned(),
         })?;
-        let secrets = BTreeMap::from([(PASSWORD.to_owned(), Secret::New(password))]);
+        let secrets = BTreeMap::from([(PASSWORD.to_owned(), Secret::New(secret))]);
         let (name, needs) = (new.name.to_owned(), vec![connection.itself]);
         let content = Content { name, body, needs, secrets };
         let added = self.add(RecordKind::Repository, &content).await;
         let named = |error| if is_there { error } else { unknown_at(&location, error) };
-        Ok((added.map_err(named)?, told))
+        let record = added.map_err(named)?;
+        Ok(AddedRepository { record, location, password })
     }
 
     /// Adds a plan that copies what connections lead to into repositories, all given by name.

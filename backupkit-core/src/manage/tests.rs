@@ -152,7 +152,7 @@ pub(super) async fn add_repository(workspace: &Workspace, name: &str, at: &str) 
     let password = Some(SecretString::from(format!("password of {name}")));
     let owner = KeyOwner::default();
     let new = NewRepository { name, connection: at, path: name, password, owner };
-    workspace.add_repository(new).await.unwrap().0
+    workspace.add_repository(new).await.unwrap().record
 }
 
 /// Web servers run each request as a task of its own.

@@ -1,7 +1,9 @@
 //! Repositories that plans know.
 
 use backupkit_core::Result;
-use backupkit_core::manage::{NewRepository, RepositoryBody, RepositoryChange, RepositoryPassword};
+use backupkit_core::manage::{
+    AddedRepository, NewRepository, RepositoryBody, RepositoryChange, RepositoryPassword,
+};
 use backupkit_core::state::{Record, RecordKind};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -15,12 +17,15 @@ use crate::output::table::{Align, Table};
 use crate::password::{PasswordFinder, Purpose};
 
 #[derive(Serialize)]
-struct AddedRecord {
+struct AddedRecord<'a> {
     #[serde(flatten)]
     repository: KnownRecord,
+    location: &'a str,
     /// Only where it was generated, and only here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<String>,
+    password: Option<&'a str>,
+    /// With the password, restic alone reads the repository.
+    restore_command: String,
 }
 
 #[derive(Serialize)]
@@ -52,24 +57,44 @@ pub(in crate::commands) async fn add(
     let workspace = app.workspace().await?;
     let owner = app.key_owner();
     let new = NewRepository { name, connection, path, password, owner };
-    let (record, password) = workspace.add_repository(new).await?;
-    let name = format::one_line(name);
+    let added = workspace.add_repository(new).await?;
+    let shown = show_added(app, &added);
+    let (Err(error), RepositoryPassword::Generated(_)) = (&shown, &added.password) else {
+        return shown.map(|()| Exit::Success);
+    };
+    // Nobody knows the password, so nobody may come to rely on the repository.
+    let removed = workspace.remove(RecordKind::Repository, name).await;
+    let forget = match removed {
+        Ok(()) => String::new(),
+        Err(_) => format!("run `backupkit repo rm {}`, ", format::shell_word(name.as_ref())),
+    };
+    let hint =
+        format!("{forget}delete the new, empty repository at {}, and add it again", added.location);
+    Err(error.duplicate().while_doing("show the new password").with_hint(hint))
+}
+
+/// Prints what was added, and makes sure that it was taken.
+fn show_added(app: &App<'_>, added: &AddedRepository) -> Result<()> {
+    let AddedRepository { record, location, password } = added;
+    let name = format::one_line(&record.content.name);
     app.output.summary_line(format_args!("added repository {name}"));
+    let place = format::shell_word(location.as_ref());
+    let restore_command = format!("restic -r {place} restore latest --target ./restored");
     let password = match password {
         RepositoryPassword::Given => None,
-        RepositoryPassword::Generated(password) => Some(password.expose_secret().to_owned()),
+        RepositoryPassword::Generated(password) => Some(password.expose_secret()),
     };
-    if let Some(password) = &password {
+    if let Some(password) = password {
         app.output.line(format_args!("password: {password}"));
-        let location = format::shell_word(workspace.repository_location(&record).await?.as_ref());
         app.output.summary_line(format_args!(
             "Write it down and keep it apart from this machine. It is shown only now.\n\
-             With it, restic alone reads the repository:\n  \
-             restic -r {location} restore latest --target DIR",
+             With it, restic alone reads the repository:\n  {restore_command}",
         ));
     }
-    app.output.document("repository", &AddedRecord { repository: describe(&record)?, password });
-    Ok(Exit::Success)
+    let repository = describe(record)?;
+    app.output
+        .document("repository", &AddedRecord { repository, location, password, restore_command });
+    if password.is_some() { app.output.deliver() } else { Ok(()) }
 }
 
 pub(in crate::commands) async fn list(app: &App<'_>) -> Result<Exit> {
