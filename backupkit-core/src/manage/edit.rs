@@ -112,8 +112,8 @@ impl Workspace {
     /// `revision` is the one that the caller saw; without one, the last change wins.
     ///
     /// # Errors
-    /// `NotFound` for what is not there, `InvalidInput` without a repository or with one twice,
-    /// `Conflict` if the name is taken, or with code `stale` if it was changed meanwhile.
+    /// `NotFound` for what is not there, `InvalidInput` without a repository or with one twice, also
+    /// under two names, `Conflict` if the name is taken, or with code `stale` if it was changed meanwhile.
     pub async fn update_plan(
         &self,
         name: &str,
@@ -203,6 +203,7 @@ impl Workspace {
             self.named_or(RecordKind::Repository, change.repositories, &body.repositories).await?;
         let tags = change.tags.unwrap_or(body.tags);
         let content = plan(name, &sources, &repositories, tags)?;
+        self.require_different(&content.name, &repositories).await?;
         self.replace(record, revision, &content).await
     }
 

@@ -97,8 +97,8 @@ impl Workspace {
     /// Adds a repository: the one that is there, or a new one. Its password is kept sealed.
     ///
     /// # Errors
-    /// `NotFound` if there is no such connection; `Conflict` if the name is taken; `WrongPassword` if
-    /// the one that is there has another password, `InvalidInput` if none was given for it, or for a name
+    /// `NotFound` if there is no such connection; `Conflict` if the name is taken, or with code
+    /// `repository-known` if it was added under another name; `WrongPassword` if the one that is there has another password, `InvalidInput` if none was given for it, or for a name
     /// or path that is wrong. If a new one was made that cannot be kept on record, the hint says where it is.
     pub async fn add_repository(&self, new: NewRepository<'_>) -> Result<AddedRepository> {
         let connection = self.find(RecordKind::Connection, new.connection).await?;
@@ -124,7 +124,9 @@ impl Workspace {
             }
         };
         let repository = if is_there {
-            Repository::open(destination, &secret, &self.env).await?
+            let repository = Repository::open(destination, &secret, &self.env).await?;
+            self.require_unknown(&repository).await?;
+            repository
         } else {
             let options = InitOptions { owner: new.owner, ..InitOptions::default() };
             Repository::init(destination, &secret, options, &self.env).await?
@@ -147,7 +149,7 @@ impl Workspace {
     ///
     /// # Errors
     /// `NotFound` for what is not there, `InvalidInput` without a source or repository or with one twice,
-    /// `Conflict` if the name is taken.
+    /// also under two names, `Conflict` if the name is taken.
     pub async fn add_plan(
         &self,
         name: &str,
@@ -158,6 +160,7 @@ impl Workspace {
         let sources = self.all_named(RecordKind::Connection, sources).await?;
         let repositories = self.all_named(RecordKind::Repository, repositories).await?;
         let content = plan(name.to_owned(), &sources, &repositories, tags)?;
+        self.require_different(name, &repositories).await?;
         self.add(RecordKind::Plan, &content).await
     }
 
@@ -219,6 +222,40 @@ impl Workspace {
         let found = self.registry.get(kind)?;
         found.check_settings(settings).into_result(format!("the settings of a {kind}"))?;
         Ok(found)
+    }
+
+    /// Whether no record is about a repository yet.
+    pub(super) async fn require_unknown(&self, repository: &Repository) -> Result<()> {
+        for record in self.list_all(RecordKind::Repository).await? {
+            let body: RepositoryBody = record.decode()?;
+            if body.repository_id == repository.id() {
+                let (location, known) = (repository.location(), &record.content.name);
+                let message =
+                    format!("the repository at {location} is known already, as `{known}`");
+                return Err(Error::new(ErrorKind::Conflict, message)
+                    .with_code("repository-known")
+                    .with_hint(format!("use `{known}`, or change its name, place or password")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether records are about different repositories: a plan writes into each once.
+    pub(super) async fn require_different(&self, plan: &str, all: &[RecordRef]) -> Result<()> {
+        let mut seen = BTreeMap::new();
+        for itself in all {
+            let record = self.store.get(&self.scope, *itself).await?;
+            let record = record.ok_or_else(|| refusal::missing(*itself))?;
+            let RepositoryBody { repository_id, .. } = record.decode()?;
+            let name = record.content.name;
+            if let Some(other) = seen.insert(repository_id, name.clone()) {
+                let why = format!("`{other}` and `{name}` of plan `{plan}` are one repository");
+                return Err(
+                    Error::new(ErrorKind::InvalidInput, why).with_hint("name only one of them")
+                );
+            }
+        }
+        Ok(())
     }
 
     async fn add(&self, kind: RecordKind, content: &Content) -> Result<Record> {

@@ -203,8 +203,9 @@ impl Workspace {
         let of = |field: &'static str| move |error: Error| (field, error);
         let destination = self.destination(connection, &declared.path).map_err(of("path"))?;
         if Repository::exists(&*destination).await.map_err(of(""))? {
-            let opened = Repository::open(destination, password, &self.env).await;
-            return opened.map(drop).map_err(of(""));
+            let opened =
+                Repository::open(destination, password, &self.env).await.map_err(of(""))?;
+            return self.require_unknown(&opened).await.map_err(of(""));
         }
         if declared.create {
             return Ok(());

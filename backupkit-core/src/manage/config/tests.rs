@@ -269,6 +269,21 @@ fn two_repositories_do_not_lie_at_one_place() {
     parse(&scene, &format!("{text}path = \"p\"\n"), &Given::default()).unwrap();
 }
 
+#[tokio::test]
+async fn a_repository_that_has_another_name_already_is_found_before_anything_is_changed() {
+    let scene = Scene::new();
+    let workspace = scene.open().await.unwrap();
+    add_connection(&workspace, "disk").await;
+    add_repository(&workspace, "nas", "disk").await;
+    let text = "[connections.same]\nkind = \"memory\"\nat = \"disk\"\nlabel = \"x\"\n\
+                [repositories.box]\nconnection = \"same\"\npath = \"nas\"\npassword = \"${NAS}\"\n";
+    let given = given(&[("NAS", "password of nas")]);
+    let configuration = parse(&scene, text, &given).unwrap();
+    let error = workspace.preview_import(&configuration, &given, false).await.unwrap_err();
+    assert_eq!(places(&error), ["5 repositories.box"]);
+    assert!(ConfigErrors::of(&error).unwrap().to_string().contains("as `nas`"), "{error}");
+}
+
 #[test]
 fn a_text_that_is_no_toml_is_refused_without_being_repeated() {
     let scene = Scene::new();
