@@ -36,7 +36,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::Registry;
 use crate::secret::MasterKeys;
-use crate::state::{Actor, Record, RecordKind, Scope, StateStore};
+use crate::state::{Actor, NewRun, Record, RecordKind, Run, RunFilter, Scope, StateStore, refusal};
 
 use self::keyring::Keyring;
 use self::write::Tries;
@@ -120,19 +120,53 @@ impl Workspace {
         }
     }
 
-    /// Removes a record. What lies in repositories stays.
+    /// Removes a record, and its secrets with it. What lies in repositories stays.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` with code `in-use` if others need it, which the message names.
+    /// `NotFound`; `Conflict` with code `in-use` if other records or runs that have not ended need it, which
+    /// the message names.
     pub async fn remove(&self, kind: RecordKind, name: &str) -> Result<()> {
         let mut tries = Tries::new(None);
         loop {
-            let Record { itself, revision, .. } = self.find(kind, name).await?;
-            let deleted = self.store.delete(&self.scope, &self.actor, itself, revision).await;
+            let record = self.find(kind, name).await?;
+            let deleted = self.delete(&record).await;
             if !tries.again(&deleted) {
                 return deleted;
             }
         }
+    }
+}
+
+impl Workspace {
+    /// Removes a record in the revision that was seen.
+    async fn delete(&self, record: &Record) -> Result<()> {
+        self.require_no_runs(record).await?;
+        self.store.delete(&self.scope, &self.actor, record.itself, record.revision).await
+    }
+
+    /// Whether no run needs a record to go on. A run keeps what it was ordered with, but for secrets: without
+    /// these, and without a name to go on by, it could only fail.
+    async fn require_no_runs(&self, record: &Record) -> Result<()> {
+        let id = record.itself.id;
+        // It is random, so where it stands the record is meant.
+        let text = id.to_string();
+        let needs = |run: &Run| {
+            let NewRun { plan, settings, slots, .. } = &run.new;
+            *plan == Some(id)
+                || settings.get().contains(&text)
+                || slots.iter().any(|slot| slot.resource.contains(&text))
+        };
+        let (filter, mut users, mut before) = (RunFilter::not_ended(), Vec::new(), None);
+        loop {
+            let page = self.store.runs(&self.scope, &filter, before, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            before = page.last().map(|run| run.number);
+            users.extend(page.into_iter().filter(needs).map(|run| run.number));
+            if is_last {
+                break;
+            }
+        }
+        if users.is_empty() { Ok(()) } else { Err(refusal::in_use_by_runs(record, &users)) }
     }
 }
 

@@ -1,5 +1,6 @@
 mod edit;
 mod probe;
+mod remove;
 mod rotate;
 mod set_up;
 

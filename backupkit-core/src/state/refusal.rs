@@ -63,6 +63,20 @@ pub fn in_use(record: &Record, users: &[Record]) -> Error {
         .with_hint("change or delete these first")
 }
 
+/// Runs that have not ended need the record. `runs` are their numbers.
+pub fn in_use_by_runs(record: &Record, runs: &[u64]) -> Error {
+    let mut named: Vec<String> =
+        runs.iter().take(NAMED_USERS).map(|number| format!("run {number}")).collect();
+    if let Some(more) = runs.len().checked_sub(NAMED_USERS).filter(|more| *more > 0) {
+        named.push(format!("{more} more"));
+    }
+    let (kind, name, runs) = (record.itself.kind, &record.content.name, named.join(", "));
+    let message = format!("{kind} `{name}` is in use by {runs}: not ended yet");
+    Error::new(ErrorKind::Conflict, message)
+        .with_code("in-use")
+        .with_hint("wait for their end, or cancel them, and let a worker see to that")
+}
+
 /// There is no such run, at least not in this scope.
 pub fn run_missing(id: RunId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no run {}", id.short()))

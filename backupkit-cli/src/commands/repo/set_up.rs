@@ -148,7 +148,9 @@ pub(in crate::commands) async fn test(app: &App<'_>, name: &str) -> Result<Exit>
 pub(in crate::commands) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {
     app.workspace().await?.remove(RecordKind::Repository, name).await?;
     let name = format::one_line(name);
-    app.output.summary_line(format_args!("forgot repository {name}; what lies in it stays"));
+    app.output.summary_line(format_args!(
+        "forgot repository {name} and its password; what lies in it stays"
+    ));
     Ok(Exit::Success)
 }
 

@@ -110,10 +110,7 @@ impl Workspace {
     async fn keep_or_remove(&self, step: &Step) -> Result<bool> {
         match (step.change.action, &step.seen) {
             (ConfigAction::Keep, _) => Ok(true),
-            (ConfigAction::Remove, Some(seen)) => {
-                let (itself, revision) = (seen.itself, seen.revision);
-                self.store.delete(&self.scope, &self.actor, itself, revision).await.map(|()| true)
-            }
+            (ConfigAction::Remove, Some(seen)) => self.delete(seen).await.map(|()| true),
             _ => Ok(false),
         }
     }

@@ -121,18 +121,24 @@ impl Workspace {
             };
             preview.add(RecordKind::Plan, name, action, record);
         }
-        errors.into_result()?;
         if prune {
             for kind in [RecordKind::Plan, RecordKind::Repository, RecordKind::Connection] {
                 let of_kind = known.records.iter().filter(|((found, _), _)| *found == kind);
                 for ((_, name), record) in of_kind {
-                    if !configuration.names(kind, name) {
-                        preview.add(kind, name, ConfigAction::Remove, Some(record));
+                    if configuration.names(kind, name) {
+                        continue;
                     }
+                    match self.require_no_runs(record).await {
+                        Err(error) if error.code() == "in-use" => {
+                            errors.add(None, "", error.report());
+                        }
+                        checked => checked?,
+                    }
+                    preview.add(kind, name, ConfigAction::Remove, Some(record));
                 }
             }
         }
-        Ok(preview)
+        errors.into_result().map(|()| preview)
     }
 
     async fn known(&self) -> Result<Known> {

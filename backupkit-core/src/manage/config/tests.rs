@@ -355,6 +355,21 @@ create = true
 }
 
 #[tokio::test]
+async fn what_a_run_needs_is_found_before_anything_is_removed() {
+    let scene = Scene::new();
+    let workspace = scene.open().await.unwrap();
+    let configuration = parse(&scene, WHOLE, &whole()).unwrap();
+    import(&workspace, &configuration, &whole(), false).await.unwrap();
+    workspace.order_backup("daily one").await.unwrap();
+    let empty = parse(&scene, "", &whole()).unwrap();
+    let error = workspace.preview_import(&empty, &whole(), true).await.unwrap_err();
+    let all = ConfigErrors::of(&error).unwrap().to_string();
+    for name in ["plan `daily one`", "repository `nas`", "connection `docs`", "run 1"] {
+        assert!(all.contains(name), "{name}: {all}");
+    }
+}
+
+#[tokio::test]
 async fn an_import_after_somebody_elses_change_is_refused() {
     let scene = Scene::new();
     let workspace = scene.open().await.unwrap();
