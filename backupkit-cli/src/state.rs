@@ -44,10 +44,29 @@ impl App<'_> {
         let store = SqliteStore::open(&file, &self.env).await?;
         let given = self.environment.variable(MACHINE_ID);
         let machine = machine::identity(given, &self.identity.hostname);
-        let admitted = admit_machine(&store, &machine, take_over).await;
-        admitted.map_err(|error| error.while_doing(format!("open {}", file.display())))?;
+        let store = Arc::new(store);
+        let admit = async || {
+            let admitted = admit_machine(&*store, &machine, take_over).await;
+            admitted.map_err(|error| error.while_doing(format!("open {}", file.display())))
+        };
+        // Who may not use the store may not even read it.
+        if !take_over {
+            admit().await?;
+        }
         let actor = Actor::new(format!("cli:{}", self.identity.username))?;
-        Workspace::open(Arc::new(store), keys, Registry::built_in(), &self.env, actor).await
+        let opening = Workspace::open(
+            Arc::<SqliteStore>::clone(&store),
+            keys,
+            Registry::built_in(),
+            &self.env,
+            actor,
+        );
+        let workspace = opening.await?;
+        // Last: whoever cannot open it leaves it to the machine that can.
+        if take_over {
+            admit().await?;
+        }
+        Ok(workspace)
     }
 
     /// An engine that takes part in the runs of the state store.

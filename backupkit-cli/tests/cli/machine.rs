@@ -59,3 +59,17 @@ fn a_refused_machine_leaves_the_state_as_it_was() {
     let listed = scene.run(["connection", "list", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
 }
+
+#[test]
+fn a_machine_without_the_key_takes_nothing_over() {
+    let scene = Scene::new();
+    set_up(&scene);
+    let key = scene.run(["key", "generate"]).expect(0).stdout();
+    let mut taking = elsewhere(&scene, &["worker", "--take-over"]);
+    let refused = taking.env("BACKUPKIT_MASTER_KEY", key.trim()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("master key"), "{}", stderr(&refused));
+    scene.run(["plan", "run", "daily"]).expect(0);
+    let refused = elsewhere(&scene, &["plan", "list"]).output().unwrap();
+    assert!(stderr(&refused).contains("another machine"), "{}", stderr(&refused));
+}

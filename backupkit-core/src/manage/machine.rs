@@ -37,7 +37,8 @@ impl fmt::Display for MachineId {
 
 /// Lets a machine use a store that lies in its own files: two at a time would damage it, since a network
 /// file system does not keep its locks. A store that is new belongs to the first one. With `take_over` it
-/// belongs to this one from now on.
+/// belongs to this one from now on: ask for that once a [`Workspace`](super::Workspace) is open, so that a
+/// machine without its key takes over nothing.
 ///
 /// # Errors
 /// `Conflict` with code `other-machine` if the store belongs to another one; those of the store.
