@@ -1,8 +1,8 @@
 //! Exit codes: the one place where errors and results become numbers.
 
-use backupkit_core::RunStatus;
-use backupkit_core::model::RunState;
-use backupkit_core::{Error, ErrorKind};
+use backupkit_core::model::{Event, RunState};
+use backupkit_core::state::{Cause, Run};
+use backupkit_core::{Error, ErrorKind, RestoreReport, RunStatus};
 
 /// The code of errors in the command line or in the variables that belong to it.
 const USAGE: &str = "usage";
@@ -39,24 +39,51 @@ impl Exit {
         }
     }
 
-    /// The code for a run on record.
-    pub(crate) fn of_run(state: RunState) -> Self {
-        match state {
+    /// The code for a run on record, and whether it found damage.
+    pub(crate) fn of_run(run: &Run, found_damage: bool) -> Self {
+        let failure = || run.cause.as_ref().map_or(Self::Failure, Self::of_cause);
+        match run.state {
             RunState::Succeeded => Self::Success,
+            RunState::Warnings if found_damage => Self::Damaged,
             RunState::Warnings => Self::UnreadableEntries,
             RunState::Partial => Self::SomeRepositoriesFailed,
             RunState::Paused | RunState::Pausing | RunState::Cancelled | RunState::Cancelling => {
                 Self::Interrupted
             }
             RunState::Queued | RunState::Running | RunState::Committing | RunState::Failed => {
-                Self::Failure
+                failure()
             }
+        }
+    }
+
+    /// The code for a restore that did not fail.
+    pub(crate) fn of_restore(report: &RestoreReport) -> Self {
+        if report.is_complete() {
+            Self::Success
+        } else if report.verified.is_some_and(|counts| counts.differs > 0)
+            || report.problems.iter().any(Event::is_damage)
+        {
+            Self::Damaged
+        } else {
+            Self::UnreadableEntries
         }
     }
 
     /// The code for an error that ends the program.
     pub(crate) fn of_error(error: &Error) -> Self {
-        match (error.code(), error.kind()) {
+        Self::of(error.kind(), error.code())
+    }
+
+    /// The code for what made a run fail. Nobody typed that, or stopped it.
+    fn of_cause(cause: &Cause) -> Self {
+        match Self::of(cause.kind, cause.code.as_deref().unwrap_or_default()) {
+            Self::Usage | Self::Interrupted => Self::Failure,
+            exit => exit,
+        }
+    }
+
+    fn of(kind: ErrorKind, code: &str) -> Self {
+        match (code, kind) {
             (USAGE | "no-password", _) | (_, ErrorKind::InvalidConfig) => Self::Usage,
             ("repository-not-found", _) => Self::NoRepository,
             (_, ErrorKind::Locked) => Self::Locked,
@@ -98,6 +125,20 @@ mod tests {
             (Error::new(ErrorKind::Internal, "x"), 1),
         ] {
             assert_eq!(Exit::of_error(&error).code(), code, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_made_a_run_fail_has_the_code_of_the_error() {
+        for (error, code) in [
+            (Error::new(ErrorKind::NotFound, "x").with_code("repository-not-found"), 10),
+            (Error::new(ErrorKind::Locked, "x"), 11),
+            (Error::corrupt("x", "y"), 13),
+            (Error::new(ErrorKind::InvalidConfig, "x"), 1),
+            (Error::cancelled(), 1),
+            (Error::new(ErrorKind::StorageFull, "x"), 1),
+        ] {
+            assert_eq!(Exit::of_cause(&Cause::of(&error)).code(), code, "{error:?}");
         }
     }
 

@@ -10,6 +10,7 @@ mod run;
 mod time;
 
 pub use entry::{Device, Entry, EntryKind, Fingerprint, Origin};
+pub(crate) use event::is_damage;
 pub use event::{Event, EventKind, Finding, Level, Progress};
 pub use id::{BlobId, IndexId, KeyId, LockId, PackId, ParseIdError, SnapshotId};
 pub(crate) use maintenance::days;

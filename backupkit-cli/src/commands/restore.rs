@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use backupkit_core::adapters::fs::FsTarget;
 use backupkit_core::manage::{NewRestore, RestorePlace};
-use backupkit_core::model::{EntryKind, EntryPath, Event, EventKind};
+use backupkit_core::model::{EntryKind, EntryPath};
 use backupkit_core::target::{
     ConflictPolicy, Durability, RestoreOptions, Step, StepAction, VerifyLevel,
 };
@@ -84,7 +84,7 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
     };
     let report = watch_beside(app, Run::Restore, || engine.restore(request), show_steps).await?;
     print(app, &arguments, &snapshot.to_string(), &target, &report);
-    Ok(exit(&report))
+    Ok(Exit::of_restore(&report))
 }
 
 /// Restores out of a repository that has a name, as a run.
@@ -117,19 +117,6 @@ pub(super) async fn run_named(
 fn options(path: EntryPath, how: &RestoreHow) -> RestoreOptions {
     let durability = if how.no_sync { Durability::Written } else { Durability::Durable };
     RestoreOptions { path, conflict: policy(how.conflict), durability }
-}
-
-fn exit(report: &RestoreReport) -> Exit {
-    let is_damage = |event: &Event| matches!(event.kind, EventKind::EntryNotRestored { error, .. } if error == "corrupt");
-    if report.is_complete() {
-        Exit::Success
-    } else if report.verified.is_some_and(|counts| counts.differs > 0)
-        || report.problems.iter().any(is_damage)
-    {
-        Exit::Damaged
-    } else {
-        Exit::UnreadableEntries
-    }
 }
 
 fn policy(conflict: Conflict) -> ConflictPolicy {

@@ -115,7 +115,12 @@ pub(super) async fn wait(app: &App<'_>, name: &RunName) -> Result<Exit> {
         run = workspace.run(run.new.id).await?;
     }
     print_run(app, &run);
-    Ok(Exit::of_run(run.state))
+    exit(&workspace, &run).await
+}
+
+/// What a run that is followed ends the program with.
+async fn exit(workspace: &Workspace, run: &Run) -> Result<Exit> {
+    Ok(Exit::of_run(run, workspace.found_damage(run).await?))
 }
 
 pub(super) async fn logs(app: &App<'_>, name: &RunName, options: LogOptions) -> Result<Exit> {

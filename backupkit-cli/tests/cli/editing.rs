@@ -65,7 +65,7 @@ fn a_moved_repository_is_found_again_and_another_one_is_not_taken_for_it() {
     set_up(&scene);
     scene.run(["plan", "run", "daily"]).expect(0);
     std::fs::rename(scene.path("disk"), scene.path("new-disk")).unwrap();
-    scene.run(["plan", "run", "daily"]).expect(1);
+    scene.run(["plan", "run", "daily"]).expect(10);
     scene.run(["connection", "set", "disk", "--folder", "new-disk"]).expect(0);
     scene.run(["plan", "run", "daily"]).expect(0);
     std::fs::rename(scene.path("new-disk/repo"), scene.path("new-disk/moved")).unwrap();

@@ -214,6 +214,69 @@ fn a_damaged_pack_is_13_and_named() {
     assert!(report["finding_count"].as_u64().unwrap() > 0);
 }
 
+/// What lies below `what`, backed up by a plan into repository `nas`.
+fn backed_up_by_plan(scene: &Scene, what: &str) {
+    scene.run(["connection", "add", "docs", "--folder", what]).expect(0);
+    scene.run(["connection", "add", "disk", "--folder", "disk"]).expect(0);
+    scene.run(["repo", "add", "nas", "--connection", "disk", "--path", "repo"]).expect(0);
+    scene.run(["plan", "create", "daily", "--from", "docs", "--to", "nas"]).expect(0);
+    scene.run(["plan", "run", "daily"]).expect(0);
+}
+
+/// Both kinds of restore.
+fn restores() -> [Vec<&'static str>; 2] {
+    [
+        vec!["restore", "latest", "-r", "disk/repo", "--to", "one"],
+        vec!["repo", "restore", "nas", "latest", "--to", "two"],
+    ]
+}
+
+#[test]
+fn a_damaged_file_is_13_for_both_kinds_of_restore() {
+    let scene = Scene::new();
+    scene.write("src/large", (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
+    backed_up_by_plan(&scene, "src");
+    let packs = scene.files("disk/repo/data").into_iter();
+    flip_a_byte(&packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap());
+    for restore in restores() {
+        scene.run(restore).expect(13);
+    }
+    scene.run(["run", "wait", "latest"]).expect(13);
+}
+
+#[test]
+fn a_damaged_directory_is_13_for_both_kinds_of_restore() {
+    let scene = Scene::new();
+    // Only directories, so that there are only packs of them.
+    fs::create_dir_all(scene.path("only/a/b")).unwrap();
+    for folder in ["only", "only/a", "only/a/b"] {
+        std::os::unix::fs::symlink("x", scene.path(folder).join("link")).unwrap();
+    }
+    backed_up_by_plan(&scene, "only");
+    // A directory is stored before the one above it.
+    let [pack] = scene.files("disk/repo/data").try_into().unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[20] ^= 1;
+    fs::set_permissions(&pack, Permissions::from_mode(0o600)).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    for restore in restores() {
+        scene.run(restore).expect(13);
+    }
+}
+
+#[test]
+fn a_plan_without_its_repository_is_10() {
+    let scene = Scene::new();
+    backed_up_by_plan(&scene, "src");
+    fs::remove_dir_all(scene.path("disk")).unwrap();
+    for arguments in
+        [&["plan", "run", "daily"][..], &["repo", "restore", "nas", "latest", "--to", "x"]]
+    {
+        scene.run(arguments).expect(10);
+    }
+    scene.run(["run", "wait", "latest"]).expect(10);
+}
+
 #[test]
 fn a_repository_that_may_not_be_read_is_14() {
     let scene = Scene::new();

@@ -1,10 +1,12 @@
 //! Runs as people see them, and how this process takes its part in them.
 
-use super::Workspace;
-use crate::engine::{Engine, HeldRun, HeldRunOptions};
+use serde::Deserialize;
+
+use super::{PAGE, Workspace};
+use crate::engine::{Engine, HeldRun, HeldRunOptions, RestoreRecord};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Wanted;
-use crate::state::{LogFilter, LogLine, Run, RunFilter, RunId};
+use crate::model::{Level, RunKind, RunState, Wanted, is_damage};
+use crate::state::{LogFilter, LogLine, NewLogLine, Run, RunFilter, RunId};
 
 impl Workspace {
     /// At most `most` runs with a number below `before`, newest first.
@@ -72,6 +74,37 @@ impl Workspace {
         self.store.logs(&self.scope, id, filter, after, most).await
     }
 
+    /// Whether a restore that ended with warnings found the repository damaged, or what it restored
+    /// different.
+    ///
+    /// # Errors
+    /// `Corrupt` if what is on record of it is something else; those of the store.
+    pub async fn found_damage(&self, run: &Run) -> Result<bool> {
+        let report = run
+            .report
+            .as_ref()
+            .filter(|_| run.new.kind == RunKind::Restore && run.state == RunState::Warnings);
+        let Some(report) = report else { return Ok(false) };
+        let report: RestoreRecord = serde_json::from_str(report.get())
+            .map_err(|error| Error::corrupt(format!("run {}", run.number), error))?;
+        if report.verified.is_some_and(|counts| counts.differs > 0) {
+            return Ok(true);
+        }
+        // What failed in an earlier attempt may be mended.
+        let mut is_over = report.counts.failed == 0;
+        let filter = LogFilter { level: Some(Level::Error), text: None };
+        let mut last = 0;
+        while !is_over {
+            let lines = self.logs(run.new.id, &filter, last, PAGE).await?;
+            if lines.iter().any(|line| is_damage_line(&line.line)) {
+                return Ok(true);
+            }
+            is_over = lines.len() < PAGE;
+            last = lines.last().map_or(last, |line| line.number);
+        }
+        Ok(false)
+    }
+
     /// Lets time take effect on all runs, as [`Engine::sweep`] says.
     ///
     /// # Errors
@@ -93,4 +126,14 @@ impl Workspace {
     ) -> Result<Option<HeldRun>> {
         engine.claim_next(&self.store, only, options).await
     }
+}
+
+fn is_damage_line(line: &NewLogLine) -> bool {
+    #[derive(Deserialize)]
+    struct Fields {
+        error: Option<String>,
+    }
+    let fields: Option<Fields> = serde_json::from_str(line.body.get()).ok();
+    let error = fields.and_then(|fields| fields.error);
+    is_damage(line.level, &line.code, error.as_deref())
 }

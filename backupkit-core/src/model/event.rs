@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{EntryPath, MaintenanceStep, SnapshotId};
+use crate::error::ErrorKind;
 
 /// Something that happened in a run. Holds no secrets.
 #[derive(Debug, Clone, Serialize)]
@@ -160,6 +161,28 @@ pub enum EventKind {
     },
 }
 
+impl Event {
+    /// Whether it tells that stored bytes are not what was written, or that what was restored differs.
+    pub fn is_damage(&self) -> bool {
+        let error = match &self.kind {
+            EventKind::EntryNotRestored { error, .. } => Some(*error),
+            _ => None,
+        };
+        is_damage(self.level, self.kind.code(), error)
+    }
+}
+
+/// As [`Event::is_damage`], of a line in a log: its level, its code, and its field `error`.
+pub(crate) fn is_damage(level: Level, code: &str, error: Option<&str>) -> bool {
+    match code {
+        "entry-not-restored" => error == Some(ErrorKind::Corrupt.as_str()),
+        "entry-differs" | "finding" => true,
+        // So a restore tells of a directory that cannot be read.
+        "note" => level == Level::Error,
+        _ => false,
+    }
+}
+
 impl EventKind {
     /// The stable code, as JSON and logs have it.
     pub fn code(&self) -> &'static str {
@@ -305,6 +328,31 @@ pub struct Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_is_told_from_what_only_failed() {
+        let (path, reason) = (EntryPath::root(), String::new());
+        let not_restored = |kind: ErrorKind| EventKind::EntryNotRestored {
+            path: path.clone(),
+            reason: reason.clone(),
+            error: kind.as_str(),
+        };
+        let note = EventKind::Note { text: "not restored: a directory".into() };
+        for (level, kind, is_damage) in [
+            (Level::Error, not_restored(ErrorKind::Corrupt), true),
+            (Level::Error, not_restored(ErrorKind::PermissionDenied), false),
+            (
+                Level::Error,
+                EventKind::EntryDiffers { path: path.clone(), reason: reason.clone() },
+                true,
+            ),
+            (Level::Error, note.clone(), true),
+            (Level::Warning, note, false),
+        ] {
+            let event = Event { number: 1, at: Timestamp::UNIX_EPOCH, level, kind };
+            assert_eq!(event.is_damage(), is_damage, "{event:?}");
+        }
+    }
 
     #[test]
     fn codes_are_those_of_the_json() {

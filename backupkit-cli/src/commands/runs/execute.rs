@@ -5,7 +5,7 @@ use backupkit_core::model::Wanted;
 use backupkit_core::state::{LogFilter, Run};
 use backupkit_core::{CancelToken, Engine, Error, Result};
 
-use super::{Log, POLL, print_ordered, print_run};
+use super::{Log, POLL, exit, print_ordered, print_run};
 use crate::app::App;
 use crate::cli::RunName;
 use crate::exit::Exit;
@@ -153,6 +153,6 @@ impl<'a> Desk<'a> {
                 "a worker or `backupkit run resume {number} --follow` tries it again"
             ));
         }
-        Ok(Exit::of_run(run.state))
+        exit(&workspace, &run).await
     }
 }
