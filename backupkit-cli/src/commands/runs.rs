@@ -82,7 +82,7 @@ pub(super) async fn list(app: &App<'_>, limit: u16) -> Result<Exit> {
             run.number.to_string(),
             run.new.kind.to_string(),
             format::one_line(&run.new.title),
-            run.state.to_string(),
+            standing(run),
             run.started_at.map(|at| shown(app, at)).unwrap_or_default(),
             took.map(format::duration).unwrap_or_default(),
         ]);
@@ -102,7 +102,13 @@ pub(super) async fn ask(app: &App<'_>, name: &RunName, wanted: Wanted) -> Result
     let workspace = app.workspace().await?;
     let run = workspace.find_run(&name.name).await?;
     let run = workspace.ask(run.new.id, wanted).await?;
-    app.output.summary_line(format_args!("run {} is {}", run.number, run.state));
+    // Whoever has it hears of it.
+    let who = if run.wanted == Wanted::Cancel && run.worker.is_none() && !run.state.is_terminal() {
+        ": a worker does it"
+    } else {
+        ""
+    };
+    app.output.summary_line(format_args!("run {} is {}{who}", run.number, standing(&run)));
     app.output.document("run", &record(&run));
     Ok(Exit::Success)
 }
@@ -211,8 +217,7 @@ fn print_run(app: &App<'_>, run: &Run) {
     line("run", run.number.to_string());
     line("kind", run.new.kind.to_string());
     line("title", run.new.title.clone());
-    let reason = run.pause_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    line("state", format!("{}{reason}", run.state));
+    line("state", standing(run));
     line("created", format!("{} by {}", shown(app, run.created_at), run.actor));
     line("started", time(run.started_at));
     line("ended", time(run.ended_at));
@@ -267,6 +272,20 @@ fn record(run: &Run) -> RunRecord<'_> {
         not_before: run.not_before,
         report: run.report.as_deref(),
     }
+}
+
+/// Where a run stands, and what a person wants of it if that is something else.
+fn standing(run: &Run) -> String {
+    let reason = run.pause_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let wanted = match (run.state, run.wanted) {
+        (
+            RunState::Queued | RunState::Running | RunState::Pausing | RunState::Paused,
+            Wanted::Cancel,
+        ) => ", to be cancelled",
+        (RunState::Queued | RunState::Running, Wanted::Pause) => ", to be paused",
+        _ => "",
+    };
+    format!("{}{reason}{wanted}", run.state)
 }
 
 fn shown(app: &App<'_>, at: Timestamp) -> String {

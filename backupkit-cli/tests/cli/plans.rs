@@ -149,7 +149,12 @@ fn a_run_that_is_cancelled_while_nobody_works_on_it_makes_room_for_the_next() {
     let child = start(&scene);
     scene.run(["run", "pause", "latest"]).expect(0);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
-    scene.run(["run", "cancel", "latest"]).expect(0);
+    let told = scene.run(["run", "cancel", "latest"]).expect(0).stdout();
+    assert!(told.contains("to be cancelled: a worker does it"), "{told}");
+    for arguments in [&["run", "list"][..], &["run", "show", "latest"]] {
+        let told = scene.run(arguments).expect(0).stdout();
+        assert!(told.contains("to be cancelled"), "{told}");
+    }
     let ended = scene.run(["plan", "run", "daily", "--json"]).expect(0).json();
     assert_eq!((&ended["number"], &ended["state"]), (&2.into(), &"succeeded".into()), "{ended}");
     let first = scene.run(["run", "show", "1", "--json"]).expect(0).json();

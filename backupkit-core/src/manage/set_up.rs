@@ -22,6 +22,8 @@ use crate::state::{Record, RecordId, RecordKind, RecordRef, check_name, refusal}
 pub(super) const PASSWORD: &str = "password";
 /// A plan reads no more connections, so that its runs use no more resources than they may.
 const MAX_SOURCES: usize = 32;
+/// Labels that begin so are the engine's.
+const RESERVED_TAGS: [&str; 5] = ["run=", "plan=", "kind=", "origin=", "saved="];
 /// So many random bytes make a password.
 const PASSWORD_BYTES: usize = 24;
 
@@ -149,7 +151,8 @@ impl Workspace {
     ///
     /// # Errors
     /// `NotFound` for what is not there, `InvalidInput` without a source or repository or with one twice,
-    /// also under two names, `Conflict` if the name is taken.
+    /// also under two names, and for tags that restic or this engine would take for others, `Conflict` if
+    /// the name is taken.
     pub async fn add_plan(
         &self,
         name: &str,
@@ -279,6 +282,21 @@ fn unknown_at(location: &str, error: Error) -> Error {
     error.with_hint(hint)
 }
 
+/// Why a label of snapshots will not do; nothing if it will.
+pub(super) fn fault_of_tag(tag: &str) -> Option<&'static str> {
+    if tag.trim() != tag || tag.is_empty() {
+        Some("is empty, or begins or ends with a space")
+    } else if tag.chars().any(char::is_control) {
+        Some("holds a line break or another control character")
+    } else if tag.contains(',') {
+        Some("holds a comma: restic takes it for two")
+    } else if RESERVED_TAGS.iter().any(|reserved| tag.starts_with(reserved)) {
+        Some("begins as one that says what a snapshot is of: run=, plan=, kind=, origin= or saved=")
+    } else {
+        None
+    }
+}
+
 /// What a plan holds.
 pub(super) fn plan(
     name: String,
@@ -298,6 +316,9 @@ pub(super) fn plan(
         if named.is_empty() {
             return refused(format!("plan `{name}` needs a {kind}"));
         }
+    }
+    if let Some((tag, fault)) = tags.iter().find_map(|tag| Some((tag, fault_of_tag(tag)?))) {
+        return refused(format!("tag {tag:?} of plan `{name}` {fault}"));
     }
     if sources.len() > MAX_SOURCES {
         return refused(format!("plan `{name}` reads more than {MAX_SOURCES} connections"));

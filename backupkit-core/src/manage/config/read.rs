@@ -15,6 +15,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::manage::ConnectionBody;
+use crate::manage::set_up::fault_of_tag;
 use crate::registry::Registry;
 use crate::state::check_name;
 
@@ -31,7 +32,14 @@ impl Configuration {
             let message = format!("a configuration has at most {MAX_CONFIG_BYTES} bytes");
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        let mut reader = Reader { text, registry, references, errors: ConfigErrors::default() };
+        let mut reader = Reader {
+            text,
+            registry,
+            references,
+            errors: ConfigErrors::default(),
+            declared: BTreeSet::new(),
+            expanded: Vec::new(),
+        };
         let (document, syntax) = DeTable::parse_recoverable(text);
         for error in &syntax {
             // Never the line itself, as the error would print it: it may hold a secret.
@@ -54,6 +62,17 @@ struct Reader<'a> {
     registry: &'a Registry,
     references: &'a dyn References,
     errors: ConfigErrors,
+    /// The places of all named tables, also of those that are wrong.
+    declared: BTreeSet<String>,
+    expanded: Vec<Expanded>,
+}
+
+/// A text with the values of variables in it. They may be secret: whatever is told is told as it was
+/// written.
+struct Expanded {
+    place: String,
+    value: String,
+    written: String,
 }
 
 /// A table whose fields are taken one after the other; what is left is not known.
@@ -110,29 +129,38 @@ impl Reader<'_> {
         let kind = self.required_text(fields, "kind");
         let max_runs = self.max_runs(fields);
         let mut settings = serde_json::Map::new();
+        let mut unread = BTreeSet::new();
         for (key, value) in fields.table {
             let field = key.get_ref();
             if !CONNECTION_FIELDS.contains(&field.as_ref()) {
-                let place = fields.place_of(field);
-                settings.insert(field.to_string(), self.json(&place, value)?);
+                if let Some(json) = self.json(&fields.place_of(field), value) {
+                    settings.insert(field.to_string(), json);
+                } else {
+                    unread.insert(field.to_string());
+                }
             }
         }
         let kind = kind?;
         let known = match self.registry.get(&kind) {
             Ok(known) => known,
             Err(error) => {
-                self.errors.add_error(line, fields.place_of("kind"), &error);
+                self.add(line, &fields.place_of("kind"), &error.report());
                 return None;
             }
         };
         let settings = RawValue::from_string(Value::Object(settings).to_string()).ok()?;
-        for wrong in &known.check_settings(&settings) {
+        let wrong = known.check_settings(&settings);
+        // What could not be read is not missing.
+        for wrong in wrong.iter().filter(|wrong| !unread.contains(&wrong.field)) {
             let at = fields.get(&wrong.field).map_or(line, |value| self.line(value.span().start));
             let place = match wrong.field.as_str() {
                 "" => fields.place.clone(),
                 field => fields.place_of(field),
             };
-            self.errors.add(Some(at), place, wrong.message.clone());
+            self.add(at, &place, &wrong.message);
+        }
+        if !unread.is_empty() {
+            return None;
         }
         let body = ConnectionBody {
             kind,
@@ -188,6 +216,10 @@ impl Reader<'_> {
         }
         let to = self.texts(fields, "to");
         let tags = self.texts(fields, "tags").unwrap_or_default();
+        let at = fields.get("tags").map_or(fields.line, |tags| self.line(tags.span().start));
+        for fault in tags.iter().filter_map(|tag| fault_of_tag(tag)) {
+            self.errors.add(Some(at), fields.place_of("tags"), format!("a tag {fault}"));
+        }
         if to.as_ref().is_none_or(Vec::is_empty) {
             let place = fields.place_of("to");
             self.errors.add(Some(fields.line), place, "is missing: name a repository");
@@ -206,7 +238,7 @@ impl Reader<'_> {
 
     /// Whether all that is named is there.
     fn check_names_in(&mut self, configuration: &Configuration) {
-        let Configuration { connections, repositories, plans } = configuration;
+        let Configuration { repositories, plans, .. } = configuration;
         let mut missing = Vec::new();
         let mut places = BTreeMap::new();
         for (name, declared) in repositories {
@@ -215,23 +247,55 @@ impl Reader<'_> {
                 let message = format!("lies at the same place as repository `{other}`");
                 self.errors.add(Some(declared.line), format!("repositories.{name}"), message);
             }
-            if !connections.contains_key(&declared.connection) {
+            if !self.declares("connections", &declared.connection) {
                 let place = format!("repositories.{name}.connection");
                 missing.push((declared.line, place, "connection", &declared.connection));
             }
         }
         for (name, declared) in plans {
-            for from in declared.from.iter().filter(|from| !connections.contains_key(*from)) {
+            for from in declared.from.iter().filter(|from| !self.declares("connections", from)) {
                 missing.push((declared.line, format!("plans.{name}.from"), "connection", from));
             }
-            for to in declared.to.iter().filter(|to| !repositories.contains_key(*to)) {
+            for to in declared.to.iter().filter(|to| !self.declares("repositories", to)) {
                 missing.push((declared.line, format!("plans.{name}.to"), "repository", to));
             }
         }
         for (line, place, kind, name) in missing {
-            let message = format!("there is no {kind} `{name}` in this file");
-            self.errors.add(Some(line), place, message);
+            self.add(line, &place, &format!("there is no {kind} `{name}` in this file"));
         }
+    }
+
+    /// Whether there is a table of this name, right or wrong.
+    fn declares(&self, field: &str, name: &str) -> bool {
+        self.declared.contains(&format!("{field}.{name}"))
+    }
+
+    /// Says that something is wrong, with variables where their values would stand.
+    fn add(&mut self, line: u64, place: &str, message: &str) {
+        let mut message = message.to_owned();
+        for Expanded { place: at, value, written } in &self.expanded {
+            let is_there =
+                at.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            if !is_there || value.is_empty() {
+                continue;
+            }
+            message = message.replace(&format!("{value:?}"), &format!("{written:?}"));
+            message = message.replace(&format!("`{value}`"), &format!("`{written}`"));
+            if message.contains(value) {
+                "will not do with the values of its variables".clone_into(&mut message);
+            }
+        }
+        self.errors.add(Some(line), place, message);
+    }
+
+    /// Puts the values of variables into a text.
+    fn expand(&mut self, place: &str, written: &str) -> Result<String, String> {
+        let value = expand(written, self.references)?;
+        if value != written {
+            let (place, written) = (place.to_owned(), written.to_owned());
+            self.expanded.push(Expanded { place, value: value.clone(), written });
+        }
+        Ok(value)
     }
 
     /// The tables in a table, by name.
@@ -249,6 +313,7 @@ impl Reader<'_> {
         for (key, value) in tables {
             let (name, line) = (key.get_ref().to_string(), self.line(key.span().start));
             let place = format!("{field}.{name}");
+            self.declared.insert(place.clone());
             if let Err(error) = check_name(&name) {
                 self.errors.add_error(line, &place, &error);
             }
@@ -265,7 +330,7 @@ impl Reader<'_> {
     fn text(&mut self, fields: &mut Fields<'_, '_>, field: &'static str) -> Option<String> {
         let value = fields.take(field)?;
         let text = match value.get_ref().as_str() {
-            Some(text) => expand(text, self.references),
+            Some(text) => self.expand(&fields.place_of(field), text),
             None => Err("is not text".to_owned()),
         };
         text.map_err(|why| self.wrong(fields, field, value, &why)).ok()
@@ -296,10 +361,11 @@ impl Reader<'_> {
 
     fn texts(&mut self, fields: &mut Fields<'_, '_>, field: &'static str) -> Option<Vec<String>> {
         let value = fields.take(field)?;
+        let place = fields.place_of(field);
         let texts = value.get_ref().as_array().ok_or_else(|| "is no list of texts".to_owned());
         let texts = texts.and_then(|array| {
             let text = |value: &Spanned<DeValue<'_>>| match value.get_ref().as_str() {
-                Some(text) => expand(text, self.references),
+                Some(text) => self.expand(&place, text),
                 None => Err("is no list of texts".to_owned()),
             };
             array.iter().map(text).collect::<Result<Vec<_>, _>>()
@@ -310,7 +376,7 @@ impl Reader<'_> {
     fn json(&mut self, place: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
         let line = self.line(value.span().start);
         let json = match value.get_ref() {
-            DeValue::String(text) => expand(text, self.references).map(Value::String),
+            DeValue::String(text) => self.expand(place, text).map(Value::String),
             DeValue::Boolean(is) => Ok(Value::Bool(*is)),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map(Value::from)

@@ -21,7 +21,10 @@ impl SecretReference {
     /// may be the secret itself.
     pub(super) fn parse(text: &str, references: &dyn References) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("file:") {
-            let path = PathBuf::from(expand(path, references)?);
+            let refers_wrong =
+                "behind file: stands a variable that is not set, or `${` without a name";
+            let path = expand(path, references).map_err(|_| refers_wrong.to_owned())?;
+            let path = PathBuf::from(path);
             if path.is_absolute() {
                 return Ok(Self::File(path));
             }

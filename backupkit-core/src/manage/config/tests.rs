@@ -248,6 +248,73 @@ to = "nas"
 }
 
 #[test]
+fn no_value_of_a_variable_is_told() {
+    let scene = Scene::new();
+    let text = r#"
+[connections.docs]
+kind = "${A}"
+[connections.disk]
+kind = "memory"
+at = "x"
+label = ""
+"${A}" = "${A}"
+[repositories.nas]
+connection = "${A}"
+password = "file:${A}"
+[repositories.box]
+connection = "disk"
+password = "file:${canary in the file}"
+path = "box"
+[repositories.bag]
+connection = "disk"
+password = "file:${canary_unset}"
+[plans.daily]
+from = "x-${A}"
+to = ["nas", "${A}"]
+tags = ["${B}"]
+"#;
+    let given = given(&[("A", CANARY), ("B", "canary,tag")]);
+    let error = parse(&scene, text, &given).unwrap_err();
+    let all = format!("{error} {error:?} {}", ConfigErrors::of(&error).unwrap());
+    for secret in [CANARY, "canary"] {
+        assert!(!all.contains(secret), "{all}");
+    }
+    for expected in ["called \"${A}\"", "connection `${A}`", "connection `x-${A}`", "a comma"] {
+        assert!(all.contains(expected), "{expected}: {all}");
+    }
+}
+
+#[cfg(feature = "fs")]
+#[test]
+fn a_setting_with_a_variable_is_told_as_it_was_written() {
+    let text = "[connections.docs]\nkind = \"folder\"\npath = \"${SECRET}\"\n";
+    let given = given(&[("SECRET", CANARY)]);
+    let error = Configuration::parse(text, &Registry::built_in(), &given).unwrap_err();
+    let all = ConfigErrors::of(&error).unwrap().to_string();
+    assert!(all.contains("\"${SECRET}\" is not absolute") && !all.contains(CANARY), "{all}");
+}
+
+#[test]
+fn what_is_declared_wrongly_is_not_told_to_be_missing() {
+    let scene = Scene::new();
+    let text = "[connections.docs]\nkind = \"memory\"\nat = \"${NONE}\"\nlabel = 2026-01-01\n\
+                [repositories.nas]\nconnection = \"docs\"\npassword = 3\ncreate = 3\n\
+                [repositories.box]\npath = \"x\"\n\
+                [plans.daily]\nfrom = \"docs\"\nto = [\"nas\", \"box\"]\n";
+    let error = parse(&scene, text, &Given::default()).unwrap_err();
+    let expected = [
+        "3 connections.docs.at",
+        "4 connections.docs.label",
+        "7 repositories.nas.password",
+        "8 repositories.nas.create",
+        "9 repositories.box.connection",
+    ];
+    let mut places = places(&error);
+    places.sort_by_key(|place| place.split(' ').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(places, expected, "{}", ConfigErrors::of(&error).unwrap());
+}
+
+#[test]
 fn settings_are_checked_by_their_kind_and_names_are_looked_for() {
     let scene = Scene::new();
     let text = "[connections.docs]\nkind = \"memory\"\n[plans.p]\nfrom = \"x\"\nto = [\"y\"]\n";

@@ -87,3 +87,22 @@ async fn a_plan_takes_each_repository_once_whatever_it_is_called() {
     let error = workspace.update_plan("daily", None, change).await.unwrap_err();
     assert!(error.is(ErrorKind::InvalidInput), "{error:?}");
 }
+
+#[tokio::test]
+async fn tags_that_would_be_taken_for_others_are_refused() {
+    let workspace = Scene::new().open().await.unwrap();
+    for name in ["docs", "disk"] {
+        add_connection(&workspace, name).await;
+    }
+    add_repository(&workspace, "nas", "disk").await;
+    let (from, to) = (["docs".to_owned()], ["nas".to_owned()]);
+    for tag in ["", " t", "a,b", "a\nb", "run=1", "plan=x", "kind=x", "origin=x", "saved=x"] {
+        let tags = vec!["t".to_owned(), tag.to_owned()];
+        let error = workspace.add_plan("daily", &from, &to, tags).await.unwrap_err();
+        assert!(error.is(ErrorKind::InvalidInput), "{tag:?}: {error:?}");
+    }
+    let tags = vec!["two words".to_owned(), "ü=run=".to_owned()];
+    workspace.add_plan("daily", &from, &to, tags).await.unwrap();
+    let change = PlanChange { tags: Some(vec![",".to_owned()]), ..Default::default() };
+    assert!(workspace.update_plan("daily", None, change).await.is_err());
+}
