@@ -1,5 +1,6 @@
 //! Exit codes: the one place where errors and results become numbers.
 
+use backupkit_core::manage::ConfigErrors;
 use backupkit_core::model::{Event, RunState};
 use backupkit_core::state::{Cause, Run};
 use backupkit_core::{Error, ErrorKind, RestoreReport, RunStatus};
@@ -74,6 +75,16 @@ impl Exit {
         Self::of(error.kind(), error.code())
     }
 
+    /// The code for a file in which something is wrong: what all of it has in common, if that says more than
+    /// that it will not do.
+    pub(crate) fn of_configuration(errors: &ConfigErrors) -> Self {
+        let mut exits = errors.iter().map(|error| Self::of(error.kind, error.code));
+        match exits.next() {
+            Some(first) if first != Self::Failure && exits.all(|exit| exit == first) => first,
+            _ => Self::Usage,
+        }
+    }
+
     /// The code for what made a run fail. Nobody typed that, or stopped it.
     fn of_cause(cause: &Cause) -> Self {
         match Self::of(cause.kind, cause.code.as_deref().unwrap_or_default()) {
@@ -84,7 +95,8 @@ impl Exit {
 
     fn of(kind: ErrorKind, code: &str) -> Self {
         match (code, kind) {
-            (USAGE | "no-password", _) | (_, ErrorKind::InvalidConfig) => Self::Usage,
+            (USAGE | "no-password", _)
+            | (_, ErrorKind::InvalidConfig | ErrorKind::InvalidInput) => Self::Usage,
             ("repository-not-found", _) => Self::NoRepository,
             (_, ErrorKind::Locked) => Self::Locked,
             (_, ErrorKind::WrongPassword) => Self::WrongPassword,
@@ -111,6 +123,7 @@ mod tests {
             (usage("x"), 2),
             (usage("x").with_code("no-password"), 2),
             (Error::new(ErrorKind::InvalidConfig, "x"), 2),
+            (Error::new(ErrorKind::InvalidInput, "x"), 2),
             (Error::new(ErrorKind::NotFound, "x").with_code("repository-not-found"), 10),
             (Error::new(ErrorKind::NotFound, "x").with_code("snapshot-not-found"), 1),
             (Error::new(ErrorKind::NotFound, "x"), 1),

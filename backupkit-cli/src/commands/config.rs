@@ -88,8 +88,9 @@ pub(super) async fn export(app: &App<'_>, file: Option<&Path>) -> Result<Exit> {
 }
 
 pub(super) fn validate(app: &App<'_>, file: &Path) -> Result<Exit> {
-    let parsed = parse(file).map_err(|error| tell(app, file, error));
-    parsed?;
+    if let Err(error) = parse(file) {
+        return tell(app, file, error);
+    }
     let shown = format::one_line(&file.display().to_string());
     app.output.summary_line(format_args!("{shown} is valid"));
     app.output.document("config", &ValidateRecord { valid: true });
@@ -98,10 +99,15 @@ pub(super) fn validate(app: &App<'_>, file: &Path) -> Result<Exit> {
 
 pub(super) async fn import(app: &App<'_>, file: &Path, options: ImportOptions) -> Result<Exit> {
     let ImportOptions { dry_run, prune, yes } = options;
-    let configuration = parse(file).map_err(|error| tell(app, file, error))?;
+    let configuration = match parse(file) {
+        Ok(configuration) => configuration,
+        Err(error) => return tell(app, file, error),
+    };
     let workspace = app.workspace().await?;
-    let preview = workspace.preview_import(&configuration, &Surroundings, prune).await;
-    let preview = preview.map_err(|error| tell(app, file, error))?;
+    let preview = match workspace.preview_import(&configuration, &Surroundings, prune).await {
+        Ok(preview) => preview,
+        Err(error) => return tell(app, file, error),
+    };
     if dry_run {
         for change in preview.changes() {
             print(app, change, dry_run);
@@ -135,16 +141,15 @@ fn parse(file: &Path) -> Result<Configuration> {
     Configuration::parse(&text, &Registry::built_in(), &Surroundings)
 }
 
-/// Says all that is wrong with a file, each in a line. What is returned says how much it is.
-fn tell(app: &App<'_>, file: &Path, error: Error) -> Error {
-    let Some(errors) = ConfigErrors::of(&error) else { return error };
+/// Says all that is wrong with a file, each in a line, and at the end how much it is.
+fn tell(app: &App<'_>, file: &Path, error: Error) -> Result<Exit> {
+    let Some(errors) = ConfigErrors::of(&error) else { return Err(error) };
     let file = format::one_line(&file.display().to_string());
     for wrong in errors {
         let line = wrong.line.map_or(String::new(), |line| format!(":{line}"));
         let place = if wrong.place.is_empty() { "" } else { ": " };
         let text = format!("{file}{line}{place}{}: {}", wrong.place, wrong.message);
-        let one = Error::new(ErrorKind::InvalidConfig, text).with_code("invalid-configuration");
-        app.output.failure(&one);
+        app.output.failure(&Error::new(wrong.kind, text).with_code(wrong.code));
     }
     let number = format::counted(errors.iter().count() as u64, "thing", "things");
     let are = if errors.iter().count() == 1 { "is" } else { "are" };
@@ -153,7 +158,9 @@ fn tell(app: &App<'_>, file: &Path, error: Error) -> Error {
         Form::Json => format!("{number} {are} wrong in {file}: {errors}"),
         Form::Text | Form::JsonLines => format!("{number} {are} wrong in {file}"),
     };
-    Error::new(ErrorKind::InvalidConfig, message).with_code("invalid-configuration")
+    let exit = Exit::of_configuration(errors);
+    app.output.error(&Error::new(error.kind(), message).with_code(error.code()), exit);
+    Ok(exit)
 }
 
 /// Nothing is removed that nobody agreed to.
@@ -165,13 +172,13 @@ fn confirm<'a>(app: &App<'_>, removed: impl Iterator<Item = &'a ConfigChange>) -
         forgets_passwords |= *kind == RecordKind::Repository;
     }
     let names = names.join(", ");
-    let refused = || {
-        Error::new(ErrorKind::InvalidInput, format!("--prune would remove {names}"))
+    let refused = |kind| {
+        Error::new(kind, format!("--prune would remove {names}"))
             .with_code("not-confirmed")
             .with_hint("say --yes to have them removed")
     };
     if !app.may_prompt() {
-        return Err(refused());
+        return Err(refused(ErrorKind::InvalidInput));
     }
     app.output.note(format_args!("to be removed: {names}"));
     if forgets_passwords {
@@ -184,7 +191,7 @@ fn confirm<'a>(app: &App<'_>, removed: impl Iterator<Item = &'a ConfigChange>) -
     if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
         return Ok(());
     }
-    Err(refused())
+    Err(refused(ErrorKind::Conflict))
 }
 
 fn print(app: &App<'_>, change: &ConfigChange, dry_run: bool) {

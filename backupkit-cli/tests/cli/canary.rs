@@ -138,7 +138,7 @@ fn no_secret_reaches_output_state_or_repository() {
     planted.run(&["config", "import", "given/failing.toml"], &[2]);
     planted.run(&["config", "import", "good.toml", "--dry-run"], &[0]);
     planted.run(&["config", "import", "good.toml"], &[0]);
-    planted.run(&["config", "import", "wrong.toml"], &[2]);
+    planted.run(&["config", "import", "wrong.toml"], &[12]);
     planted.run(&["config", "export"], &[0]);
     planted.run_as(&["config", "export", "exported.toml"], &[], &[0]);
 

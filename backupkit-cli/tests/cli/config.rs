@@ -121,9 +121,11 @@ fn a_file_is_checked_against_what_is_there_before_anything_changes() {
     let scene = Scene::new();
     scene.write("secret", "a password\n");
     scene.write("backupkit.toml", whole(&scene).replace("create = true\n", ""));
-    let told = import(&scene, &[]).expect(2).stderr();
+    let told = import(&scene, &[]).expect(10).stderr();
     assert!(told.contains("repositories.nas: there is no repository at"), "{told}");
     assert!(told.contains("create = true"), "{told}");
+    let error = import(&scene, &["--json"]).expect(10).json_error();
+    assert_eq!((&error["code"], &error["exit"]), (&"repository-not-found".into(), &10.into()));
     scene.write("backupkit.toml", whole(&scene));
     std::fs::remove_file(scene.path("secret")).unwrap();
     let told = import(&scene, &[]).expect(2).stderr();
@@ -133,8 +135,16 @@ fn a_file_is_checked_against_what_is_there_before_anything_changes() {
     // One that is there needs its own password.
     scene.run(["repo", "init", "-r", "disk/repo"]).expect(0);
     scene.write("secret", "wrong\n");
-    let told = import(&scene, &[]).expect(2).stderr();
+    let told = import(&scene, &[]).expect(12).stderr();
     assert!(told.contains("the password does not open"), "{told}");
+    let error = import(&scene, &["--json"]).expect(12).json_error();
+    assert_eq!((&error["code"], &error["exit"]), (&"wrong-password".into(), &12.into()));
+    // Besides something else, that alone is not it.
+    let more =
+        "[repositories.more]\nconnection = \"disk\"\npath = \"more\"\npassword = \"${UNSET}\"\n";
+    scene.write("backupkit.toml", whole(&scene) + more);
+    let error = import(&scene, &["--json"]).expect(2).json_error();
+    assert_eq!((&error["code"], &error["exit"]), (&"invalid-configuration".into(), &2.into()));
 }
 
 #[test]
@@ -143,7 +153,7 @@ fn what_the_file_does_not_name_is_removed_only_on_request() {
     set_up(&scene);
     scene.write("empty.toml", "# nothing\n");
     scene.run(["config", "import", "empty.toml"]).expect(0);
-    let asked = scene.run(["config", "import", "empty.toml", "--prune"]).expect(1).stderr();
+    let asked = scene.run(["config", "import", "empty.toml", "--prune"]).expect(2).stderr();
     for name in ["plan daily", "repository nas", "connection docs", "--yes"] {
         assert!(asked.contains(name), "{name}: {asked}");
     }
@@ -157,4 +167,14 @@ fn what_the_file_does_not_name_is_removed_only_on_request() {
     }
     assert!(scene.path("disk/repo/config").exists());
     scene.run(["config", "import", "empty.toml", "--yes"]).expect(2);
+}
+
+#[test]
+fn a_file_that_is_too_long_is_wrong() {
+    let scene = Scene::new();
+    scene.write("long.toml", "# much\n".repeat(700_000));
+    for command in ["validate", "import"] {
+        let told = scene.run(["config", command, "long.toml"]).expect(2).stderr();
+        assert!(told.contains("at most"), "{told}");
+    }
 }

@@ -55,7 +55,7 @@ fn a_plan_reads_and_writes_elsewhere_from_its_next_run_on() {
     let tags = found[0]["tags"].as_array().unwrap();
     assert!(tags.contains(&"a".into()) && tags.contains(&"b".into()), "{tags:?}");
     let twice =
-        scene.run(["plan", "set", "daily", "--to", "two", "--to", "two"]).expect(1).stderr();
+        scene.run(["plan", "set", "daily", "--to", "two", "--to", "two"]).expect(2).stderr();
     assert!(twice.contains("twice"), "{twice}");
 }
 
@@ -69,7 +69,8 @@ fn a_moved_repository_is_found_again_and_another_one_is_not_taken_for_it() {
     scene.run(["connection", "set", "disk", "--folder", "new-disk"]).expect(0);
     scene.run(["plan", "run", "daily"]).expect(0);
     std::fs::rename(scene.path("new-disk/repo"), scene.path("new-disk/moved")).unwrap();
-    scene.run(["repo", "set", "nas", "--path", "nowhere"]).expect(10);
+    let missing = scene.run(["repo", "set", "nas", "--path", "nowhere"]).expect(10).stderr();
+    assert!(missing.contains("may have moved") && !missing.contains("--init"), "{missing}");
     scene.run(["repo", "init", "-r", "new-disk/other"]).expect(0);
     scene.run(["repo", "set", "nas", "--path", "other"]).expect(12);
     let other = scene.run(["repo", "set", "nas", "--path", "other", "--password"]).expect(1);

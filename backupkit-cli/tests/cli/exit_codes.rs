@@ -103,6 +103,9 @@ fn wrong_usage_is_2() {
         &["backup", "src", "--to", "repo", "--own-polynomial"],
         &["backup", "src", "--to", "repo", "--to", "./repo"],
         &["check", "-r", "repo", "--read-data=8/7"],
+        &["run", "show", "abc"],
+        &["maintenance", "set", "--logs", "0"],
+        &["connection", "add", " ", "--folder", "src"],
         &["nonsense"],
     ] {
         let outcome = scene.run(arguments).expect(2);

@@ -86,7 +86,7 @@ fn keys_are_added_listed_changed_and_removed() {
 
     let id = &second["id"].as_str().unwrap()[..10];
     let rm = ["repo", "key", "rm", id, "-r", "repo"];
-    run_with(&scene, &rm, &[("BACKUPKIT_PASSWORD", "second")]).expect(1);
+    run_with(&scene, &rm, &[("BACKUPKIT_PASSWORD", "second")]).expect(2);
     run_with(&scene, &rm, &[("BACKUPKIT_PASSWORD", "third")]).expect(0);
     assert!(!opens("second") && opens("third"));
 }

@@ -338,5 +338,5 @@ fn a_plan_of_several_sources_makes_a_snapshot_of_each() {
         known.as_array().unwrap().iter().map(|it| it["max_runs"].clone()).collect();
     assert_eq!(limits, [Value::Null, Value::Null, 1.into()]);
     let unknown = scene.run(["plan", "set", "daily", "--from", "docs", "--from", "docs"]);
-    assert!(unknown.expect(1).stderr().contains("names a connection twice"));
+    assert!(unknown.expect(2).stderr().contains("names a connection twice"));
 }

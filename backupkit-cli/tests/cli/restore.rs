@@ -124,6 +124,6 @@ fn cat_prints_a_file_byte_for_byte() {
     let outcome = scene.run(["cat", "latest:src/large", "-r", "repo"]).expect(0);
     assert!(outcome.0.stdout == content);
     assert_eq!(scene.run(["cat", "latest:src/empty", "-r", "repo"]).expect(0).stdout(), "");
-    let outcome = scene.run(["cat", "latest:src", "-r", "repo"]).expect(1);
+    let outcome = scene.run(["cat", "latest:src", "-r", "repo"]).expect(2);
     assert!(outcome.stderr().contains("directory"), "{}", outcome.stderr());
 }

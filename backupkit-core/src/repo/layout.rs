@@ -94,5 +94,7 @@ pub(crate) fn id_of_name(name: &str) -> Option<[u8; 32]> {
 pub(crate) fn no_repository(location: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no repository at {location}"))
         .with_code("repository-not-found")
-        .with_hint("check the location, or create the repository with --init")
+        .with_hint(
+            "check the location: a disk may not be mounted, or the repository may have moved",
+        )
 }

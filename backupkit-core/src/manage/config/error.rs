@@ -15,7 +15,16 @@ pub struct ConfigError {
     pub place: String,
     /// Why, in lower case. It repeats no secret.
     pub message: String,
+    /// What kind of error it is: `InvalidInput` unless something else than the text is at fault, such as a
+    /// password that opens nothing.
+    #[serde(skip)]
+    pub kind: ErrorKind,
+    /// A stable code.
+    pub code: &'static str,
 }
+
+/// The code of what is wrong in the text itself, and of several things that have no code in common.
+const INVALID: &str = "invalid-configuration";
 
 /// All that is wrong, in the order of the lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -28,12 +37,16 @@ impl ConfigErrors {
         place: impl Into<String>,
         message: impl Into<String>,
     ) {
-        self.0.push(ConfigError { line, place: place.into(), message: message.into() });
+        let (place, message) = (place.into(), message.into());
+        let (kind, code) = (ErrorKind::InvalidInput, INVALID);
+        self.0.push(ConfigError { line, place, message, kind, code });
     }
 
     /// What an error about something of the configuration says, with what to do.
-    pub(super) fn add_error(&mut self, line: u64, place: impl Into<String>, error: &Error) {
-        self.add(Some(line), place, error.report());
+    pub(super) fn add_error(&mut self, line: Option<u64>, place: impl Into<String>, error: &Error) {
+        let (place, message) = (place.into(), error.report());
+        let (kind, code) = (error.kind(), error.code());
+        self.0.push(ConfigError { line, place, message, kind, code });
     }
 
     /// Each of them.
@@ -59,9 +72,16 @@ impl ConfigErrors {
                 several[0]
             ),
         };
-        Err(Error::new(ErrorKind::InvalidInput, message)
-            .with_code("invalid-configuration")
-            .with_source(self))
+        let (kind, code) = self.in_common();
+        Err(Error::new(kind, message).with_code(code).with_source(self))
+    }
+
+    fn in_common(&self) -> (ErrorKind, &'static str) {
+        let of = |error: &ConfigError| (error.kind, error.code);
+        match self.0.split_first() {
+            Some((first, rest)) if rest.iter().all(|other| of(other) == of(first)) => of(first),
+            _ => (ErrorKind::InvalidInput, INVALID),
+        }
     }
 }
 

@@ -70,7 +70,8 @@ impl Workspace {
     /// not name would be removed.
     ///
     /// # Errors
-    /// `InvalidInput` with all that would not work, as [`ConfigErrors::of`] finds it; those of the store.
+    /// All that would not work, as [`ConfigErrors::of`] finds it: of the kind and code that all of it has in
+    /// common, such as `WrongPassword`, else `InvalidInput`; those of the store.
     pub async fn preview_import(
         &self,
         configuration: &Configuration,
@@ -109,7 +110,7 @@ impl Workspace {
                         "" => format!("repositories.{name}"),
                         field => format!("repositories.{name}.{field}"),
                     };
-                    errors.add_error(declared.line, place, &error);
+                    errors.add_error(Some(declared.line), place, &error);
                 }
             }
         }
@@ -130,7 +131,7 @@ impl Workspace {
                     }
                     match self.require_no_runs(record).await {
                         Err(error) if error.code() == "in-use" => {
-                            errors.add(None, "", error.report());
+                            errors.add_error(None, "", &error);
                         }
                         checked => checked?,
                     }
@@ -217,7 +218,7 @@ impl Workspace {
             return Ok(());
         }
         let message = format!("there is no repository at {}", destination.location());
-        let error = Error::new(ErrorKind::NotFound, message);
+        let error = Error::new(ErrorKind::NotFound, message).with_code("repository-not-found");
         Err(("", error.with_hint("write create = true to have it made")))
     }
 }

@@ -315,7 +315,7 @@ impl Reader<'_> {
             let place = format!("{field}.{name}");
             self.declared.insert(place.clone());
             if let Err(error) = check_name(&name) {
-                self.errors.add_error(line, &place, &error);
+                self.errors.add(Some(line), &place, error.report());
             }
             match value.get_ref().as_table() {
                 Some(table) => {
