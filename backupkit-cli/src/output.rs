@@ -142,6 +142,13 @@ impl Output {
         }
     }
 
+    /// Tells programs how something stands that goes on.
+    pub(crate) fn status(&self, status: &impl Serialize) {
+        if self.progress == ProgressForm::Records {
+            self.record("status", status);
+        }
+    }
+
     /// Ends what [`Self::item`] began.
     pub(crate) fn end_items(&self) {
         if self.form == Form::Json {

@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 use crate::env::Env;
 use crate::error::Result;
@@ -15,8 +16,9 @@ pub struct Probe {
     pub steps: Vec<ProbeStep>,
 }
 
-/// One thing tried.
-#[derive(Debug, Clone, Serialize)]
+/// One thing tried. In JSON: `name`, `outcome` (`ok`, `failed` or `skipped`), `reason` where there is one,
+/// `seconds`, and `hint`.
+#[derive(Debug, Clone)]
 pub struct ProbeStep {
     /// What was tried, such as "open the folder".
     pub name: String,
@@ -29,8 +31,7 @@ pub struct ProbeStep {
 }
 
 /// How a step of a probe went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// It works.
     Ok,
@@ -38,6 +39,42 @@ pub enum ProbeOutcome {
     Failed(String),
     /// It was not tried, for this reason.
     Skipped(String),
+}
+
+impl ProbeOutcome {
+    /// How it went, in a word for programs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed(_) => "failed",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+
+    /// Why it does not work, or was not tried.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Ok => None,
+            Self::Failed(reason) | Self::Skipped(reason) => Some(reason),
+        }
+    }
+}
+
+impl Serialize for ProbeStep {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { name, outcome, took, hint } = self;
+        let fields = 4 + usize::from(outcome.reason().is_some());
+        let mut step = serializer.serialize_struct("ProbeStep", fields)?;
+        step.serialize_field("name", name)?;
+        step.serialize_field("outcome", outcome.as_str())?;
+        match outcome.reason() {
+            Some(reason) => step.serialize_field("reason", reason)?,
+            None => step.skip_field("reason")?,
+        }
+        step.serialize_field("seconds", &took.as_secs_f64())?;
+        step.serialize_field("hint", hint)?;
+        step.end()
+    }
 }
 
 impl Probe {
@@ -121,5 +158,26 @@ impl<'a> Probing<'a> {
         };
         self.probe.steps.push(ProbeStep { name, outcome, took, hint });
         value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_flat_in_json_and_times_are_seconds() {
+        let mut probing = Probe::default();
+        for (outcome, hint) in
+            [(ProbeOutcome::Ok, None), (ProbeOutcome::Failed("no".into()), Some("yes".to_owned()))]
+        {
+            let took = Duration::from_millis(1500);
+            probing.steps.push(ProbeStep { name: "a".into(), outcome, took, hint });
+        }
+        let expected = serde_json::json!({ "steps": [
+            { "name": "a", "outcome": "ok", "seconds": 1.5, "hint": null },
+            { "name": "a", "outcome": "failed", "reason": "no", "seconds": 1.5, "hint": "yes" },
+        ] });
+        assert_eq!(serde_json::to_value(&probing).unwrap(), expected);
     }
 }

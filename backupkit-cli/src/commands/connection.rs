@@ -10,7 +10,7 @@ use backupkit_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::listing::print_list;
+use super::listing::{print_list, remove};
 use super::probe;
 use crate::app::App;
 use crate::exit::{Exit, usage};
@@ -109,9 +109,8 @@ pub(super) async fn test(app: &App<'_>, name: &str) -> Result<Exit> {
 }
 
 pub(super) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {
-    app.workspace().await?.remove(RecordKind::Connection, name).await?;
-    app.output.summary_line(format_args!("removed connection {}", format::one_line(name)));
-    Ok(Exit::Success)
+    let text = format!("removed connection {}", format::one_line(name));
+    remove(app, RecordKind::Connection, name, text).await
 }
 
 fn body(record: &Record) -> Result<ConnectionBody> {

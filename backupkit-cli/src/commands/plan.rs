@@ -7,7 +7,7 @@ use backupkit_core::manage::{PlanBody, PlanChange};
 use backupkit_core::state::{Record, RecordKind};
 use serde::Serialize;
 
-use super::listing::print_list;
+use super::listing::{print_list, remove};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::output::format;
@@ -65,9 +65,8 @@ pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
 }
 
 pub(super) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {
-    app.workspace().await?.remove(RecordKind::Plan, name).await?;
-    app.output.summary_line(format_args!("removed plan {}", format::one_line(name)));
-    Ok(Exit::Success)
+    let text = format!("removed plan {}", format::one_line(name));
+    remove(app, RecordKind::Plan, name, text).await
 }
 
 fn describe(record: &Record) -> Result<PlanRecord> {

@@ -1,6 +1,6 @@
 //! Prints what was tried, step by step.
 
-use backupkit_core::{Probe, ProbeOutcome};
+use backupkit_core::Probe;
 
 use crate::app::App;
 use crate::exit::Exit;
@@ -8,11 +8,8 @@ use crate::output::format;
 
 pub(super) fn print(app: &App<'_>, probe: &Probe) -> Exit {
     for step in &probe.steps {
-        let outcome = match &step.outcome {
-            ProbeOutcome::Ok => "ok".to_owned(),
-            ProbeOutcome::Failed(why) => format!("failed: {why}"),
-            ProbeOutcome::Skipped(why) => format!("skipped: {why}"),
-        };
+        let reason = step.outcome.reason().map_or(String::new(), |reason| format!(": {reason}"));
+        let outcome = format!("{}{reason}", step.outcome.as_str());
         let name = format::one_line(&step.name);
         let took = format::duration(step.took);
         app.output.line(format_args!("{name}: {} ({took})", format::one_line(&outcome)));

@@ -51,6 +51,8 @@ struct RunRecord<'a> {
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
     not_before: Option<Timestamp>,
+    /// The latest, while it has not ended.
+    progress: Option<&'a RawValue>,
     report: Option<&'a RawValue>,
 }
 
@@ -70,7 +72,7 @@ pub(super) async fn list(app: &App<'_>, limit: u16) -> Result<Exit> {
     let mut table = Table::new([
         ("RUN", Align::Right),
         ("KIND", Align::Left),
-        ("PLAN", Align::Left),
+        ("TITLE", Align::Left),
         ("STATE", Align::Left),
         ("STARTED", Align::Left),
         ("TOOK", Align::Right),
@@ -94,7 +96,7 @@ pub(super) async fn list(app: &App<'_>, limit: u16) -> Result<Exit> {
 
 pub(super) async fn show(app: &App<'_>, name: &RunName) -> Result<Exit> {
     let run = app.workspace().await?.find_run(&name.name).await?;
-    print_run(app, &run);
+    print_run(app, "run", &run);
     Ok(Exit::Success)
 }
 
@@ -120,7 +122,7 @@ pub(super) async fn wait(app: &App<'_>, name: &RunName) -> Result<Exit> {
         app.env.clock().sleep(POLL).await;
         run = workspace.run(run.new.id).await?;
     }
-    print_run(app, &run);
+    print_run(app, "run", &run);
     exit(&workspace, &run).await
 }
 
@@ -207,7 +209,8 @@ fn print_ordered(app: &App<'_>, run: &Run) {
     app.output.document("run", &record(run));
 }
 
-fn print_run(app: &App<'_>, run: &Run) {
+/// In a stream it is an object of this kind.
+fn print_run(app: &App<'_>, kind: &'static str, run: &Run) {
     let line = |name: &str, value: String| {
         if !value.is_empty() {
             app.output.line(format_args!("{name:<9} {}", format::one_line(&value)));
@@ -246,7 +249,7 @@ fn print_run(app: &App<'_>, run: &Run) {
         let outcome = snapshot.or(error).unwrap_or_else(|| "no snapshot".to_owned());
         line("output", format!("{source} into {repository}: {outcome}"));
     }
-    app.output.document("run", &record(run));
+    app.output.document(kind, &record(run));
 }
 
 /// What came of a run of this kind, once it has finished.
@@ -270,6 +273,7 @@ fn record(run: &Run) -> RunRecord<'_> {
         started_at: run.started_at,
         ended_at: run.ended_at,
         not_before: run.not_before,
+        progress: run.progress.as_deref().filter(|_| !run.state.is_terminal()),
         report: run.report.as_deref(),
     }
 }

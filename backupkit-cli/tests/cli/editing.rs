@@ -13,12 +13,11 @@ fn list(scene: &Scene, what: &str) -> Vec<Value> {
 /// The names of the steps of a probe, and how each went.
 fn steps(probe: &Value) -> Vec<(String, String)> {
     let step = |step: &Value| {
-        let outcome = &step["outcome"];
-        let outcome = match outcome.as_object() {
-            Some(outcome) => outcome.keys().next().unwrap().clone(),
-            None => outcome.as_str().unwrap().to_owned(),
-        };
-        (step["name"].as_str().unwrap().to_owned(), outcome)
+        assert!(step["seconds"].is_f64(), "{step}");
+        let text = |field: &str| step[field].as_str().unwrap().to_owned();
+        let outcome = text("outcome");
+        assert_eq!(outcome != "ok", step["reason"].is_string(), "{step}");
+        (text("name"), outcome)
     };
     probe["steps"].as_array().unwrap().iter().map(step).collect()
 }

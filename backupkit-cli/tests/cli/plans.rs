@@ -340,3 +340,63 @@ fn a_plan_of_several_sources_makes_a_snapshot_of_each() {
     let unknown = scene.run(["plan", "set", "daily", "--from", "docs", "--from", "docs"]);
     assert!(unknown.expect(2).stderr().contains("names a connection twice"));
 }
+
+#[test]
+fn what_is_removed_is_one_document() {
+    let scene = Scene::new();
+    set_up(&scene);
+    for (what, name, kind) in [
+        ("plan", "daily", "plan"),
+        ("repo", "nas", "repository"),
+        ("connection", "docs", "connection"),
+    ] {
+        let removed = scene.run([what, "rm", name, "--json"]).expect(0).json();
+        assert_eq!((&removed["kind"], &removed["name"]), (&kind.into(), &name.into()));
+        assert_eq!(removed["removed"], true);
+    }
+}
+
+#[test]
+fn a_followed_run_streams_how_it_stands_and_ends_with_a_summary() {
+    let scene = Scene::new();
+    set_up(&scene);
+    much_to_read(&scene);
+    let lines = scene.run(["plan", "run", "daily", "--ndjson"]).expect(0).json_lines();
+    let statuses = || lines.iter().filter(|line| line["type"] == "status");
+    assert!(statuses().any(|line| line["state"] == "running"), "{lines:?}");
+    assert!(statuses().all(|line| line["number"] == 1), "{lines:?}");
+    let last = lines.last().unwrap();
+    assert_eq!((&last["type"], &last["state"]), (&"summary".into(), &"succeeded".into()));
+    assert!(lines.iter().any(|line| line["type"] == "log"), "{lines:?}");
+    let silent = scene.run(["plan", "run", "daily", "--ndjson", "--no-progress"]).expect(0);
+    assert!(silent.json_lines().iter().all(|line| line["type"] != "status"));
+    let table = scene.run(["run", "list"]).expect(0).stdout();
+    assert!(table.lines().next().unwrap().contains("TITLE"), "{table}");
+}
+
+#[test]
+fn a_worker_tells_programs_of_its_runs() {
+    use std::io::{BufRead as _, BufReader};
+    let scene = Scene::new();
+    set_up(&scene);
+    // One that nobody executes but a worker.
+    std::fs::rename(scene.path("disk"), scene.path("gone")).unwrap();
+    scene.run(["plan", "run", "daily"]).expect(10);
+    std::fs::rename(scene.path("gone"), scene.path("disk")).unwrap();
+    scene.run(["run", "retry", "latest"]).expect(0);
+    let mut command = scene.command(["worker", "--ndjson"]);
+    let mut worker = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut printed = BufReader::new(worker.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&printed.next().unwrap().unwrap()).unwrap();
+    let mut told = next();
+    while told["state"] != "succeeded" {
+        assert_eq!((&told["type"], &told["number"]), (&"run".into(), &2.into()), "{told}");
+        told = next();
+    }
+    let process = worker.id().to_string();
+    let mut kill = std::process::Command::new("kill");
+    assert!(kill.args(["-TERM", &process]).status().unwrap().success());
+    told = next();
+    assert_eq!((&told["type"], &told["executed"]), (&"summary".into(), &1.into()), "{told}");
+    assert!(worker.wait().unwrap().success());
+}

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::commands::listing::print_list;
+use crate::commands::listing::{print_list, remove};
 use crate::commands::probe;
 use crate::exit::Exit;
 use crate::output::format;
@@ -146,12 +146,9 @@ pub(in crate::commands) async fn test(app: &App<'_>, name: &str) -> Result<Exit>
 }
 
 pub(in crate::commands) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {
-    app.workspace().await?.remove(RecordKind::Repository, name).await?;
-    let name = format::one_line(name);
-    app.output.summary_line(format_args!(
-        "forgot repository {name} and its password; what lies in it stays"
-    ));
-    Ok(Exit::Success)
+    let shown = format::one_line(name);
+    let text = format!("forgot repository {shown} and its password; what lies in it stays");
+    remove(app, RecordKind::Repository, name, text).await
 }
 
 fn describe(record: &Record) -> Result<KnownRecord> {

@@ -5,7 +5,7 @@ use backupkit_core::model::Wanted;
 use backupkit_core::state::{LogFilter, Run};
 use backupkit_core::{CancelToken, Engine, Error, Result};
 
-use super::{Log, POLL, exit, print_ordered, print_run};
+use super::{Log, POLL, exit, print_ordered, print_run, record};
 use crate::app::App;
 use crate::cli::RunName;
 use crate::exit::Exit;
@@ -110,6 +110,7 @@ impl<'a> Desk<'a> {
         let mut executing = std::pin::pin!(executing);
         let mut has_ended = false;
         let mut asked = 0_u8;
+        let mut told = None;
         let run = loop {
             tokio::select! {
                 result = &mut executing => {
@@ -141,12 +142,18 @@ impl<'a> Desk<'a> {
             // Looked at before the log is read: what is told at the end is read after it.
             let run = workspace.run(id).await?;
             log.print_new(app, &workspace).await?;
+            let standing =
+                (run.state, run.wanted, run.progress.clone().map(|json| json.get().to_owned()));
+            if !has_ended && told.as_ref() != Some(&standing) {
+                app.output.status(&record(&run));
+                told = Some(standing);
+            }
             // One that failed for now is tried again by whoever comes next.
             if has_ended {
                 break run;
             }
         };
-        print_run(app, &run);
+        print_run(app, "summary", &run);
         if run.not_before.is_some() && !run.is_still() {
             let number = run.number;
             app.output.note(format_args!(
