@@ -436,6 +436,9 @@ pub(crate) enum RepoCommand {
         name: String,
     },
     /// Restore out of a repository that was added, as a run that can rest and go on
+    #[command(override_usage = "\
+backupkit repo restore [OPTIONS] <NAME> <SNAP[:PATH]>
+           <--to <URI>|--to-connection <NAME>>")]
     Restore {
         /// Its name
         #[arg(value_name = "NAME")]

@@ -13,6 +13,7 @@ pub(crate) enum MaintenanceCommand {
     /// Show how long things are kept
     Settings,
     /// Change how long things are kept
+    #[command(override_usage = "backupkit maintenance set [OPTIONS]")]
     Set(MaintenanceChanges),
 }
 

@@ -56,6 +56,9 @@ pub(crate) enum ConnectionCommand {
 #[derive(Subcommand)]
 pub(crate) enum PlanCommand {
     /// Make a plan
+    #[command(
+        override_usage = "backupkit plan create [OPTIONS] <NAME> --from <CONNECTION> --to <REPO>"
+    )]
     Create {
         /// What to call it
         #[arg(value_name = "NAME")]
