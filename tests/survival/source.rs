@@ -180,6 +180,7 @@ impl RangedBody for WatchedBody {
     }
 
     async fn read_at(&self, range: Range<u64>) -> Result<Bytes> {
+        self.witness.let_read().await;
         let bytes = self.body.read_at(range.clone()).await?;
         self.witness.read(self.entry, range.start, range.start + bytes.len() as u64);
         Ok(bytes)

@@ -5,12 +5,16 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use backupkit::Env;
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::coverage::{CLAIMED, Coverage, Read, load};
 use crate::orders::{Moment, Stage};
+
+/// How often it looks whether it may go on.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Clones are the same.
 #[derive(Debug, Clone)]
@@ -82,6 +86,22 @@ impl Witness {
         seen.read_bytes += end - start;
         if matches!(self.0.moment, Moment::Read(bytes) if seen.read_bytes >= bytes) {
             self.end(&seen);
+        }
+    }
+
+    /// Waits where there is nothing to see yet: whoever is to end at a checkpoint must not have read all
+    /// before the first one, however fast the machine.
+    pub(crate) async fn let_read(&self) {
+        let is_awaited = || match &self.0.moment {
+            Moment::Call { name, is_over, .. } if name == "save_checkpoint" => {
+                let seen = self.0.seen.lock().unwrap();
+                let is_seen = seen.calls.contains_key(&(name.clone(), *is_over));
+                seen.read_bytes > self.0.total_bytes / 2 && !is_seen
+            }
+            _ => false,
+        };
+        while is_awaited() {
+            self.0.env.clock().sleep(POLL).await;
         }
     }
 
