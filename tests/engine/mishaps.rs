@@ -277,8 +277,11 @@ async fn a_person_who_changes_his_mind_when_the_run_is_about_to_commit_does_not_
     desk.store = Arc::new(HookedStore::new(store, waverer));
     let given_back = desk.back_up(&scene.engine, "one", LONG).await.unwrap();
     assert_eq!((given_back.state, given_back.attempts), (RunState::Queued, 0), "{given_back:#?}");
+    let before = desk.source.bytes_read();
     let ended = desk.back_up(&scene.engine, "one", LONG).await.unwrap();
     assert_eq!(ended.state, RunState::Succeeded, "{ended:#?}");
+    assert_eq!(desk.source.bytes_read(), before, "what was read already was read again");
+    assert_eq!(latest_tree(&desk.repository).await, scene.undisturbed(&source()).await);
     assert_eq!(desk.repository.snapshots().await.unwrap().len(), 1);
 }
 

@@ -249,7 +249,8 @@ impl TreeWriter<'_> {
     /// The parts of the open directories, so that their blobs are referred to.
     async fn parts(&self, row: &Row) -> Result<BlobId> {
         let mut nodes = Vec::new();
-        for ids in row.directories.iter().flat_map(|directory| &directory.parts) {
+        let parts = row.directories.iter().flat_map(|directory| &directory.parts);
+        for ids in parts.chain(&row.root) {
             let id = ids.get(self.lane).or(ids.first());
             let name = format!("{:08}", nodes.len());
             nodes.extend(id.map(|id| directory(&name, *id)));

@@ -89,6 +89,7 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
             .saturating_add(driver.reading.view.untold_warnings()),
         directories,
         unfinished,
+        root: driver.root.as_ref().map(SavedPart::ids),
         index_files: index_files(lanes),
     })
 }
@@ -109,6 +110,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         if !is_known {
             // It failed, or somebody rewrote the index: what is deeper in the trees may be missing.
             let parts = row.directories.iter().flat_map(|directory| &directory.parts);
+            let parts = parts.chain(&row.root);
             let parts = parts.filter_map(|ids| ids.get(lane.number()).or(ids.first()).copied());
             if !is_closed(lane, &parts.collect::<Vec<_>>()).await? {
                 return Err(unusable("a blob that it names is gone"));
@@ -168,6 +170,7 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
         }
         driver.restore_unfinished(entry, progress, changed);
     }
+    driver.root = row.root.map(|ids| per_lane(ids, lanes.len())).transpose()?;
     driver.list_token = row.list;
     driver.stage = row.stage;
     driver.main_listed = row.main_listed;

@@ -103,7 +103,8 @@ pub(crate) struct Driver {
     running_large: usize,
     running_trees: usize,
     tasks: JoinSet<Result<Message>>,
-    root: Option<PerLane<BlobId>>,
+    /// Once everything is stored.
+    pub(crate) root: Option<PerLane<BlobId>>,
 }
 
 /// What a task answers.
@@ -194,8 +195,8 @@ impl Driver {
                 self.open_listing();
                 self.start_readers(limits);
             }
-            if let Some(root) = self.root.take() {
-                return Ok(DriverEnd::Complete(root));
+            if let Some(root) = &self.root {
+                return Ok(DriverEnd::Complete(root.clone()));
             }
             if self.tasks.is_empty() {
                 if pausing {

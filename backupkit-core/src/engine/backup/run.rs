@@ -12,7 +12,7 @@ use crate::engine::commit::{self, Commit};
 use crate::engine::{RunContext, origin, resume};
 use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{EventKind, FileTime, Level, SnapshotId};
+use crate::model::{EventKind, FileTime, Level, Refusal, SnapshotId};
 use crate::pipeline::attend::attended;
 use crate::pipeline::budget::{self, Budget};
 use crate::pipeline::checkpoint::{self, Checkpoints, Row, save_row};
@@ -202,19 +202,29 @@ async fn back_up(
                 untold_warnings: view.untold_warnings(),
             };
             let committing = commit::commit(run, &lanes, &request.journal, &plan);
-            let created = attended(&store, clock, stall_after, committing).await;
-            // Only now: a source that is told that all is stored goes on from there.
-            close(&view, outcome_of(&created, Outcome::Completed), run).await;
-            created.map(|snapshots| (false, snapshots))
+            match attended(&store, clock, stall_after, committing).await {
+                // It was asked to rest while the last of it was stored.
+                Err(error) if error.code() == Refusal::CODE => Err(None),
+                created => {
+                    // Only now: a source that is told that all is stored goes on from there.
+                    close(&view, outcome_of(&created, Outcome::Completed), run).await;
+                    Ok(created.map(|snapshots| (false, snapshots)))
+                }
+            }
         }
-        Ok(DriverEnd::Paused) => {
+        Ok(DriverEnd::Paused) => Err(None),
+        Err(error) => Err(Some(error)),
+    };
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(None) => {
             let pausing = pause(run, request, &mut driver, &store, now);
             let pausing = cancel.unless_cancelled(pausing);
             let saved = attended(&store, clock, stall_after, pausing).await;
             close(&view, outcome_of(&saved, Outcome::Paused), run).await;
             saved
         }
-        Err(error) => {
+        Err(Some(error)) => {
             close(&view, Outcome::Abandoned, run).await;
             Err(error)
         }

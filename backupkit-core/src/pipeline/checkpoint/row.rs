@@ -36,6 +36,9 @@ pub(crate) struct Row {
     pub(crate) problems: u64,
     pub(crate) directories: Vec<SavedDirectory>,
     pub(crate) unfinished: Vec<SavedEntry>,
+    /// The trees of a backup that was to rest when all was read: only its snapshots are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<Vec<BlobId>>,
     /// Per lane the index files that name all of this. If all are still there, so are the blobs. `None`:
     /// the lane had failed, and may lack some.
     pub(crate) index_files: Vec<Option<Vec<IndexId>>>,
