@@ -256,7 +256,8 @@ impl StoreHook for Waverer {
     async fn before(&self, call: &'static str) -> Result<()> {
         let wanted = match call {
             "record_outputs" if !self.has_asked.swap(true, Ordering::SeqCst) => Wanted::Pause,
-            "renewal" if self.has_asked.load(Ordering::SeqCst) => Wanted::Run,
+            // It could not commit, and saves how far it is.
+            "save_checkpoint" if self.has_asked.load(Ordering::SeqCst) => Wanted::Run,
             _ => return Ok(()),
         };
         self.store.ask(&Scope::default(), &person(), self.run, wanted).await.map(drop)
