@@ -21,7 +21,7 @@ use crate::environment::Environment;
 use crate::exit::{Exit, usage};
 use crate::output::{Form, Output};
 use crate::password::{PasswordFinder, Purpose};
-use crate::uri;
+use crate::uri::{self, Place};
 
 /// What every command needs.
 pub(crate) struct App<'a> {
@@ -175,7 +175,11 @@ impl App<'_> {
 
     /// The destination of an address.
     pub(crate) fn destination(&self, address: &OsStr) -> Result<Arc<dyn Destination>> {
-        Ok(Arc::new(FsDestination::new(uri::absolute_folder(address)?, self.env.clone())))
+        match uri::place(address)? {
+            Place::Folder(folder) => Ok(Arc::new(FsDestination::new(folder, self.env.clone()))),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => self.bucket(&bucket),
+        }
     }
 
     pub(crate) fn key_owner(&self) -> KeyOwner {

@@ -5,6 +5,7 @@
 mod config;
 mod key;
 mod maintenance;
+mod restore_how;
 mod set_up;
 mod size;
 mod snapshot_path;
@@ -20,6 +21,7 @@ use clap_complete::Shell;
 pub(crate) use config::ConfigCommand;
 pub(crate) use key::{KeyCommand, MasterKeyCommand, NewPasswordOptions};
 pub(crate) use maintenance::{MaintenanceChanges, MaintenanceCommand, Switch};
+pub(crate) use restore_how::{Conflict, RestoreHow, Verify};
 pub(crate) use set_up::{ConnectionCommand, PlanCommand};
 pub(crate) use snapshot_path::SnapshotPath;
 
@@ -32,6 +34,11 @@ Examples:
 Password, the first that is set:
   --password-file, --password-command, BACKUPKIT_PASSWORD,
   BACKUPKIT_PASSWORD_FILE, BACKUPKIT_PASSWORD_COMMAND, a prompt on a terminal
+
+Key for buckets (s3://bucket/prefix, s3:https://host/bucket/prefix):
+  BACKUPKIT_S3_ACCESS_KEY_ID and BACKUPKIT_S3_SECRET_ACCESS_KEY, or with
+  --s3 auth=environment the variables of AWS, with --s3 auth=profile
+  ~/.aws/credentials
 
 Exit codes:
   0 done, 1 failed, 2 wrong usage, 3 done but some entries were unreadable,
@@ -93,6 +100,16 @@ pub(crate) struct GlobalOptions {
     /// Take the key of the secrets in the state from the output of this shell command
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) master_key_command: Option<OsString>,
+    /// Say more about buckets, such as region=eu-central-1; give it again for more
+    #[cfg(feature = "s3")]
+    #[arg(
+        long = "s3",
+        global = true,
+        value_name = "NAME=VALUE",
+        env = "BACKUPKIT_S3",
+        value_delimiter = ','
+    )]
+    pub(crate) s3: Vec<String>,
 }
 
 impl GlobalOptions {
@@ -110,6 +127,8 @@ impl GlobalOptions {
             cache_dir: None,
             state: None,
             master_key_command: None,
+            #[cfg(feature = "s3")]
+            s3: Vec::new(),
         }
     }
 }
@@ -170,7 +189,8 @@ pub(crate) enum Command {
 /// The repository that a command works on.
 #[derive(Args)]
 pub(crate) struct RepositoryOption {
-    /// The repository: a path or file:///path
+    /// The repository: a path, file:///path, s3://bucket/prefix, or
+    /// s3:https://host/bucket/prefix
     #[arg(
         long = "repo",
         short = 'r',
@@ -191,7 +211,8 @@ pub(crate) struct ResourceOptions {
 
 #[derive(Args)]
 pub(crate) struct BackupArguments {
-    /// Folders and files to back up
+    /// Folders and files to back up; or a bucket, as s3://bucket/prefix or
+    /// s3:https://host/bucket/prefix
     #[arg(required = true, value_name = "SRC")]
     pub(crate) sources: Vec<OsString>,
     /// A repository to back up into; give it again for more
@@ -258,42 +279,6 @@ pub(crate) struct TargetOption {
     /// The connection to restore into
     #[arg(long, value_name = "NAME")]
     pub(crate) to_connection: Option<String>,
-}
-
-/// How to restore.
-#[derive(Args)]
-pub(crate) struct RestoreHow {
-    /// What to do with what is there already
-    #[arg(long, value_enum, value_name = "POLICY", default_value_t = Conflict::Overwrite)]
-    pub(crate) conflict: Conflict,
-    /// How to prove what was restored
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Verify::Bytes)]
-    pub(crate) verify: Verify,
-    /// Do not wait until the disk has everything
-    #[arg(long)]
-    pub(crate) no_sync: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Conflict {
-    /// Keep what is there
-    Skip,
-    /// Replace only what is older than in the snapshot
-    Newer,
-    /// Replace what differs
-    Overwrite,
-    /// Keep what is there, and restore beside it under a new name
-    Rename,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Verify {
-    /// Do not look
-    None,
-    /// Compare existence, type and size
-    Count,
-    /// Read everything back and compare it
-    Bytes,
 }
 
 #[derive(Args)]

@@ -69,14 +69,18 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             },
         },
         Command::Connection(command) => match command {
-            ConnectionCommand::Add { name, folder, max_runs } => {
-                connection::add(app, &name, &folder, max_runs).await
+            ConnectionCommand::Add { name, folder, bucket, max_runs } => {
+                let address = folder.or(bucket).unwrap_or_default();
+                connection::add(app, &name, &address, max_runs).await
             }
             ConnectionCommand::List => connection::list(app).await,
-            ConnectionCommand::Set { name, new_name, folder, max_runs } => {
-                connection::set(app, &name, new_name, folder.as_deref(), max_runs).await
+            ConnectionCommand::Set { name, new_name, folder, bucket, max_runs } => {
+                connection::set(app, &name, new_name, folder.or(bucket).as_deref(), max_runs).await
             }
             ConnectionCommand::Test { name } => connection::test(app, &name).await,
+            ConnectionCommand::Policy { name, bucket, purpose } => {
+                connection::policy(app, name.as_deref(), bucket.as_deref(), purpose.into()).await
+            }
             ConnectionCommand::Rm { name } => connection::rm(app, &name).await,
         },
         Command::Plan(command) => match command {

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use backupkit_core::Identity;
 
 /// The variables that mean something to us.
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 24] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
     "BACKUPKIT_CACHE_DIR",
     "BACKUPKIT_MACHINE_ID",
     "BACKUPKIT_MASTER_KEY",
@@ -19,6 +23,9 @@ const VARIABLES: [&str; 17] = [
     "BACKUPKIT_PASSWORD",
     "BACKUPKIT_PASSWORD_COMMAND",
     "BACKUPKIT_PASSWORD_FILE",
+    "BACKUPKIT_S3_ACCESS_KEY_ID",
+    "BACKUPKIT_S3_SECRET_ACCESS_KEY",
+    "BACKUPKIT_S3_SESSION_TOKEN",
     "BACKUPKIT_STATE",
     "HOME",
     "NO_COLOR",

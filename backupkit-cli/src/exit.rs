@@ -1,7 +1,7 @@
 //! Exit codes: the one place where errors and results become numbers.
 
 use backupkit_core::manage::ConfigErrors;
-use backupkit_core::model::{Event, RunState};
+use backupkit_core::model::{Event, PauseReason, RunState};
 use backupkit_core::state::{Cause, Run};
 use backupkit_core::{Error, ErrorKind, RestoreReport, RunStatus};
 
@@ -43,11 +43,16 @@ impl Exit {
     /// The code for a run on record, and whether it found damage.
     pub(crate) fn of_run(run: &Run, found_damage: bool) -> Self {
         let failure = || run.cause.as_ref().map_or(Self::Failure, Self::of_cause);
+        // What somebody has to mend is no interruption, even if the run only rests until then.
+        let is_stuck = run
+            .pause_reason
+            .is_some_and(|reason| !matches!(reason, PauseReason::User | PauseReason::Window));
         match run.state {
             RunState::Succeeded => Self::Success,
             RunState::Warnings if found_damage => Self::Damaged,
             RunState::Warnings => Self::UnreadableEntries,
             RunState::Partial => Self::SomeRepositoriesFailed,
+            RunState::Paused | RunState::Pausing if is_stuck => failure(),
             RunState::Paused | RunState::Pausing | RunState::Cancelled | RunState::Cancelling => {
                 Self::Interrupted
             }

@@ -1,6 +1,8 @@
 //! The `backupkit` program: it parses a command, calls the engine once, and prints what comes back.
 
 mod app;
+#[cfg(feature = "s3")]
+mod bucket;
 mod cli;
 mod commands;
 mod environment;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -18,6 +18,9 @@ use crate::state::beside;
 
 /// The keys have fewer bytes; against `/dev/zero`.
 const MAX_KEY_BYTES: usize = 4096;
+
+/// What users outside the file's group may do with it.
+const ANYBODY: u32 = 0o007;
 
 /// Keys in a file, one in each line. Usually there is one. A link in its place leads to a file that others
 /// may need, too: a person keeps that one.
@@ -61,8 +64,15 @@ impl KeyFile {
     fn read(&self) -> Result<Vec<MasterKey>> {
         let mut text = Zeroizing::new(String::new());
         let most = MAX_KEY_BYTES as u64 + 1;
-        let read = File::open(&self.0).and_then(|file| file.take(most).read_to_string(&mut text));
-        read.map_err(|error| Error::io(format!("read {}", self.0.display()), error))?;
+        let read = File::open(&self.0).and_then(|file| {
+            let mode = file.metadata()?.mode();
+            file.take(most).read_to_string(&mut text)?;
+            Ok(mode)
+        });
+        let mode = read.map_err(|error| Error::io(format!("read {}", self.0.display()), error))?;
+        if mode & ANYBODY != 0 && !self.0.is_symlink() {
+            return Err(exposed(&self.0));
+        }
         let named = |error: Error| error.with_context("file", self.0.display());
         if text.len() > MAX_KEY_BYTES {
             return Err(named(too_many("there are too many master keys")));
@@ -195,6 +205,14 @@ fn kept_by_a_person() -> Error {
     Error::new(ErrorKind::Unsupported, "the master key is kept by a person")
 }
 
+fn exposed(file: &Path) -> Error {
+    let file = file.display();
+    let message = format!("anybody on this machine may use the master key {file}");
+    Error::new(ErrorKind::InvalidConfig, message)
+        .with_code("master-key-exposed")
+        .with_hint(format!("chmod 600 {file}; if somebody may have read it, also `key rotate`"))
+}
+
 fn too_many(what: &str) -> Error {
     let message = format!("{what}: at most {MAX_KEY_BYTES} bytes are read");
     Error::new(ErrorKind::InvalidConfig, message)
@@ -281,6 +299,25 @@ mod tests {
             assert!(metadata.is_file());
             assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_file_that_anybody_may_read_or_change_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, env) = (tempfile::tempdir().unwrap(), Env::system());
+        let file = KeyFile::new(folder.path().join("state.db.key"));
+        file.make(&env).unwrap();
+        for (mode, is_refused) in [(0o604, true), (0o602, true), (0o640, false), (0o400, false)] {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = file.load().await;
+            let code = loaded.as_ref().map_err(Error::code).err();
+            assert_eq!(code, is_refused.then_some("master-key-exposed"), "{mode:o}");
+        }
+        // Where a link leads, others decide.
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(file.path(), &link).unwrap();
+        KeyFile::new(link).load().await.unwrap();
     }
 
     #[tokio::test]

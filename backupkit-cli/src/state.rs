@@ -57,7 +57,7 @@ impl App<'_> {
         let opening = Workspace::open(
             Arc::<SqliteStore>::clone(&store),
             keys,
-            Registry::built_in(),
+            self.registry(),
             &self.env,
             actor,
         );
@@ -67,6 +67,14 @@ impl App<'_> {
             admit().await?;
         }
         Ok(workspace)
+    }
+
+    /// The kinds of systems that this program knows.
+    pub(crate) fn registry(&self) -> Registry {
+        let registry = Registry::built_in();
+        #[cfg(feature = "s3")]
+        let registry = registry.with(self.bucket_kind());
+        registry
     }
 
     /// An engine that takes part in the runs of the state store.

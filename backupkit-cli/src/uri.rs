@@ -1,5 +1,8 @@
 //! Where things are: plain paths and addresses with a scheme.
 
+#[cfg(feature = "s3")]
+mod bucket;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
@@ -7,6 +10,9 @@ use std::path::PathBuf;
 use backupkit_core::{Error, Result};
 
 use crate::exit::usage;
+
+#[cfg(feature = "s3")]
+pub(crate) use bucket::BucketAddress;
 
 /// What other programs write without `//`, such as `s3:https://host/bucket`.
 const SHORT_SCHEMES: [&str; 13] = [
@@ -24,6 +30,37 @@ const SHORT_SCHEMES: [&str; 13] = [
     "sftp",
     "swift",
 ];
+
+/// Where repositories may lie.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// A folder, with its whole path.
+    Folder(PathBuf),
+    /// A bucket, or what is below a prefix of it.
+    #[cfg(feature = "s3")]
+    Bucket(BucketAddress),
+}
+
+/// Returns what the address of a repository names.
+///
+/// # Errors
+/// As for [`folder`].
+pub(crate) fn place(address: &OsStr) -> Result<Place> {
+    #[cfg(feature = "s3")]
+    if let Some((scheme, rest)) = split_scheme(address.as_bytes())
+        && scheme == "s3"
+    {
+        refuse_userinfo(address)?;
+        return bucket::parse(rest).map(Place::Bucket);
+    }
+    absolute_folder(address).map(Place::Folder)
+}
+
+/// Whether an address is one of a bucket.
+#[cfg(feature = "s3")]
+pub(crate) fn is_bucket(address: &OsStr) -> bool {
+    split_scheme(address.as_bytes()).is_some_and(|(scheme, _)| scheme == "s3")
+}
 
 /// Returns the folder that a plain path, `file:///path` or `local:path` names.
 ///
@@ -48,13 +85,7 @@ pub(crate) fn folder(address: &OsStr) -> Result<PathBuf> {
     let Some((scheme, rest)) = split_scheme(bytes) else {
         return Ok(PathBuf::from(address));
     };
-    if has_userinfo(bytes) {
-        return Err(usage(format!(
-            "{} holds credentials, and addresses are shown and logged",
-            redact(&address.to_string_lossy())
-        ))
-        .with_hint("take them out of the address"));
-    }
+    refuse_userinfo(address)?;
     match scheme.as_str() {
         "file" => file(rest),
         "local" if !rest.is_empty() => Ok(PathBuf::from(OsStr::from_bytes(rest))),
@@ -107,10 +138,15 @@ fn split_scheme(address: &[u8]) -> Option<(String, &[u8])> {
     (known || rest.starts_with(b"//")).then_some((scheme, rest))
 }
 
-/// Whether something stands before an `@` in the authority.
-fn has_userinfo(address: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(address);
-    redact(&text) != text
+/// Refuses what stands before an `@` in the authority.
+fn refuse_userinfo(address: &OsStr) -> Result<()> {
+    let text = address.to_string_lossy();
+    let redacted = redact(&text);
+    if redacted == text {
+        return Ok(());
+    }
+    Err(usage(format!("{redacted} holds credentials, and addresses are shown and logged"))
+        .with_hint("take them out of the address"))
 }
 
 fn file(rest: &[u8]) -> Result<PathBuf> {

@@ -18,7 +18,7 @@ mod snapshot_source;
 use std::fmt;
 use std::sync::Arc;
 
-pub use backup::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
+pub use backup::{AbsentRepository, BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
 pub use builder::{EngineBuilder, Identity};
 pub use check::CheckRequest;
 pub use durable::DurableRun;

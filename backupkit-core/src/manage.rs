@@ -11,6 +11,7 @@ mod probe;
 mod retry;
 mod rotate;
 mod runs;
+mod secrets;
 mod set_up;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use secrecy::SecretString;
 use serde_json::value::RawValue;
 
 use crate::destination::Destination;
@@ -31,26 +32,74 @@ pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
         parse(settings).is_some_and(|settings| Some(settings) == parse(other))
     }
 
+    /// The names of the secrets that a connection may have. None is a name of a setting.
+    fn secret_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Those of [`secret_names`](Self::secret_names) that settings without a fault make use of. A
+    /// connection keeps no others.
+    ///
+    /// By default all.
+    fn used_secrets(&self, settings: &RawValue) -> &'static [&'static str] {
+        _ = settings;
+        self.secret_names()
+    }
+
+    /// The secrets that come with another one, and mean nothing without it: they go when it is given anew
+    /// without them.
+    ///
+    /// By default there are none.
+    fn secrets_with(&self, name: &str) -> &'static [&'static str] {
+        _ = name;
+        &[]
+    }
+
+    /// Settings, but for who asks: that is as `other` says. Both are without a fault, and lead to the same
+    /// place. A run keeps the settings that it was ordered with, and gets the secrets of now; whatever
+    /// names their owner has to come with them.
+    ///
+    /// By default settings name nobody, and stay.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that are wrong after all.
+    fn with_identity_of(&self, settings: &RawValue, other: &RawValue) -> Result<Box<RawValue>> {
+        _ = other;
+        Ok(settings.to_owned())
+    }
+
     /// Where a connection leads to, for people. No secret.
     ///
     /// # Errors
     /// `InvalidInput` for settings that are wrong.
     fn location(&self, settings: &RawValue) -> Result<String>;
 
+    /// The least that the credentials of a connection must allow for this purpose, in the language of the
+    /// system, for people to hand to it.
+    ///
+    /// # Errors
+    /// `Unsupported` where nobody grants rights in such a form; `InvalidInput` for settings that are wrong.
+    fn policy(&self, settings: &RawValue, purpose: Purpose) -> Result<String> {
+        let _ = (settings, purpose);
+        let message = format!("connections of the kind {} need no policy", self.name());
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
     /// Returns what is read through a connection.
     ///
     /// # Errors
-    /// `InvalidInput` for settings that are wrong.
+    /// `InvalidInput` for settings that are wrong; `Unsupported` if it cannot be read.
     fn source(&self, settings: &RawValue, context: &SourceContext<'_>) -> Result<Arc<dyn Source>>;
 
     /// Returns where repositories lie, at `path` below what a connection leads to. An empty path is
     /// the place itself.
     ///
     /// # Errors
-    /// `InvalidInput` for settings or a path that are wrong.
+    /// `InvalidInput` for settings or a path that are wrong; `Unauthenticated` if a secret is missing.
     fn destination(
         &self,
         settings: &RawValue,
+        secrets: &ConnectionSecrets,
         path: &str,
         env: &Env,
     ) -> Result<Arc<dyn Destination>>;
@@ -58,13 +107,79 @@ pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
     /// Returns what snapshots are restored into through a connection.
     ///
     /// # Errors
-    /// `InvalidInput` for settings that are wrong.
-    fn target(&self, settings: &RawValue, env: &Env) -> Result<Arc<dyn RestoreTarget>>;
+    /// `InvalidInput` for settings that are wrong; `Unsupported` if nothing can be restored there.
+    fn target(
+        &self,
+        settings: &RawValue,
+        secrets: &ConnectionSecrets,
+        env: &Env,
+    ) -> Result<Arc<dyn RestoreTarget>>;
+}
+
+/// The secrets of a connection by their names, opened.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionSecrets(BTreeMap<String, SecretString>);
+
+impl ConnectionSecrets {
+    /// Adds a secret. It replaces one of the same name.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, secret: SecretString) -> Self {
+        self.0.insert(name.into(), secret);
+        self
+    }
+
+    /// A secret.
+    pub fn get(&self, name: &str) -> Option<&SecretString> {
+        self.0.get(name)
+    }
+
+    /// The names of all.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl IntoIterator for ConnectionSecrets {
+    type Item = (String, SecretString);
+    type IntoIter = std::collections::btree_map::IntoIter<String, SecretString>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl FromIterator<(String, SecretString)> for ConnectionSecrets {
+    fn from_iter<I: IntoIterator<Item = (String, SecretString)>>(secrets: I) -> Self {
+        Self(secrets.into_iter().collect())
+    }
+}
+
+/// What a connection is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be read by backups.
+    Source,
+    /// To keep repositories, to which backups only add.
+    Repository,
+    /// To keep repositories, and to remove from them what is not needed any more.
+    Maintenance,
+}
+
+impl Purpose {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Source, Self::Repository, Self::Maintenance];
 }
 
 /// What a source is told besides its settings.
 #[derive(Debug)]
 pub struct SourceContext<'a> {
+    /// The secrets of its connection.
+    pub secrets: &'a ConnectionSecrets,
     /// Clock, randomness and time zone.
     pub env: &'a Env,
     /// The host that snapshots name.
@@ -91,10 +206,11 @@ pub struct Registry(BTreeMap<&'static str, Arc<dyn SystemKind>>);
 impl Registry {
     /// Returns a registry with the kinds that this crate was built with.
     pub fn built_in() -> Self {
-        #[cfg(feature = "fs")]
-        let registry = Self::default().with(crate::adapters::fs::FolderKind);
-        #[cfg(not(feature = "fs"))]
         let registry = Self::default();
+        #[cfg(feature = "fs")]
+        let registry = registry.with(crate::adapters::fs::FolderKind);
+        #[cfg(feature = "s3")]
+        let registry = registry.with(crate::adapters::s3::S3Kind::new());
         registry
     }
 

@@ -38,6 +38,10 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 /// The most bytes that are asked of a body at a time, and the most in one piece of a stream.
 pub(crate) const RANGE_BYTES: u64 = 8 << 20;
 
+/// The code of a `NotFound` of a source in which entries come and go all the time: the entry is left out
+/// of the snapshot, and the run has no warning for it.
+pub const VANISHED: &str = "vanished";
+
 /// What a source can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,7 +122,8 @@ pub trait SourceView: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound` if it vanished since it was listed, `PermissionDenied` if it may not be read,
-    /// `SourceChanged` if the listed version is gone.
+    /// `SourceChanged` if the listed version is gone. `NotFound` with the code [`VANISHED`] is no
+    /// problem: the view counts such entries in its remarks.
     async fn body(&self, entry: &Entry, segment: Option<&Segment>) -> Result<Body>;
 
     /// Opens the bytes of several small entries in one go: one result for each, in order, as

@@ -10,10 +10,8 @@ use std::time::Duration;
 use backupkit_core::destination::MemoryDestination;
 use backupkit_core::model::{EntryPath, RunKind, RunState, Wanted};
 use backupkit_core::repo::{InitOptions, Repository};
-use backupkit_core::state::{
-    Actor, Claim, LogFilter, NewRun, Run, RunId, Scope, StateStore, WorkerId,
-};
-use backupkit_core::testing::{MemorySource, PausePoint};
+use backupkit_core::state::{Actor, Claim, NewRun, Run, RunId, Scope, StateStore, WorkerId};
+use backupkit_core::testing::{MemorySource, PausePoint, logged};
 use backupkit_core::{BackupRequest, CancelToken, Clock, Engine, Env, HeldRun, HeldRunOptions};
 use backupkit_sqlite::SqliteStore;
 use futures::future::BoxFuture;
@@ -114,18 +112,6 @@ impl Process {
     async fn ask(&self, wanted: Wanted) -> Run {
         self.store.ask(&Scope::default(), &person(), self.run, wanted).await.unwrap()
     }
-
-    /// Waits until the log of the run has a line with this code.
-    async fn logged(&self, code: &str) {
-        let (scope, filter) = (Scope::default(), LogFilter::default());
-        loop {
-            let lines = self.store.logs(&scope, self.run, &filter, 0, 1000);
-            if lines.await.unwrap().iter().any(|line| line.line.code == code) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
 }
 
 fn person() -> Actor {
@@ -159,7 +145,7 @@ async fn a_pause_is_heard_from_another_process_and_a_third_goes_on() {
     let ask = async {
         point.reached().await;
         assert_eq!(two.ask(Wanted::Pause).await.state, RunState::Pausing);
-        two.logged("pausing").await;
+        logged(&*two.store, two.run, "pausing").await.unwrap();
         point.release();
     };
     let (rested, ()) = tokio::join!(held.back_up(machine.request(&source), &stop), ask);

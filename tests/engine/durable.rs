@@ -3,9 +3,9 @@
 use std::slice::from_ref;
 use std::sync::Arc;
 
-use backupkit::model::RunState;
+use backupkit::model::{RunState, Wanted};
 use backupkit::repo::Repository;
-use backupkit::state::{InMemoryStore, LogLine, Run, StateStore};
+use backupkit::state::{Actor, InMemoryStore, LogLine, Run, Scope, StateStore};
 use backupkit::testing::{MemorySource, MemoryTarget, PausePoint, logged};
 use backupkit::{BackupRecord, BackupRequest, Engine, ErrorKind, RestoreRecord, RestoreRequest};
 use futures::TryStreamExt as _;
@@ -131,6 +131,26 @@ async fn a_program_that_was_killed_goes_on_with_the_same_run() {
     let ended = run.wait().await.unwrap();
     program.assert_backed_up(&ended).await;
     assert!(program.repository.locks(engine.instance()).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_was_killed_while_it_cancelled_makes_room_for_the_next_run() {
+    let program = Program::new().await;
+    let engine = program.process();
+    let run = engine.start_backup("documents", program.request()).await.unwrap();
+    let (id, scope) = (run.id(), Scope::default());
+    program.point.reached().await;
+    drop((run, engine));
+    program.point.release();
+    let person = Actor::new("person").unwrap();
+    program.store.ask(&scope, &person, id, Wanted::Cancel).await.unwrap();
+    let engine = program.process();
+    let mut run = engine.start_backup("documents", program.request()).await.unwrap();
+    assert_ne!(run.id(), id);
+    let cancelled = program.store.run(&scope, id).await.unwrap().unwrap();
+    assert_eq!(cancelled.state, RunState::Cancelled);
+    let ended = run.wait().await.unwrap();
+    program.assert_backed_up(&ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use backupkit::manage::{
     ConnectionBody, ConnectionChange, NewRepository, WorkerEvent, WorkerOptions, Workspace,
 };
 use backupkit::model::RunState;
-use backupkit::registry::{Registry, SourceContext, SystemKind};
+use backupkit::registry::{ConnectionSecrets, Registry, SourceContext, SystemKind};
 use backupkit::repo::KeyOwner;
 use backupkit::secret::{GivenKeys, MasterKey};
 use backupkit::source::Source;
@@ -45,11 +45,22 @@ impl SystemKind for MemoryKind {
         Ok(Arc::new(self.sources.lock().unwrap()[settings.get()].clone()))
     }
 
-    fn destination(&self, _: &RawValue, path: &str, _: &Env) -> Result<Arc<dyn Destination>> {
+    fn destination(
+        &self,
+        _: &RawValue,
+        _: &ConnectionSecrets,
+        path: &str,
+        _: &Env,
+    ) -> Result<Arc<dyn Destination>> {
         Ok(Arc::new(self.places.lock().unwrap().entry(path.to_owned()).or_default().clone()))
     }
 
-    fn target(&self, _: &RawValue, _: &Env) -> Result<Arc<dyn RestoreTarget>> {
+    fn target(
+        &self,
+        _: &RawValue,
+        _: &ConnectionSecrets,
+        _: &Env,
+    ) -> Result<Arc<dyn RestoreTarget>> {
         Err(Error::new(ErrorKind::Unsupported, "nothing is restored here"))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backupkit::adapters::fs::FolderKind;
 use backupkit::destination::Destination;
-use backupkit::registry::{SourceContext, SystemKind};
+use backupkit::registry::{ConnectionSecrets, SourceContext, SystemKind};
 use backupkit::source::Source;
 use backupkit::target::RestoreTarget;
 use backupkit::testing::{FaultDestination, FaultPlan};
@@ -35,14 +35,20 @@ impl SystemKind for FaultyKind {
     fn destination(
         &self,
         settings: &RawValue,
+        secrets: &ConnectionSecrets,
         path: &str,
         env: &Env,
     ) -> Result<Arc<dyn Destination>> {
-        let folder = FolderKind.destination(settings, path, env)?;
+        let folder = FolderKind.destination(settings, secrets, path, env)?;
         Ok(Arc::new(FaultDestination::new(folder, &self.0)))
     }
 
-    fn target(&self, settings: &RawValue, env: &Env) -> Result<Arc<dyn RestoreTarget>> {
-        FolderKind.target(settings, env)
+    fn target(
+        &self,
+        settings: &RawValue,
+        secrets: &ConnectionSecrets,
+        env: &Env,
+    ) -> Result<Arc<dyn RestoreTarget>> {
+        FolderKind.target(settings, secrets, env)
     }
 }

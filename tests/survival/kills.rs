@@ -63,6 +63,7 @@ async fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         account.judge_ended(&world, &format!("seed {seed}, after {killed} kills")).await;
         lags.append(&mut account.lags_bytes);
         most_again = most_again.max(account.most_again_bytes);
+        eprintln!("{killed} of {kills} killed");
     }
     for stage in Stage::ALL {
         let kills = stages.get(&(stage as usize)).copied().unwrap_or_default();

@@ -201,6 +201,7 @@ async fn backups_that_are_paused_and_cancelled_at_any_moment_end_as_undisturbed_
         assert_eq!(trees.len(), 2);
         assert_eq!(trees[0], trees[1], "seed {seed}, wish {asked}: the trees differ");
         judge_snapshot(&world, &format!("seed {seed}, wish {asked}"));
+        eprintln!("{asked} of {wishes} wishes");
     }
     delays.tell();
     eprintln!("at most {} MiB read again after a pause", most_again / MIB);
@@ -248,6 +249,7 @@ async fn restores_that_are_paused_and_cancelled_at_any_moment_end_as_undisturbed
             RunState::Cancelled => assert_nothing_incomplete(&place, data.path()),
             state => panic!("{why}: {state}: {:?}\n{ended}", run.cause),
         }
+        eprintln!("{asked} of {wishes} wishes");
     }
     delays.tell();
     eprintln!("at most {} MiB read again after a pause", most_again / MIB);

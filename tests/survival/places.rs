@@ -45,6 +45,7 @@ impl Destination for WatchedDestination {
         self.witness.begin(&name);
         self.place.create(key, payload).await?;
         self.witness.end_of(&name);
+        self.witness.stop_if_due().await;
         Ok(())
     }
 
@@ -94,14 +95,14 @@ const CHANGES: [&str; 8] = [
 impl StoreHook for WatchedStore {
     async fn before(&self, call: &'static str) -> Result<()> {
         if CHANGES.contains(&call) {
-            self.0.begin(call);
+            self.0.begin_in_store(call);
         }
         Ok(())
     }
 
     async fn after(&self, call: &'static str) -> Result<()> {
         if CHANGES.contains(&call) {
-            self.0.end_of(call);
+            self.0.end_in_store(call);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use backupkit::adapters::fs::{FsDestination, FsSource, FsTarget};
 use backupkit::destination::Destination;
 use backupkit::model::{Entry, EntryPath, Origin};
-use backupkit::registry::{SourceContext, SystemKind};
+use backupkit::registry::{ConnectionSecrets, SourceContext, SystemKind};
 use backupkit::source::{
     Body, BodyContent, BodyEnd, ListError, Listed, OpenContext, Outcome, Piece, RangedBody,
     Segment, Source, SourceCapabilities, SourceNotes, SourceView, StreamBody,
@@ -65,6 +65,7 @@ impl SystemKind for WatchedKind {
     fn destination(
         &self,
         settings: &RawValue,
+        _secrets: &ConnectionSecrets,
         path: &str,
         env: &Env,
     ) -> Result<Arc<dyn Destination>> {
@@ -72,7 +73,12 @@ impl SystemKind for WatchedKind {
         Ok(Arc::new(WatchedDestination { place, witness: self.0.clone() }))
     }
 
-    fn target(&self, settings: &RawValue, env: &Env) -> Result<Arc<dyn RestoreTarget>> {
+    fn target(
+        &self,
+        settings: &RawValue,
+        _secrets: &ConnectionSecrets,
+        env: &Env,
+    ) -> Result<Arc<dyn RestoreTarget>> {
         Ok(Arc::new(FsTarget::new(parse(settings)?, env.clone())))
     }
 }

@@ -42,6 +42,10 @@ struct Seen {
     is_listed: bool,
     is_committing: bool,
     is_created: bool,
+    /// What the process is to get at the next occasion.
+    due: Option<Signal>,
+    /// Calls of the store that are under way.
+    store_calls: usize,
     /// Steps of each stage so far.
     steps: HashMap<usize, u64>,
     /// Beginnings and ends.
@@ -142,6 +146,37 @@ impl Witness {
         self.0.seen.lock().unwrap().is_committing = true;
     }
 
+    /// A call of the store begins.
+    pub(crate) fn begin_in_store(&self, name: &str) {
+        self.begin(name);
+        self.0.seen.lock().unwrap().store_calls += 1;
+    }
+
+    /// A call of the store has succeeded.
+    pub(crate) fn end_in_store(&self, name: &str) {
+        self.0.seen.lock().unwrap().store_calls -= 1;
+        self.end_of(name);
+    }
+
+    /// Stops the process if that is due, once no call of the store is under way: a process that stands
+    /// still in the middle of one locks the store for all others.
+    pub(crate) async fn stop_if_due(&self) {
+        loop {
+            {
+                let mut seen = self.0.seen.lock().unwrap();
+                if seen.due.is_none() {
+                    return;
+                }
+                if seen.store_calls == 0 {
+                    seen.due = None;
+                    self.end(&seen);
+                    return;
+                }
+            }
+            self.0.env.clock().sleep(POLL).await;
+        }
+    }
+
     /// A call begins.
     pub(crate) fn begin(&self, name: &str) {
         self.step(&mut self.0.seen.lock().unwrap(), name, false);
@@ -171,7 +206,9 @@ impl Witness {
             }
             Moment::Read(_) | Moment::Never => false,
         };
-        if is_now {
+        if is_now && self.0.signal == Signal::STOP {
+            seen.due = Some(Signal::STOP);
+        } else if is_now {
             self.end(seen);
         }
     }

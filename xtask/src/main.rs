@@ -10,6 +10,7 @@ mod cache;
 mod deny;
 mod lint;
 mod restic;
+mod servers;
 mod step;
 mod test;
 mod tidy;

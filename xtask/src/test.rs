@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::Outcome;
 use crate::restic::{self, Found};
+use crate::servers::Servers;
 use crate::step::{cargo, run as run_command, skipping_is_a_failure, step, workspace_root};
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
@@ -21,6 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
             Ok(None)
         }
     })?;
+    let servers = step("start servers", Servers::start)?;
     // As it is shipped: without the features that only tests switch on.
     let program = step("build the program", || {
         run_command(cargo().args(["build", "--package", "backupkit-cli"]))?;
@@ -31,6 +33,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         if let Some(restic) = &restic {
             command.env("BACKUPKIT_TEST_RESTIC", restic);
         }
+        command.envs(servers.variables());
         if let Some(count) = request.count {
             command.env("BACKUPKIT_TEST_COUNT", count.to_string());
         }
@@ -48,6 +51,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     }
     if restic.is_none() {
         println!("SKIPPED: the tests that compare with restic (see above).");
+    }
+    for name in servers.skipped() {
+        println!("SKIPPED: the tests on {name} (see above).");
     }
     Ok(())
 }

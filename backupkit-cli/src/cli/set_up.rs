@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 #[derive(Subcommand)]
 pub(crate) enum ConnectionCommand {
@@ -14,8 +14,12 @@ pub(crate) enum ConnectionCommand {
         #[arg(value_name = "NAME")]
         name: String,
         /// The local folder that it leads to: a path or file:///path
-        #[arg(long, value_name = "URI")]
-        folder: OsString,
+        #[arg(long, value_name = "URI", required_unless_present = "bucket")]
+        folder: Option<OsString>,
+        /// The bucket that it leads to: s3://bucket/prefix or
+        /// s3:https://host/bucket/prefix; --s3 says more about it
+        #[arg(long, value_name = "URI", conflicts_with = "folder")]
+        bucket: Option<OsString>,
         /// Let so many runs read from it at the same time, and as many use the repositories in it
         /// [default: one, and any number]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -34,6 +38,10 @@ pub(crate) enum ConnectionCommand {
         /// The local folder that it leads to: a path or file:///path
         #[arg(long, value_name = "URI")]
         folder: Option<OsString>,
+        /// The bucket that it leads to: s3://bucket/prefix or
+        /// s3:https://host/bucket/prefix; --s3 says more about it
+        #[arg(long, value_name = "URI", conflicts_with = "folder")]
+        bucket: Option<OsString>,
         /// Let so many runs read from it at the same time, and as many use the repositories in it; 0:
         /// one, and any number
         #[arg(long, value_name = "N")]
@@ -45,12 +53,45 @@ pub(crate) enum ConnectionCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Print the least that its key must be allowed to do, as a policy to hand to the server
+    Policy {
+        /// The connection
+        #[arg(value_name = "NAME", required_unless_present = "bucket")]
+        name: Option<String>,
+        /// A bucket without a connection: s3://bucket/prefix or s3:https://host/bucket/prefix
+        #[arg(long, value_name = "URI", conflicts_with = "name")]
+        bucket: Option<OsString>,
+        /// What it is used for
+        #[arg(long = "for", value_name = "PURPOSE")]
+        purpose: Purpose,
+    },
     /// Remove a connection that nothing needs
     Rm {
         /// Its name
         #[arg(value_name = "NAME")]
         name: String,
     },
+}
+
+/// What a connection is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Purpose {
+    /// Backups read it
+    Source,
+    /// Repositories are kept in it, to which backups only add
+    Repository,
+    /// Repositories are kept in it, and what they do not need any more is removed
+    Maintenance,
+}
+
+impl From<Purpose> for backupkit_core::registry::Purpose {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Source => Self::Source,
+            Purpose::Repository => Self::Repository,
+            Purpose::Maintenance => Self::Maintenance,
+        }
+    }
 }
 
 #[derive(Subcommand)]

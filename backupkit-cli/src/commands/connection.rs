@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use backupkit_core::adapters::fs::FolderKind;
 use backupkit_core::manage::{ConnectionBody, ConnectionChange};
+use backupkit_core::registry::{ConnectionSecrets, Purpose};
 use backupkit_core::state::{Record, RecordKind};
 use backupkit_core::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -17,6 +18,8 @@ use crate::exit::{Exit, usage};
 use crate::output::format;
 use crate::output::table::{Align, Table};
 use crate::uri;
+#[cfg(feature = "s3")]
+use crate::uri::Place;
 
 #[derive(Serialize)]
 struct ConnectionRecord<'a> {
@@ -31,13 +34,14 @@ struct ConnectionRecord<'a> {
 pub(super) async fn add(
     app: &App<'_>,
     name: &str,
-    folder: &OsStr,
+    address: &OsStr,
     max_runs: Option<u32>,
 ) -> Result<Exit> {
     let workspace = app.workspace().await?;
+    let (connection, secrets) = to_place(app, address)?;
     let max_runs = max_runs.and_then(NonZeroU32::new);
-    let connection = ConnectionBody { max_runs, ..to_folder(folder)? };
-    let record = workspace.add_connection(name, &connection).await?;
+    let connection = ConnectionBody { max_runs, ..connection };
+    let record = workspace.add_connection_with(name, &connection, secrets).await?;
     let body = body(&record)?;
     app.output.summary_line(format_args!(
         "added connection {}: {}",
@@ -46,6 +50,16 @@ pub(super) async fn add(
     ));
     app.output.document("connection", &describe(&record, &body));
     Ok(Exit::Success)
+}
+
+/// A connection to what an address names, and its secrets.
+fn to_place(app: &App<'_>, address: &OsStr) -> Result<(ConnectionBody, ConnectionSecrets)> {
+    #[cfg(feature = "s3")]
+    if let Place::Bucket(bucket) = uri::place(address)? {
+        return app.bucket_connection(&bucket);
+    }
+    _ = app;
+    Ok((to_folder(address)?, ConnectionSecrets::default()))
 }
 
 /// A connection to a local folder, given as a path or URI.
@@ -66,11 +80,17 @@ pub(super) async fn set(
     app: &App<'_>,
     name: &str,
     new_name: Option<String>,
-    folder: Option<&OsStr>,
+    address: Option<&OsStr>,
     max_runs: Option<u32>,
 ) -> Result<Exit> {
-    let settings = folder.map(to_folder).transpose()?.map(|body| body.settings);
-    let change = ConnectionChange { name: new_name, settings, max_runs };
+    let (settings, secrets) = match address {
+        Some(address) => {
+            let (body, secrets) = to_place(app, address)?;
+            (Some(body.settings), secrets)
+        }
+        None => (None, ConnectionSecrets::default()),
+    };
+    let change = ConnectionChange { name: new_name, settings, secrets, max_runs };
     let changed = app.workspace().await?.update_connection(name, None, change).await?;
     let record = &changed.record;
     let name = format::one_line(&record.content.name);
@@ -106,6 +126,36 @@ pub(super) async fn test(app: &App<'_>, name: &str) -> Result<Exit> {
     let workspace = app.workspace().await?;
     let probe = workspace.test_connection(name).await?;
     Ok(probe::print(app, &probe))
+}
+
+pub(super) async fn policy(
+    app: &App<'_>,
+    name: Option<&str>,
+    bucket: Option<&OsStr>,
+    purpose: Purpose,
+) -> Result<Exit> {
+    let connection = match (name, bucket) {
+        (Some(name), _) => body(&app.workspace().await?.find(RecordKind::Connection, name).await?)?,
+        (None, address) => to_anybodys_place(app, address.unwrap_or_default())?,
+    };
+    let policy = app.registry().get(&connection.kind)?.policy(&connection.settings, purpose)?;
+    app.output.line(&policy);
+    let document: Box<RawValue> = RawValue::from_string(policy).map_err(|error| {
+        Error::new(ErrorKind::Internal, "a policy is no JSON").with_source(error)
+    })?;
+    app.output.document("policy", &document);
+    app.output.note("a bucket that is encrypted with a key of KMS needs rights on that key, too");
+    Ok(Exit::Success)
+}
+
+/// A connection to what an address names, whoever asks.
+fn to_anybodys_place(app: &App<'_>, address: &OsStr) -> Result<ConnectionBody> {
+    #[cfg(feature = "s3")]
+    if let Place::Bucket(bucket) = uri::place(address)? {
+        return app.bucket_for_anybody(&bucket);
+    }
+    _ = app;
+    to_folder(address)
 }
 
 pub(super) async fn rm(app: &App<'_>, name: &str) -> Result<Exit> {

@@ -249,6 +249,7 @@ fn print_run(app: &App<'_>, kind: &'static str, run: &Run) {
         let outcome = snapshot.or(error).unwrap_or_else(|| "no snapshot".to_owned());
         line("output", format!("{source} into {repository}: {outcome}"));
     }
+    line("next", next_step(run));
     app.output.document(kind, &record(run));
 }
 
@@ -290,6 +291,16 @@ fn standing(run: &Run) -> String {
         _ => "",
     };
     format!("{}{reason}{wanted}", run.state)
+}
+
+/// What a person does about a run that does not go on by itself.
+fn next_step(run: &Run) -> String {
+    let number = run.number;
+    match run.state {
+        RunState::Partial => format!("`backupkit run retry {number}` makes what is missing"),
+        RunState::Paused => format!("`backupkit run resume {number} --follow` goes on"),
+        _ => String::new(),
+    }
 }
 
 fn shown(app: &App<'_>, at: Timestamp) -> String {

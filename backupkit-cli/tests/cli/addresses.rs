@@ -5,7 +5,7 @@ use crate::scene::{Scene, assert_same};
 #[test]
 fn what_is_not_built_in_is_wrong_usage() {
     let scene = Scene::new();
-    for address in ["s3://bucket/prefix", "s3:https://host/bucket", "sftp:host:/srv", "@nas"] {
+    for address in ["b2:bucket/prefix", "rest:https://host/bucket", "sftp:host:/srv", "@nas"] {
         let outcome = scene.run(["backup", "src", "--to", address, "--init"]).expect(2);
         assert!(outcome.stderr().contains("not built in"), "{}", outcome.stderr());
         scene.run(["snapshots", "-r", address]).expect(2);

@@ -87,7 +87,7 @@ fn a_new_password_is_kept_once_it_opens_the_repository() {
     let mut passwd = scene.command(["repo", "key", "passwd", "-r", "disk/repo"]);
     passwd.env("BACKUPKIT_PASSWORD", &password).env("BACKUPKIT_NEW_PASSWORD", PASSWORD);
     assert!(passwd.output().unwrap().status.success());
-    let paused = scene.run(["plan", "run", "daily"]).expect(130).stdout();
+    let paused = scene.run(["plan", "run", "daily"]).expect(12).stdout();
     assert!(paused.contains("credentials"), "{paused}");
     scene.run(["repo", "set", "nas", "--password"]).expect(0);
     // The run that waited for it goes on.
@@ -101,7 +101,7 @@ fn every_step_of_a_test_says_how_it_went() {
     set_up(&scene);
     let healthy = scene.run(["repo", "test", "nas", "--json"]).expect(0).json();
     let steps_of_healthy = steps(&healthy);
-    assert_eq!(steps_of_healthy.len(), 7, "{healthy}");
+    assert_eq!(steps_of_healthy.len(), 9, "{healthy}");
     assert!(steps_of_healthy.iter().all(|(_, outcome)| outcome == "ok"), "{healthy}");
     let text = scene.run(["repo", "test", "nas"]).expect(0).stdout();
     assert!(text.contains("open it with the password: ok"), "{text}");

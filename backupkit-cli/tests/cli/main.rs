@@ -14,10 +14,14 @@ mod interrupt;
 mod machine;
 mod maintenance;
 mod master_key;
+#[cfg(feature = "s3")]
+mod minio;
 mod output;
 mod passwords;
 mod plans;
 mod restore;
+mod s3;
+mod s3_source;
 mod scene;
 mod several;
 mod small_disk;

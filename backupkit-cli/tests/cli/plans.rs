@@ -281,6 +281,29 @@ fn what_one_repository_missed_is_copied_from_the_other() {
 }
 
 #[test]
+fn a_repository_that_is_not_plugged_in_does_not_hold_up_the_other() {
+    let scene = Scene::new();
+    set_up(&scene);
+    scene.run(["connection", "add", "usb", "--folder", "usb"]).expect(0);
+    scene.run(["repo", "add", "stick", "--connection", "usb"]).expect(0);
+    let both = ["--to", "stick", "--to", "nas"];
+    scene.run(["plan", "create", "both", "--from", "docs"].into_iter().chain(both)).expect(0);
+    std::fs::rename(scene.path("usb"), scene.path("drawer")).unwrap();
+    let run = scene.run(["plan", "run", "both", "--json"]).expect(4).json();
+    let outputs = &run["report"]["outputs"];
+    assert!(outputs[1]["snapshot"].is_string() && outputs[0]["snapshot"].is_null(), "{run}");
+    assert!(outputs[0]["repository"].as_str().unwrap().ends_with("usb"), "{run}");
+    let shown = scene.run(["run", "show", "latest"]).expect(0).stdout();
+    assert!(shown.contains("open repository `stick`"), "{shown}");
+    assert!(shown.contains("next      `backupkit run retry 1` makes what is missing"), "{shown}");
+    std::fs::rename(scene.path("drawer"), scene.path("usb")).unwrap();
+    scene.run(["run", "retry", "latest", "--follow"]).expect(0);
+    scene.run(["repo", "restore", "stick", "latest:/", "--to", "back"]).expect(0);
+    let back = scene.path("back").join(scene.path("src").strip_prefix("/").unwrap());
+    assert_same(&scene.path("src"), &back);
+}
+
+#[test]
 fn what_a_run_needs_to_go_on_is_not_removed() {
     let scene = Scene::new();
     set_up(&scene);
@@ -399,4 +422,18 @@ fn a_worker_tells_programs_of_its_runs() {
     told = next();
     assert_eq!((&told["type"], &told["executed"]), (&"summary".into(), &1.into()), "{told}");
     assert!(worker.wait().unwrap().success());
+}
+
+#[test]
+fn a_run_that_rests_for_a_wrong_password_does_not_look_interrupted() {
+    let scene = Scene::new();
+    set_up(&scene);
+    // Somebody has replaced the keys.
+    scene.run(["repo", "add", "other", "--connection", "disk", "--path", "other"]).expect(0);
+    let keys = scene.path("disk/repo/keys");
+    std::fs::remove_dir_all(&keys).unwrap();
+    std::fs::rename(scene.path("disk/other/keys"), &keys).unwrap();
+    scene.run(["plan", "run", "daily"]).expect(12);
+    let run = latest(&scene);
+    assert_eq!((&run["state"], &run["pause_reason"]), (&"paused".into(), &"credentials".into()));
 }

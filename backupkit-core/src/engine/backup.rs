@@ -22,7 +22,7 @@ pub(super) use run::run;
 #[derive(Debug, Clone)]
 pub struct BackupRequest {
     pub(crate) source: Arc<dyn Source>,
-    pub(crate) repositories: Vec<Repository>,
+    pub(crate) participants: Vec<Participant>,
     pub(crate) tags: Vec<String>,
     pub(crate) excludes: Vec<String>,
     pub(crate) journal: Arc<dyn RunJournal>,
@@ -37,7 +37,7 @@ impl BackupRequest {
     pub fn new(source: Arc<dyn Source>, repositories: impl Into<Vec<Repository>>) -> Self {
         Self {
             source,
-            repositories: repositories.into(),
+            participants: repositories.into().into_iter().map(Participant::Open).collect(),
             tags: Vec::new(),
             excludes: Vec::new(),
             journal: Arc::new(InMemoryJournal::default()),
@@ -52,6 +52,21 @@ impl BackupRequest {
     #[must_use]
     pub fn with_source(mut self, source: Arc<dyn Source>) -> Self {
         self.source = source;
+        self
+    }
+
+    /// Stores it in one more repository.
+    #[must_use]
+    pub fn with_repository(mut self, repository: Repository) -> Self {
+        self.participants.push(Participant::Open(repository));
+        self
+    }
+
+    /// Adds a repository that could not be opened. The others go on without it, and the backup ends as
+    /// partial; if there is no other one, it fails with that error.
+    #[must_use]
+    pub fn with_absent(mut self, absent: AbsentRepository) -> Self {
+        self.participants.push(Participant::Absent(absent));
         self
     }
 
@@ -102,6 +117,52 @@ impl BackupRequest {
     pub fn without_resume(mut self) -> Self {
         self.skip_checkpoint = true;
         self
+    }
+
+    /// Those that could be opened.
+    pub(crate) fn repositories(&self) -> impl Iterator<Item = &Repository> {
+        self.participants.iter().filter_map(|participant| match participant {
+            Participant::Open(repository) => Some(repository),
+            Participant::Absent(_) => None,
+        })
+    }
+}
+
+/// A repository that could not be opened, and why.
+#[derive(Debug, Clone)]
+pub struct AbsentRepository {
+    location: String,
+    id: String,
+    error: Arc<Error>,
+}
+
+impl AbsentRepository {
+    /// Returns one that lies at `location` and has the id that its configuration names.
+    pub fn new(location: impl Into<String>, id: impl Into<String>, error: Error) -> Self {
+        Self { location: location.into(), id: id.into(), error: Arc::new(error) }
+    }
+}
+
+/// A repository that a backup is to store into.
+#[derive(Debug, Clone)]
+pub(crate) enum Participant {
+    Open(Repository),
+    Absent(AbsentRepository),
+}
+
+impl Participant {
+    pub(crate) fn location(&self) -> String {
+        match self {
+            Self::Open(repository) => repository.location(),
+            Self::Absent(absent) => absent.location.clone(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Open(repository) => repository.id(),
+            Self::Absent(absent) => &absent.id,
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Engine {
             let request = request.clone();
             async move {
                 if held.run().state == RunState::Cancelling {
-                    return held.cancel_backup(request.repositories).await;
+                    return held.cancel_backup(request.repositories().cloned().collect()).await;
                 }
                 held.back_up(request, &CancelToken::new()).await
             }
@@ -95,12 +95,20 @@ impl DurableRun {
     {
         let store = Arc::clone(engine.store()?);
         let actor = Actor::new(ACTOR)?;
-        let id = order(engine, &*store, &actor, kind, name).await?;
+        let is_over = |run: &Run, _| run.state.is_terminal();
+        let options = HeldRunOptions::default();
+        let id = loop {
+            let run = order(engine, &*store, &actor, kind, name).await?;
+            if run.wanted != Wanted::Cancel {
+                break run.new.id;
+            }
+            // One that was to be cancelled when its process died comes to its end first.
+            let which = (&run.scope, run.new.id);
+            engine.see_through(&store, which, options, is_over, &execute).await?;
+        };
         let (executor, executed) = (engine.clone(), Arc::clone(&store));
         let executing = async move {
-            let is_over = |run: &Run, _| run.state.is_terminal();
             let which = (&Scope::default(), id);
-            let options = HeldRunOptions::default();
             executor.see_through(&executed, which, options, is_over, execute).await
         };
         let executing = Some(task::start(executing));
@@ -234,14 +242,14 @@ async fn look(store: &dyn StateStore, id: RunId) -> Result<Run> {
     run.ok_or_else(|| refusal::run_missing(id))
 }
 
-/// The run of this name that has not ended, which may go on now; or a new one.
+/// The run of this name that has not ended, which may go on now unless it is to be cancelled; or a new one.
 async fn order(
     engine: &Engine,
     store: &dyn StateStore,
     actor: &Actor,
     kind: RunKind,
     name: &str,
-) -> Result<RunId> {
+) -> Result<Run> {
     let scope = Scope::default();
     let exclusive = format!("{kind} of the program: {name}");
     let settings = RawValue::from_string(SETTINGS.to_owned()).map_err(|error| {
@@ -254,23 +262,27 @@ async fn order(
     engine.sweep(store).await?;
     match store.create_run(&scope, actor, run).await {
         Err(error) if error.code() == refusal::RUN_ACTIVE => {
-            let id = find_active(store, &exclusive).await?.ok_or(error)?;
-            store.ask(&scope, actor, id, Wanted::Run).await?;
-            Ok(id)
+            let active = find_active(store, &exclusive).await?.ok_or(error)?;
+            match active.wanted {
+                Wanted::Cancel => Ok(active),
+                _ => store.ask(&scope, actor, active.new.id, Wanted::Run).await,
+            }
         }
-        created => created.map(|run| run.new.id),
+        created => created,
     }
 }
 
-async fn find_active(store: &dyn StateStore, exclusive: &str) -> Result<Option<RunId>> {
+async fn find_active(store: &dyn StateStore, exclusive: &str) -> Result<Option<Run>> {
     let (scope, filter) = (Scope::default(), RunFilter::not_ended());
     let mut before = None;
     loop {
         let page = store.runs(&scope, &filter, before, LINES_AT_ONCE).await?;
+        let is_over = page.is_empty();
         before = page.last().map(|run| run.number);
-        let found = page.iter().find(|run| run.new.exclusive.as_deref() == Some(exclusive));
-        if found.is_some() || page.is_empty() {
-            return Ok(found.map(|run| run.new.id));
+        let mut page = page.into_iter();
+        let found = page.find(|run| run.new.exclusive.as_deref() == Some(exclusive));
+        if found.is_some() || is_over {
+            return Ok(found);
         }
     }
 }

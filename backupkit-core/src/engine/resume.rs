@@ -11,7 +11,7 @@ use super::reading::under_guard;
 use super::{BackupRequest, RunContext};
 use crate::error::{Error, Result};
 use crate::model::{BlobId, EntryKind, FileMode, FileTime, Level, Metadata, Origin, SnapshotId};
-use crate::pipeline::checkpoint::{self, Row, VERSION, encode_row, unusable};
+use crate::pipeline::checkpoint::{self, Row, encode_row, unusable};
 use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::store::{Chunk, Store};
@@ -36,37 +36,35 @@ const NOTICE: &str = "This is not a backup. It keeps what a paused backup has st
      the next run of the same backup goes on from here. It goes away when that run\n\
      is finished.\n";
 
-/// Reads the checkpoint that a backup goes on from: the journal's, or else the newest checkpoint
-/// snapshot of the origin; `None` if there is none. One that a finished backup has overtaken is none:
-/// nothing says that it was not made from it.
+/// Reads the checkpoint that the journal keeps; `None` if there is none.
+///
+/// # Errors
+/// `Conflict` if it cannot be used; those of the journal.
+pub(super) async fn load(journal: &dyn RunJournal) -> Result<Option<Row>> {
+    let Some(json) = journal.load_checkpoint().await? else { return Ok(None) };
+    checkpoint::decode_row(&json).map(Some)
+}
+
+/// Returns the checkpoint that a backup goes on from, as it is for these lanes: the saved one, or else the
+/// newest checkpoint snapshot of the origin; `None` if there is none. One that a finished backup has
+/// overtaken is none: nothing says that it was not made from it.
 ///
 /// # Errors
 /// `Conflict` if there is one that cannot be used.
 pub(super) async fn find(
+    saved: Option<Row>,
     lanes: &[Arc<Lane>],
     snapshots: &[Vec<(SnapshotId, Snapshot)>],
-    origin: &Origin,
-    journal: &dyn RunJournal,
+    origin: Option<&Origin>,
 ) -> Result<Option<Row>> {
-    let row = match journal.load_checkpoint().await? {
-        Some(json) => {
-            Some(serde_json::from_slice(&json).map_err(|_| unusable("its row is damaged"))?)
-        }
-        // What another run left may be of one that was cancelled, and older than this one was asked for.
-        None if journal.outlives_process() => None,
-        None => find_snapshot(lanes, snapshots, origin).await?,
+    let row = match (saved, origin) {
+        (None, Some(origin)) => find_snapshot(lanes, snapshots, origin).await?,
+        (saved, _) => saved,
     };
-    let Some(row): Option<Row> = row else {
-        return Ok(None);
-    };
-    if row.version != VERSION {
-        return Err(unusable("another version of this program wrote it"));
-    }
-    let repositories = lanes.iter().map(|lane| lane.repository().id());
-    if !row.repositories.iter().map(String::as_str).eq(repositories) {
-        return Err(unusable("it belongs to another set of repositories"));
-    }
-    Ok(Some(row))
+    let Some(row) = row else { return Ok(None) };
+    let repositories: Vec<&str> = lanes.iter().map(|lane| lane.repository().id()).collect();
+    let row = row.only(&repositories);
+    row.map(Some).ok_or_else(|| unusable("it belongs to another set of repositories"))
 }
 
 async fn find_snapshot(
@@ -95,17 +93,17 @@ async fn find_snapshot(
 
 async fn read_row(lane: &Lane, snapshot: &Snapshot) -> Result<Row> {
     let damaged = || unusable("its row is damaged");
-    let root = load(lane, BlobKind::Tree, &snapshot.tree).await?;
+    let root = load_blob(lane, BlobKind::Tree, &snapshot.tree).await?;
     let nodes = decode_tree(&root).map_err(|_| damaged())?;
     let node = nodes.iter().find(|node| node.name == ROW_NAME.as_bytes()).ok_or_else(damaged)?;
     let mut json = Vec::new();
     for id in node.content.iter().flat_map(|content| content.iter()) {
-        json.extend(load(lane, BlobKind::Data, id).await?);
+        json.extend(load_blob(lane, BlobKind::Data, id).await?);
     }
-    serde_json::from_slice(&json).map_err(|_| damaged())
+    checkpoint::decode_row(&json)
 }
 
-async fn load(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
+async fn load_blob(lane: &Lane, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
     let location = lane.locate(kind, id).ok_or_else(|| unusable("a blob of it is gone"))?;
     read_blob(lane.repository(), kind, id, &location).await
 }
@@ -269,7 +267,7 @@ impl TreeWriter<'_> {
             let groups = part.groups.iter().flat_map(|group| &group.content);
             // A group of another lane has blobs that this one does not know.
             let ids: Vec<BlobId> = groups
-                .chain(&part.tail)
+                .chain(part.tail.as_ref().map(|tail| &tail.blob))
                 .filter(|id| lane.locate(BlobKind::Data, id).is_some())
                 .copied()
                 .collect();

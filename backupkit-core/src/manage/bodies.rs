@@ -64,6 +64,10 @@ pub(super) struct BackupSettings {
 #[serde(deny_unknown_fields)]
 pub(super) struct OrderedPart {
     pub(super) source: ConnectionBody,
+    /// Of its record: secrets are looked up each time the run goes on. Runs of earlier versions have
+    /// none, and need none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) source_id: String,
     pub(super) repositories: Vec<OrderedRepository>,
     /// What an earlier run has finished, for one that retries it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -101,6 +105,8 @@ pub(super) struct RestoreSettings {
 pub(super) struct OrderedRepository {
     /// Of its record: the password is looked up each time the run goes on.
     pub(super) id: String,
+    /// The id that it gave itself.
+    pub(super) repository_id: String,
     pub(super) name: String,
     pub(super) connection_id: String,
     pub(super) connection: ConnectionBody,

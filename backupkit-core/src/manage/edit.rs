@@ -8,9 +8,11 @@ use serde_json::value::RawValue;
 
 use super::Workspace;
 use super::bodies::{ConnectionBody, PlanBody, RepositoryBody, encode, reference};
+use super::secrets::require_known;
 use super::set_up::{PASSWORD, plan};
 use super::write::{Content, Secret, Tries};
 use crate::error::Result;
+use crate::registry::ConnectionSecrets;
 use crate::state::{Record, RecordKind, RecordRef, refusal};
 
 /// What is to change about a connection; what is not named stays. Its kind never changes.
@@ -20,6 +22,9 @@ pub struct ConnectionChange {
     pub name: Option<String>,
     /// What its kind wants to know, all of it.
     pub settings: Option<Arc<RawValue>>,
+    /// Secrets to keep from now on. Others stay, unless it comes to lead elsewhere, has no use for them
+    /// any more, or they came with one that is given anew.
+    pub secrets: ConnectionSecrets,
     /// How many runs may use it at the same time; 0: as if nothing had been said about it.
     pub max_runs: Option<u32>,
 }
@@ -138,13 +143,24 @@ impl Workspace {
         let record = self.find(RecordKind::Connection, name).await?;
         let mut body: ConnectionBody = record.decode()?;
         let mut content = Content::of(&record);
-        let mut dropped_secrets = Vec::new();
+        let mut dropped_secrets: Vec<String> = Vec::new();
         if let Some(settings) = change.settings {
             let kind = self.check_settings(&body.kind, &settings)?;
             if !kind.is_same_endpoint(&body.settings, &settings) {
                 dropped_secrets = std::mem::take(&mut content.secrets).into_keys().collect();
             }
+            let used = kind.used_secrets(&settings);
+            content.secrets.retain(|name, _| used.contains(&name.as_str()));
             body.settings = settings;
+        }
+        let kind = self.registry.get(&body.kind)?;
+        require_known(&**kind, change.secrets.names())?;
+        for name in change.secrets.names().flat_map(|name| kind.secrets_with(name)) {
+            content.secrets.remove(*name);
+        }
+        for (name, secret) in change.secrets {
+            dropped_secrets.retain(|dropped| *dropped != name);
+            content.secrets.insert(name, Secret::New(secret));
         }
         if let Some(most) = change.max_runs {
             body.max_runs = NonZeroU32::new(most);

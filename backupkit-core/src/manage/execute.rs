@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::slice::from_ref;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use serde::de::DeserializeOwned;
 
 use super::Workspace;
@@ -12,10 +13,10 @@ use super::bodies::{
     BackupSettings, ConnectionBody, OrderedPart, OrderedRepository, PlanBody, RepositoryBody,
     RestoreSettings, encode, reference,
 };
-use crate::engine::{BackupRequest, HeldRun, RestoreRequest};
+use crate::engine::{AbsentRepository, BackupRequest, HeldRun, RestoreRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, Level, RunKind, RunState};
-use crate::registry::{RepositoryPlace, SourceContext};
+use crate::registry::{ConnectionSecrets, RepositoryPlace, SourceContext};
 use crate::repo::Repository;
 use crate::source::Source;
 use crate::state::{NewRun, Record, RecordKind, Run, RunFilter, RunId, Slot, refusal};
@@ -71,7 +72,7 @@ impl Workspace {
             let source = self.connection(id).await?;
             slots.push(source_slot(id, &source));
             let (repositories, finished) = (repositories.clone(), Vec::new());
-            parts.push(OrderedPart { source, repositories, finished });
+            parts.push(OrderedPart { source, source_id: id.clone(), repositories, finished });
         }
         let plan = record.content.name.clone();
         let settings = encode(&BackupSettings { plan, parts, tags: body.tags })?;
@@ -174,11 +175,15 @@ impl Workspace {
             Err(error) => return held.fail(&error).await,
         };
         if held.run().state == RunState::Cancelling {
-            let ordered = settings.parts.iter().flat_map(|part| &part.repositories);
-            let (repositories, errors) = self.open_all(ordered).await;
-            for error in errors {
-                let error = error.while_doing("remove what the run left to go on from");
-                held.note(Level::Warning, error.report()).await?;
+            let mut repositories = Vec::new();
+            for opened in self.open_each(&settings).await.into_values() {
+                match opened {
+                    Ok(repository) => repositories.push(repository),
+                    Err(error) => {
+                        let error = error.while_doing("remove what the run left to go on from");
+                        held.note(Level::Warning, error.report()).await?;
+                    }
+                }
             }
             return held.cancel_backup(repositories).await;
         }
@@ -213,20 +218,20 @@ impl Workspace {
         settings: BackupSettings,
         host: &str,
     ) -> Result<Vec<BackupRequest>> {
-        let ordered = settings.parts.iter().flat_map(|part| &part.repositories);
-        let (repositories, errors) = self.open_all(ordered).await;
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error);
-        }
-        let mut repositories = repositories.into_iter();
+        let opened = self.open_each(&settings).await;
         let plan = format!("plan={}", settings.plan);
         let mut requests = Vec::new();
         for part in settings.parts {
-            let repositories: Vec<_> =
-                repositories.by_ref().take(part.repositories.len()).collect();
             let tags = settings.tags.iter().cloned().chain([plan.clone()]);
-            let source = self.source_of(&part, host)?;
-            let request = BackupRequest::new(source, repositories).with_tags(tags);
+            let source = self.source_of(&part, host).await?;
+            let mut request = BackupRequest::new(source, []).with_tags(tags);
+            for ordered in &part.repositories {
+                request = match opened.get(&ordered.id) {
+                    Some(Ok(repository)) => request.with_repository(repository.clone()),
+                    Some(Err(error)) => request.with_absent(self.absent(ordered, error)),
+                    None => continue,
+                };
+            }
             requests.push(match self.finished_snapshot(held, &part.finished).await? {
                 Some(finished) => finished.copied_by(request),
                 None => request,
@@ -235,7 +240,7 @@ impl Workspace {
         Ok(requests)
     }
 
-    fn source_of(&self, part: &OrderedPart, host: &str) -> Result<Arc<dyn Source>> {
+    async fn source_of(&self, part: &OrderedPart, host: &str) -> Result<Arc<dyn Source>> {
         let places: Vec<RepositoryPlace<'_>> = part
             .repositories
             .iter()
@@ -245,42 +250,41 @@ impl Workspace {
                 path,
             })
             .collect();
-        let context = SourceContext { env: &self.env, host, repositories: &places };
-        self.registry.get(&part.source.kind)?.source(&part.source.settings, &context)
+        let (connection, secrets) = if part.source_id.is_empty() {
+            (part.source.clone(), ConnectionSecrets::default())
+        } else {
+            self.as_of_now(&part.source_id, &part.source).await?
+        };
+        let (secrets, env, repositories) = (&secrets, &self.env, &places[..]);
+        let context = SourceContext { secrets, env, host, repositories };
+        self.registry.get(&connection.kind)?.source(&connection.settings, &context)
     }
 
     async fn restore_request(&self, settings: RestoreSettings) -> Result<RestoreRequest> {
         let RestoreSettings { path, conflict, durability, target, .. } = settings;
         let kind = self.registry.get(&target.kind)?;
-        let target = kind.target(&target.settings, &self.env)?;
+        let target = kind.target(&target.settings, &ConnectionSecrets::default(), &self.env)?;
         let repository = self.open_ordered(&settings.repository).await?;
         let request = RestoreRequest::new(repository, settings.snapshot, target);
         let options = RestoreOptions { path, conflict, durability };
         Ok(request.with_options(options).with_verify(settings.verify))
     }
 
-    /// Those that can be opened, and why the others cannot.
-    async fn open_all(
-        &self,
-        ordered: impl Iterator<Item = &OrderedRepository>,
-    ) -> (Vec<Repository>, Vec<Error>) {
-        let (mut opened, mut errors) = (BTreeMap::new(), Vec::new());
-        let mut all = Vec::new();
-        for ordered in ordered {
-            // Parts share their repositories, and with them what was read of these.
-            if let Some(repository) = opened.get(&ordered.id) {
-                all.push(Repository::clone(repository));
-                continue;
-            }
-            match self.open_ordered(ordered).await {
-                Ok(repository) => {
-                    all.push(repository.clone());
-                    opened.insert(&ordered.id, repository);
-                }
-                Err(error) => errors.push(error),
-            }
-        }
-        (all, errors)
+    /// The repositories of all parts by the ids of their records, each opened once, or why it cannot be.
+    async fn open_each(&self, settings: &BackupSettings) -> BTreeMap<String, Result<Repository>> {
+        let ordered = settings.parts.iter().flat_map(|part| &part.repositories);
+        let ordered: BTreeMap<&str, _> = ordered.map(|one| (one.id.as_str(), one)).collect();
+        // Side by side: one that does not answer holds up none of the others longer than itself.
+        let opening = ordered
+            .into_values()
+            .map(async |ordered| (ordered.id.clone(), self.open_ordered(ordered).await));
+        join_all(opening).await.into_iter().collect()
+    }
+
+    fn absent(&self, ordered: &OrderedRepository, error: &Error) -> AbsentRepository {
+        let OrderedRepository { name, connection, path, .. } = ordered;
+        let location = self.location_at(connection, path).unwrap_or_else(|_| name.clone());
+        AbsentRepository::new(location, ordered.repository_id.clone(), error.duplicate())
     }
 
     pub(super) async fn open_ordered(&self, ordered: &OrderedRepository) -> Result<Repository> {
@@ -291,10 +295,10 @@ impl Workspace {
 
     /// A repository as a run keeps it.
     pub(super) async fn ordered(&self, record: Record) -> Result<OrderedRepository> {
-        let RepositoryBody { connection: connection_id, path, .. } = record.decode()?;
+        let RepositoryBody { connection: connection_id, path, repository_id } = record.decode()?;
         let connection = self.connection(&connection_id).await?;
         let (id, name) = (record.itself.id.to_string(), record.content.name);
-        Ok(OrderedRepository { id, name, connection_id, connection, path })
+        Ok(OrderedRepository { id, repository_id, name, connection_id, connection, path })
     }
 }
 

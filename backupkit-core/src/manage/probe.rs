@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::Workspace;
@@ -14,8 +13,6 @@ use crate::registry::SourceContext;
 use crate::repo::Repository;
 use crate::state::RecordKind;
 
-/// So many bytes are written to try whether anything can be.
-const TRIED_BYTES: usize = 8;
 /// So many objects are looked at to try whether a list comes.
 const LISTED: usize = 1;
 
@@ -25,22 +22,29 @@ const LIST: &str = "list what is there";
 const READ: &str = "read the config of the repository";
 const UNLOCK: &str = "open it with the password";
 const COMPARE: &str = "compare its id";
-const WRITE: &str = "create, read back and delete a file";
+const WRITE: &str = "write into it";
 
 impl Workspace {
-    /// Tries whether what a connection leads to can be read, step by step.
+    /// Tries whether what a connection leads to can be read, or else written, step by step.
     ///
     /// # Errors
     /// `NotFound`; those of the store. What goes wrong at the other side stands in the probe.
     pub async fn test_connection(&self, name: &str) -> Result<Probe> {
         let record = self.find(RecordKind::Connection, name).await?;
         let body: ConnectionBody = record.decode()?;
-        let context = SourceContext { env: &self.env, host: "", repositories: &[] };
-        self.registry.get(&body.kind)?.source(&body.settings, &context)?.check().await
+        let secrets = &self.secrets_of(&record).await?;
+        let context = SourceContext { secrets, env: &self.env, host: "", repositories: &[] };
+        match self.registry.get(&body.kind)?.source(&body.settings, &context) {
+            // What cannot be read may still be written.
+            Err(error) if error.is(ErrorKind::Unsupported) => {
+                self.destination(&body, secrets, "")?.check().await
+            }
+            source => source?.check().await,
+        }
     }
 
-    /// Tries whether a repository can be reached, opened and written, step by step. It changes nothing but
-    /// for a small file that comes and goes.
+    /// Tries whether a repository can be reached, opened and written, step by step, as its destination
+    /// [does](Destination::check). It changes nothing but for small files that come and go.
     ///
     /// # Errors
     /// `NotFound`; those of the store. What goes wrong with the repository stands in the probe.
@@ -53,7 +57,11 @@ impl Workspace {
                     `backupkit repo set --password`";
         let password = probing.step_async(OPEN_SECRET, hint, self.password(&record)).await;
         let hint = "correct the connection with `backupkit connection set`";
-        let found = probing.step(FIND, hint, || self.destination(&connection, &body.path));
+        let finding = async {
+            let secrets = self.secrets_for(&body.connection, &connection).await?;
+            self.destination(&connection, &secrets, &body.path)
+        };
+        let found = probing.step_async(FIND, hint, finding).await;
         let Some(destination) = found else {
             for step in [LIST, READ, UNLOCK, COMPARE, WRITE] {
                 probing.skip(step, "the place cannot be found");
@@ -96,26 +104,14 @@ impl Workspace {
             probing.skip(WRITE, "there is no repository");
             return Ok(probing.finish());
         }
-        let hint = "let this user write there; without that it can only be restored from";
-        probing.step_async(WRITE, hint, self.write_and_delete(&*destination)).await;
-        Ok(probing.finish())
-    }
-
-    /// No program takes a file of this name for a part of a repository.
-    async fn write_and_delete(&self, destination: &dyn Destination) -> Result<()> {
-        let random = self.env.random::<TRIED_BYTES>()?;
-        let key = ObjectKey::new(format!("probe-{}", hex::encode(random)))?;
-        let content = Bytes::copy_from_slice(&random);
-        let created = destination.create(&key, content.clone().into()).await;
-        let read = match created {
-            Ok(()) => destination.get(&key, None).await,
-            Err(error) => Err(error),
-        };
-        let deleted = destination.delete(&key).await;
-        if read? != content {
-            return Err(Error::corrupt(&key, "it does not hold what was written"));
+        match destination.check().await {
+            Ok(tried) => probing.extend(tried),
+            Err(error) => {
+                let hint = "let this user write there; without that it can only be restored from";
+                probing.step::<()>(WRITE, hint, || Err(error));
+            }
         }
-        deleted
+        Ok(probing.finish())
     }
 }
 

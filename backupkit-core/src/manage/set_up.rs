@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 
 use super::Workspace;
 use super::bodies::{ConnectionBody, PlanBody, RepositoryBody, encode, reference};
+use super::secrets::require_known;
 use super::write::{Content, Secret};
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::SystemKind;
+use crate::registry::{ConnectionSecrets, SystemKind};
 use crate::repo::{InitOptions, KeyOwner, Repository};
 use crate::state::{Record, RecordId, RecordKind, RecordRef, check_name, refusal};
 
@@ -66,15 +67,31 @@ pub enum RepositoryPassword {
 }
 
 impl Workspace {
-    /// Adds a connection.
+    /// Adds a connection without secrets.
     ///
     /// # Errors
     /// `InvalidInput` for a kind, name or settings that are wrong, for these with each
     /// [field](crate::FieldErrors::of); `Conflict` if the name is taken.
     pub async fn add_connection(&self, name: &str, connection: &ConnectionBody) -> Result<Record> {
-        self.check_settings(&connection.kind, &connection.settings)?;
+        self.add_connection_with(name, connection, ConnectionSecrets::default()).await
+    }
+
+    /// Adds a connection with its secrets, which are kept sealed.
+    ///
+    /// # Errors
+    /// As for [`add_connection`](Self::add_connection); `InvalidInput` with code `unknown-secret` for a
+    /// secret that the kind does not know.
+    pub async fn add_connection_with(
+        &self,
+        name: &str,
+        connection: &ConnectionBody,
+        secrets: ConnectionSecrets,
+    ) -> Result<Record> {
+        let found = self.check_settings(&connection.kind, &connection.settings)?;
+        require_known(&**found, secrets.names())?;
         let body = encode(connection)?;
-        let (name, needs, secrets) = (name.to_owned(), Vec::new(), BTreeMap::new());
+        let secrets = secrets.into_iter().map(|(name, secret)| (name, Secret::New(secret)));
+        let (name, needs, secrets) = (name.to_owned(), Vec::new(), secrets.collect());
         self.add(RecordKind::Connection, &Content { name, body, needs, secrets }).await
     }
 
@@ -93,7 +110,16 @@ impl Workspace {
     pub async fn repository_location(&self, repository: &Record) -> Result<String> {
         let RepositoryBody { connection, path, .. } = repository.decode()?;
         let connection = self.connection(&connection).await?;
-        Ok(self.destination(&connection, &path)?.location())
+        self.location_at(&connection, &path)
+    }
+
+    /// Where a repository at this path lies, for people.
+    pub(super) fn location_at(&self, connection: &ConnectionBody, path: &str) -> Result<String> {
+        let place = self.location(connection)?;
+        Ok(match path {
+            "" => place,
+            path => format!("{}/{path}", place.trim_end_matches('/')),
+        })
     }
 
     /// Adds a repository: the one that is there, or a new one. Its password is kept sealed.
@@ -104,7 +130,8 @@ impl Workspace {
     /// or path that is wrong. If a new one was made that cannot be kept on record, the hint says where it is.
     pub async fn add_repository(&self, new: NewRepository<'_>) -> Result<AddedRepository> {
         let connection = self.find(RecordKind::Connection, new.connection).await?;
-        let destination = self.destination(&connection.decode()?, new.path)?;
+        let secrets = self.secrets_of(&connection).await?;
+        let destination = self.destination(&connection.decode()?, &secrets, new.path)?;
         // Before anything is made that would be left behind.
         check_name(new.name)?;
         if self.store.find(&self.scope, RecordKind::Repository, new.name).await?.is_some() {
@@ -167,7 +194,7 @@ impl Workspace {
         self.add(RecordKind::Plan, &content).await
     }
 
-    /// Opens a repository that was added.
+    /// Opens a repository that was added, as a run does that keeps settings of its connection.
     pub(super) async fn open_repository(
         &self,
         itself: RecordRef,
@@ -177,7 +204,10 @@ impl Workspace {
         let record = self.store.get(&self.scope, itself).await?;
         let record = record.ok_or_else(|| refusal::missing(itself))?;
         let password = self.password(&record).await?;
-        self.open_with(&record.decode()?, connection, path, &password).await
+        let body: RepositoryBody = record.decode()?;
+        let (connection, secrets) = self.as_of_now(&body.connection, connection).await?;
+        let destination = self.destination(&connection, &secrets, path)?;
+        self.open_only(&body, destination, &password).await
     }
 
     /// Opens the repository that a record is about, and no other.
@@ -188,7 +218,17 @@ impl Workspace {
         path: &str,
         password: &SecretString,
     ) -> Result<Repository> {
-        let destination = self.destination(connection, path)?;
+        let secrets = self.secrets_for(&body.connection, connection).await?;
+        let destination = self.destination(connection, &secrets, path)?;
+        self.open_only(body, destination, password).await
+    }
+
+    async fn open_only(
+        &self,
+        body: &RepositoryBody,
+        destination: Arc<dyn Destination>,
+        password: &SecretString,
+    ) -> Result<Repository> {
         let repository = Repository::open(destination, password, &self.env).await?;
         body.require(&repository)?;
         Ok(repository)
@@ -204,9 +244,11 @@ impl Workspace {
     pub(super) fn destination(
         &self,
         connection: &ConnectionBody,
+        secrets: &ConnectionSecrets,
         path: &str,
     ) -> Result<Arc<dyn Destination>> {
-        self.registry.get(&connection.kind)?.destination(&connection.settings, path, &self.env)
+        let kind = self.registry.get(&connection.kind)?;
+        kind.destination(&connection.settings, secrets, path, &self.env)
     }
 
     /// The connection with this id.

@@ -2,13 +2,14 @@ mod edit;
 mod probe;
 mod remove;
 mod rotate;
+mod secrets;
 mod set_up;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -18,7 +19,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
 use crate::manage::ConnectionBody;
-use crate::registry::{Registry, SourceContext, SystemKind};
+use crate::registry::{ConnectionSecrets, Registry, SourceContext, SystemKind};
 use crate::repo::KeyOwner;
 use crate::secret::{MasterKey, MasterKeyId, MasterKeys};
 use crate::source::Source;
@@ -26,9 +27,12 @@ use crate::state::{Actor, InMemoryStore, Record, RecordKind};
 use crate::target::RestoreTarget;
 
 /// Places in memory by name: settings are `{"at": NAME, "label": TEXT}`, and only `at` says where.
+/// `who` may say who asks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct MemoryKind {
     places: Arc<Mutex<BTreeMap<String, Arc<MemoryDestination>>>>,
+    /// Where tokens were sent.
+    sent: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 /// Keys in memory that can be replaced.
@@ -45,6 +49,11 @@ pub(super) struct Scene {
 }
 
 impl MemoryKind {
+    /// Where tokens were sent since the last call.
+    pub(super) fn take_sent(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(super) fn place(&self, name: &str) -> Arc<MemoryDestination> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(places.entry(name.to_owned()).or_default())
@@ -75,6 +84,24 @@ impl SystemKind for MemoryKind {
         field(settings, "at") == field(other, "at")
     }
 
+    fn secret_names(&self) -> &'static [&'static str] {
+        &["token", "session"]
+    }
+
+    fn used_secrets(&self, settings: &RawValue) -> &'static [&'static str] {
+        if field(settings, "who").as_deref() == Some("nobody") { &[] } else { self.secret_names() }
+    }
+
+    fn secrets_with(&self, name: &str) -> &'static [&'static str] {
+        if name == "token" { &["session"] } else { &[] }
+    }
+
+    fn with_identity_of(&self, settings: &RawValue, other: &RawValue) -> Result<Box<RawValue>> {
+        let mut settings: Value = serde_json::from_str(settings.get()).unwrap();
+        settings["who"] = field(other, "who").into();
+        Ok(serde_json::value::to_raw_value(&settings).unwrap())
+    }
+
     fn location(&self, settings: &RawValue) -> Result<String> {
         Ok(field(settings, "at").unwrap_or_default())
     }
@@ -86,13 +113,27 @@ impl SystemKind for MemoryKind {
     fn destination(
         &self,
         settings: &RawValue,
+        secrets: &ConnectionSecrets,
         path: &str,
         _: &Env,
     ) -> Result<Arc<dyn Destination>> {
-        Ok(self.place(&format!("{}/{path}", field(settings, "at").unwrap_or_default())))
+        let at = field(settings, "at").unwrap_or_default();
+        if let Some(token) = secrets.get("token") {
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut words = vec![token.expose_secret().to_owned()];
+            words.extend(secrets.get("session").map(|session| session.expose_secret().to_owned()));
+            words.extend(field(settings, "who").map(|who| format!("of {who}")));
+            sent.push((at.clone(), words.join(" ")));
+        }
+        Ok(self.place(&format!("{at}/{path}")))
     }
 
-    fn target(&self, _: &RawValue, _: &Env) -> Result<Arc<dyn RestoreTarget>> {
+    fn target(
+        &self,
+        _: &RawValue,
+        _: &ConnectionSecrets,
+        _: &Env,
+    ) -> Result<Arc<dyn RestoreTarget>> {
         Err(Error::new(ErrorKind::Unsupported, "memory is no target"))
     }
 }
@@ -139,6 +180,12 @@ impl Scene {
 
 pub(super) fn settings(at: &str, label: &str) -> Arc<RawValue> {
     let json = serde_json::json!({ "at": at, "label": label }).to_string();
+    RawValue::from_string(json).unwrap().into()
+}
+
+/// Settings that say who asks.
+pub(super) fn settings_of(at: &str, who: &str) -> Arc<RawValue> {
+    let json = serde_json::json!({ "at": at, "label": "", "who": who }).to_string();
     RawValue::from_string(json).unwrap().into()
 }
 

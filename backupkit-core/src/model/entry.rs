@@ -56,7 +56,8 @@ pub enum Fingerprint {
     /// parent snapshot's start counts as changed.
     Stat,
     /// The text under `fingerprint` in the object that the adapter keeps as the generic attribute
-    /// `attribute`, such as `backupkit.s3`.
+    /// `attribute`, such as `backupkit.s3`. An unchanged entry that is listed without this attribute
+    /// keeps the earlier one: what it takes a request to know is asked for changed entries only.
     Attribute {
         /// The name of the generic attribute.
         attribute: String,

@@ -6,9 +6,11 @@
 
 mod periodic;
 mod row;
+mod subset;
 
 use std::sync::Arc;
 
+use super::chunk::ChunkGroup;
 use super::closure::is_closed;
 use super::directories::{OpenDirectory, Run, RunReader, encode_tree};
 use super::driver::Driver;
@@ -26,8 +28,9 @@ use crate::repo::pack_header::BlobKind;
 use crate::repo::tree::{TreeEncoder, decode_tree};
 
 pub(crate) use periodic::{Checkpoints, Pace, encode as encode_row, index_files, save as save_row};
-pub(crate) use row::{Row, VERSION};
-use row::{SavedDirectory, SavedEntry, SavedGroup, SavedPart, SavedProgress};
+use row::VERSION;
+pub(crate) use row::{Row, decode as decode_row};
+use row::{SavedDirectory, SavedEntry, SavedGroup, SavedPart, SavedProgress, SavedTail};
 
 /// The most nodes in one part.
 pub(crate) const PART_NODES: usize = 4096;
@@ -62,7 +65,8 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
         for PartNow { mut part, resume, groups } in now {
             if let Resume::BehindToken { token, tail } = resume {
                 part.token = Some(token);
-                part.tail = save_tail(&store, tail).await?;
+                let at = groups.iter().map(|group| group.cut_at).min().unwrap_or_default();
+                part.tail = save_tail(&store, tail).await?.map(|blob| SavedTail { blob, at });
             }
             for (group, chunking) in groups.into_iter().zip(&driver.reading.groups) {
                 part.groups.push(save_content(&store, group, &chunking.lanes).await?);
@@ -76,6 +80,7 @@ pub(crate) async fn collect(driver: &mut Driver, started: FileTime) -> Result<Ro
     Ok(Row {
         version: VERSION,
         repositories: lanes.iter().map(|lane| lane.repository().id().to_owned()).collect(),
+        groups: group_numbers(&driver.reading.groups, lanes.len()),
         view: driver.reading.view.token(),
         list: driver.list_token.clone(),
         stage: driver.stage,
@@ -161,12 +166,13 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
                 }
             }
         }
-        for (part, token, id) in tails {
-            let tail = match id {
-                Some(id) => load(&lanes[0], BlobKind::Data, &id).await?.into(),
+        for (part, token, tail) in tails {
+            let part = &mut progress.parts[part];
+            let tail = match tail {
+                Some(tail) => load_tail(&lanes[0], tail, part.cut_at()).await?,
                 None => bytes::Bytes::new(),
             };
-            progress.parts[part].resume = Resume::BehindToken { token, tail };
+            part.resume = Resume::BehindToken { token, tail };
         }
         driver.restore_unfinished(entry, progress, changed);
     }
@@ -178,6 +184,13 @@ pub(crate) async fn restore(driver: &mut Driver, row: Row) -> Result<()> {
     driver.tally = row.tally;
     driver.events.add_earlier_problems(row.problems);
     Ok(())
+}
+
+/// Of each lane the chunk group that it belongs to.
+fn group_numbers(groups: &[ChunkGroup], lanes: usize) -> Vec<usize> {
+    let group_of =
+        |lane: usize| groups.iter().position(|group| group.lanes.contains(&lane)).unwrap_or(0);
+    (0..lanes).map(group_of).collect()
 }
 
 async fn save_new_nodes(store: &Store, directory: &mut OpenDirectory) -> Result<()> {
@@ -316,6 +329,14 @@ async fn save_tail(store: &Store, tail: bytes::Bytes) -> Result<Option<BlobId>> 
     }
     let all: Vec<usize> = (0..store.lanes().len()).collect();
     Ok(store.put(BlobKind::Data, vec![tail.into()], all.into()).await?.pop())
+}
+
+/// The bytes of a tail from a position on.
+async fn load_tail(lane: &Lane, tail: SavedTail, from: u64) -> Result<bytes::Bytes> {
+    let bytes = bytes::Bytes::from(load(lane, BlobKind::Data, &tail.blob).await?);
+    let skipped = from.checked_sub(tail.at).and_then(|skipped| usize::try_from(skipped).ok());
+    let skipped = skipped.filter(|skipped| *skipped <= bytes.len());
+    Ok(bytes.slice(skipped.ok_or_else(|| unusable("a part of it is damaged"))?..))
 }
 
 fn per_lane(mut ids: Vec<BlobId>, lanes: usize) -> Result<PerLane<BlobId>> {

@@ -27,7 +27,7 @@ use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::model::{BlobId, Entry, EntryPath, EventKind, Level, Metadata};
-use crate::source::{ListError, Listed};
+use crate::source::{ListError, Listed, VANISHED};
 use crate::token::ListToken;
 
 /// Entries that may be listed but unfinished; then listing waits.
@@ -386,9 +386,11 @@ impl Driver {
     }
 
     fn fail_entry(&mut self, path: &EntryPath, error: &Error) -> Result<()> {
-        self.tally.files_failed += 1;
         self.reading.counters.add_finished(1);
-        self.events.entry_failed(path, error);
+        if !(error.is(ErrorKind::NotFound) && error.code() == VANISHED) {
+            self.tally.files_failed += 1;
+            self.events.entry_failed(path, error);
+        }
         let closing = self.directories.finish(path, None)?;
         self.store_closing(closing);
         Ok(())

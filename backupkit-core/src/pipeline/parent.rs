@@ -5,6 +5,8 @@ mod ahead;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use serde_json::value::RawValue;
+
 use super::lane::Lane;
 use super::node::LaneContent;
 use super::per_lane::PerLane;
@@ -47,12 +49,35 @@ pub(crate) enum Known {
     Unchanged {
         content: LaneContent,
         extended_attributes: Option<Vec<ExtendedAttribute>>,
+        /// The generic attribute that holds the fingerprint.
+        attribute: Option<Box<RawValue>>,
         size_bytes: u64,
     },
     /// Some parent has an entry of this path, with other bytes.
     Changed,
     /// No parent has it.
     New,
+}
+
+/// What an unchanged entry takes over from the first node that is found.
+struct FirstNode {
+    extended_attributes: Option<Vec<ExtendedAttribute>>,
+    attribute: Option<Box<RawValue>>,
+    size_bytes: u64,
+}
+
+impl FirstNode {
+    fn of(entry: &Entry, node: &Node) -> Self {
+        let attribute = match &entry.fingerprint {
+            Fingerprint::Attribute { attribute, .. } => node.metadata.attributes.get(attribute),
+            Fingerprint::None | Fingerprint::Stat => None,
+        };
+        Self {
+            extended_attributes: node.metadata.extended_attributes.clone(),
+            attribute: attribute.cloned(),
+            size_bytes: node.size_bytes,
+        }
+    }
 }
 
 impl Parents {
@@ -69,7 +94,7 @@ impl Parents {
     /// Says what the parents know of an entry.
     pub(crate) async fn look_up(&mut self, entry: &Entry) -> Known {
         let mut contents: Vec<Arc<[BlobId]>> = Vec::with_capacity(self.lanes.len());
-        let mut first: Option<(Option<Vec<ExtendedAttribute>>, u64)> = None;
+        let mut first: Option<FirstNode> = None;
         let (mut found, mut unchanged) = (false, true);
         for number in 0..self.lanes.len() {
             if !self.lanes[number].lane.is_live() {
@@ -93,15 +118,13 @@ impl Parents {
             match content {
                 Some(content) => {
                     contents.push(content);
-                    first.get_or_insert_with(|| {
-                        (node.metadata.extended_attributes.clone(), node.size_bytes)
-                    });
+                    first.get_or_insert_with(|| FirstNode::of(entry, node));
                 }
                 None => unchanged = false,
             }
         }
         match first {
-            Some((extended_attributes, size_bytes)) if unchanged => {
+            Some(FirstNode { extended_attributes, attribute, size_bytes }) if unchanged => {
                 // A lane that was set aside takes part in nothing: any content does.
                 let any = contents.iter().find(|content| !content.is_empty()).cloned();
                 for (content, lane) in contents.iter_mut().zip(&self.lanes) {
@@ -110,7 +133,7 @@ impl Parents {
                     }
                 }
                 let content = PerLane::collect(contents);
-                Known::Unchanged { content, extended_attributes, size_bytes }
+                Known::Unchanged { content, extended_attributes, attribute, size_bytes }
             }
             _ if found => Known::Changed,
             _ => Known::New,

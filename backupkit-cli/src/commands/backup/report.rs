@@ -1,7 +1,6 @@
 //! What a backup says at its end.
 
 use std::ffi::OsStr;
-use std::path::Path;
 use std::time::Duration;
 
 use backupkit_core::model::SnapshotId;
@@ -100,7 +99,7 @@ fn output(app: &App<'_>, opened: &Opened, report: &BackupReport) -> OutputRecord
         stored_bytes,
         data_blobs,
         tree_blobs,
-        restore_command: finished.map(|id| restore_command(app, id, &opened.folder)),
+        restore_command: finished.map(|id| restore_command(app, id, &opened.address)),
         error: output.error.as_ref().and_then(failed),
     }
 }
@@ -132,7 +131,7 @@ fn lines(
         ));
     }
     for (opened, output) in opened.iter().zip(outputs) {
-        let location = format::lossy(opened.folder.as_os_str().as_encoded_bytes());
+        let location = format::lossy(opened.address.as_encoded_bytes());
         let Some(id) = &output.snapshot else {
             if output.error.is_some() {
                 lines.push(format!("{location}: no snapshot, it failed"));
@@ -157,14 +156,14 @@ fn lines(
 }
 
 /// The command that puts the snapshot back, ready for a shell.
-fn restore_command(app: &App<'_>, id: SnapshotId, repository: &Path) -> String {
+fn restore_command(app: &App<'_>, id: SnapshotId, repository: &OsStr) -> String {
     let id = id.short();
     let mut words: Vec<&OsStr> = vec![
         app.environment.program(),
         OsStr::new("restore"),
         OsStr::new(&id),
         OsStr::new("--repo"),
-        repository.as_os_str(),
+        repository,
         OsStr::new("--to"),
         OsStr::new("./restored"),
     ];
@@ -173,6 +172,10 @@ fn restore_command(app: &App<'_>, id: SnapshotId, repository: &Path) -> String {
     }
     if let Some(command) = &app.options.password_command {
         words.extend([OsStr::new("--password-command"), command]);
+    }
+    #[cfg(feature = "s3")]
+    for option in &app.options.s3 {
+        words.extend([OsStr::new("--s3"), OsStr::new(option)]);
     }
     words.into_iter().map(format::shell_word).collect::<Vec<_>>().join(" ")
 }

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backupkit_core::adapters::fs::FsDestination;
 use backupkit_core::destination::Destination;
 use backupkit_core::repo::{InitOptions, Repository};
 use backupkit_core::{Error, ErrorKind, Result};
@@ -19,13 +18,15 @@ use crate::uri;
 
 /// Where a repository is or will be.
 pub(super) struct Place {
-    pub(super) folder: PathBuf,
+    /// The folder that it is in; nothing for one elsewhere.
+    pub(super) folder: Option<PathBuf>,
     destination: Arc<dyn Destination>,
 }
 
 /// What came of opening one.
 pub(super) struct Opened {
-    pub(super) folder: PathBuf,
+    /// An address that works from every folder.
+    pub(super) address: OsString,
     pub(super) location: String,
     pub(super) result: Result<Repository>,
 }
@@ -35,11 +36,20 @@ pub(super) struct Opened {
 pub(super) fn places(app: &App<'_>, addresses: &[OsString]) -> Result<Vec<Place>> {
     let mut places: Vec<Place> = Vec::new();
     for address in addresses {
-        let folder = uri::absolute_folder(address)?;
-        if places.iter().any(|place| place.folder == folder) {
-            return Err(usage(format!("{} is named twice", folder.display())));
+        let folder = match uri::place(address)? {
+            uri::Place::Folder(folder) => Some(folder),
+            #[cfg(feature = "s3")]
+            uri::Place::Bucket(_) => None,
+        };
+        let destination = app.destination(address)?;
+        let is_same = |place: &Place| match (&place.folder, &folder) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => place.destination.location() == destination.location(),
+            _ => false,
+        };
+        if places.iter().any(is_same) {
+            return Err(usage(format!("{} is named twice", destination.location())));
         }
-        let destination = Arc::new(FsDestination::new(&folder, app.env.clone()));
         places.push(Place { folder, destination });
     }
     Ok(places)
@@ -96,7 +106,11 @@ pub(super) async fn open(
             first = result.as_ref().ok().cloned();
         }
         let location = place.destination.location();
-        opened.push(Opened { folder: place.folder.clone(), location, result });
+        let address = match &place.folder {
+            Some(folder) => folder.clone().into_os_string(),
+            None => location.clone().into(),
+        };
+        opened.push(Opened { address, location, result });
     }
     if first.is_none() {
         let failed = opened.into_iter().find_map(|opened| opened.result.err());

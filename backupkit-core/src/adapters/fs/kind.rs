@@ -11,7 +11,7 @@ use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
-use crate::registry::{SourceContext, SystemKind};
+use crate::registry::{ConnectionSecrets, SourceContext, SystemKind};
 use crate::source::Source;
 use crate::target::RestoreTarget;
 
@@ -53,13 +53,19 @@ impl SystemKind for FolderKind {
     fn destination(
         &self,
         settings: &RawValue,
+        _secrets: &ConnectionSecrets,
         path: &str,
         env: &Env,
     ) -> Result<Arc<dyn Destination>> {
         Ok(Arc::new(FsDestination::new(below(parse(settings)?, path)?, env.clone())))
     }
 
-    fn target(&self, settings: &RawValue, env: &Env) -> Result<Arc<dyn RestoreTarget>> {
+    fn target(
+        &self,
+        settings: &RawValue,
+        _secrets: &ConnectionSecrets,
+        env: &Env,
+    ) -> Result<Arc<dyn RestoreTarget>> {
         Ok(Arc::new(FsTarget::new(parse(settings)?, env.clone())))
     }
 }

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::prepare::{Earlier, Prepared, prepare};
-use super::{BackupRequest, OutputReport};
+use super::{BackupRequest, OutputReport, Participant};
 use crate::activity::Activity;
 use crate::destination::WatchedDestination;
 use crate::engine::RunContext;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, Level};
+use crate::pipeline::checkpoint::Row;
 use crate::repo::repository::Repository;
 use crate::state::SealedOutput;
 
@@ -21,20 +22,30 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Prepares the repositories of a request, one after the other, and notes in `outputs` what became of
 /// the others. One that does not answer while others wait is left out after the time that the engine
-/// allows.
+/// allows. So is one that `row`, which the run goes on from, was taken without: to let it in again would
+/// mean to read all again.
 ///
 /// # Errors
 /// `Cancelled`, with all locks given up; the first error if none is left and none has a snapshot.
 pub(super) async fn gather(
     run: &RunContext,
     request: &BackupRequest,
+    row: Option<&Row>,
     outputs: &mut [OutputReport],
 ) -> Result<Vec<Prepared>> {
     let cancel = run.control.cancel_token();
     let committed = cancel.unless_cancelled(request.journal.commit()).await?;
     let mut prepared: Vec<Prepared> = Vec::new();
     let mut earlier_problems = 0;
-    for (output, repository) in outputs.iter_mut().zip(&request.repositories) {
+    let row = row.filter(|_| request.journal.outlives_process());
+    for (output, participant) in outputs.iter_mut().zip(&request.participants) {
+        let repository = match participant {
+            Participant::Open(repository) => repository,
+            Participant::Absent(absent) => {
+                output.error = Some(absent.error.duplicate());
+                continue;
+            }
+        };
         let is_sealed = |sealed: &SealedOutput| sealed.repository_id == repository.id();
         if !committed.is_empty() && !committed.iter().any(is_sealed) {
             // The run is only to be finished. To read all again for this one would make it another.
@@ -42,6 +53,10 @@ pub(super) async fn gather(
                 ErrorKind::Unavailable,
                 "left out before the commit, which an earlier attempt of the run began",
             ));
+            continue;
+        }
+        if row.is_some_and(|row| row.is_without(repository.id())) {
+            output.error = Some(left_out());
             continue;
         }
         match prepare_watched(run, prepared.len(), repository, request, &committed).await {
@@ -120,7 +135,7 @@ async fn prepare_watched(
     committed: &[SealedOutput],
 ) -> Result<Earlier> {
     let cancel = run.control.cancel_token();
-    if request.repositories.len() == 1 {
+    if request.repositories().count() == 1 {
         return prepare(run, number, repository, request, committed, cancel).await;
     }
     let clock = run.engine.env().clock();
@@ -153,6 +168,14 @@ async fn watch(clock: &Arc<dyn Clock>, activity: &Activity, limit: Duration) {
     while !activity.is_stuck(limit) {
         clock.sleep(INTERVAL.min(limit)).await;
     }
+}
+
+fn left_out() -> Error {
+    let message =
+        "left out since it failed or was out of reach when the run came to its checkpoint";
+    Error::new(ErrorKind::Unavailable, message)
+        .with_code("output-left-out")
+        .with_hint("retry the run: its snapshot is then copied, and nothing is read again")
 }
 
 fn lost(repository: &str) -> Error {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 
 use super::gather::gather;
 use super::prepare::Prepared;
-use super::{BackupReport, BackupRequest, OutputReport, RunStatus, Summary};
+use super::{BackupReport, BackupRequest, OutputReport, Participant, RunStatus, Summary};
 use crate::engine::commit::{self, Commit};
 use crate::engine::{RunContext, origin, resume};
 use crate::env::within;
@@ -41,13 +41,14 @@ pub(in crate::engine) async fn run(
     let started = run.engine.env().clock().elapsed_since_boot();
     refuse_nonsense(&request)?;
     let mut outputs: Vec<OutputReport> =
-        request.repositories.iter().map(OutputReport::of).collect();
-    let prepared = gather(&run, &request, &mut outputs).await?;
+        request.participants.iter().map(OutputReport::of).collect();
+    let mut row = load_row(&run, &request).await?;
+    let prepared = gather(&run, &request, row.as_ref(), &mut outputs).await?;
     if prepared.is_empty() {
         let seconds = run.engine.env().clock().elapsed_since_boot().saturating_sub(started);
         return Ok(report(&run, outputs, &[], &Ended::default(), seconds));
     }
-    let result = back_up(&run, &request, &prepared).await;
+    let result = back_up(&run, &request, row.take(), &prepared).await;
     let lanes: Vec<Arc<Lane>> = prepared.iter().map(|ready| Arc::clone(&ready.lane)).collect();
     join_all(prepared.iter().map(|ready| give_up_lock(&run, ready))).await;
     let ended = result?;
@@ -80,6 +81,7 @@ struct Ended {
 async fn back_up(
     run: &RunContext,
     request: &BackupRequest,
+    saved: Option<Row>,
     prepared: &[Prepared],
 ) -> Result<Ended> {
     let env = run.engine.env();
@@ -98,7 +100,7 @@ async fn back_up(
         .iter()
         .map(|known| origin::find_checkpoints(known, &origin).iter().map(|(id, _)| *id).collect())
         .collect();
-    let mut row = find_row(run, request, &lanes, &snapshots).await?;
+    let mut row = find_row(run, request, saved, &lanes, &snapshots).await?;
     let starts: Vec<Option<ParentStart>> = parents
         .iter()
         .map(|parent| {
@@ -189,44 +191,38 @@ async fn back_up(
     let reading = driver.run(&mut checkpoints_taken);
     let end = attended(&store, clock, stall_after, reading).await;
     let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
-    let ended = match end {
-        Ok(DriverEnd::Complete(root)) => {
-            let plan = Commit {
-                root,
-                origin,
-                tags: request.tags.clone(),
-                excludes: request.excludes.clone(),
-                parents: parents.clone(),
-                started: now,
-                tally: driver.tally,
-                untold_warnings: view.untold_warnings(),
-            };
-            let committing = commit::commit(run, &lanes, &request.journal, &plan);
-            match attended(&store, clock, stall_after, committing).await {
-                // It was asked to rest while the last of it was stored.
-                Err(error) if error.code() == Refusal::CODE => Err(None),
-                created => {
-                    // Only now: a source that is told that all is stored goes on from there.
-                    close(&view, outcome_of(&created, Outcome::Completed), run).await;
-                    Ok(created.map(|snapshots| (false, snapshots)))
-                }
-            }
+    let mut created = None;
+    if let Ok(DriverEnd::Complete(root)) = &end {
+        let plan = Commit {
+            root: root.clone(),
+            origin,
+            tags: request.tags.clone(),
+            excludes: request.excludes.clone(),
+            parents: parents.clone(),
+            started: now,
+            tally: driver.tally,
+            untold_warnings: view.untold_warnings(),
+        };
+        let committing = commit::commit(run, &lanes, &request.journal, &plan);
+        created = Some(attended(&store, clock, stall_after, committing).await);
+    }
+    let ended = match (end, created) {
+        (Err(error), _) => {
+            close(&view, Outcome::Abandoned, run).await;
+            Err(error)
         }
-        Ok(DriverEnd::Paused) => Err(None),
-        Err(error) => Err(Some(error)),
-    };
-    let ended = match ended {
-        Ok(ended) => ended,
-        Err(None) => {
+        (Ok(_), Some(created)) if !is_refused(&created) => {
+            // Only now: a source that is told that all is stored goes on from there.
+            close(&view, outcome_of(&created, Outcome::Completed), run).await;
+            created.map(|snapshots| (false, snapshots))
+        }
+        // It was asked to rest, at the latest while the last of it was stored.
+        (Ok(_), _) => {
             let pausing = pause(run, request, &mut driver, &store, now);
             let pausing = cancel.unless_cancelled(pausing);
             let saved = attended(&store, clock, stall_after, pausing).await;
             close(&view, outcome_of(&saved, Outcome::Paused), run).await;
             saved
-        }
-        Err(Some(error)) => {
-            close(&view, Outcome::Abandoned, run).await;
-            Err(error)
         }
     };
     // What failed lanes have stored stays of use: the next run finds it in the index.
@@ -240,6 +236,11 @@ async fn back_up(
         }
     }
     Ok(Ended { paused, snapshots, parents, summary: summary(run, &driver) })
+}
+
+/// Whether a run may no longer commit, since it is to come to rest.
+fn is_refused<T>(committed: &Result<T>) -> bool {
+    committed.as_ref().is_err_and(|error| error.code() == Refusal::CODE)
 }
 
 async fn pause(
@@ -263,18 +264,35 @@ async fn pause(
     Ok((true, saved))
 }
 
+/// The checkpoint that the journal keeps.
+async fn load_row(run: &RunContext, request: &BackupRequest) -> Result<Option<Row>> {
+    if request.skip_checkpoint {
+        return Ok(None);
+    }
+    let loading = resume::load(&*request.journal);
+    usable(run, run.control.cancel_token().unless_cancelled(loading).await)
+}
+
 async fn find_row(
     run: &RunContext,
     request: &BackupRequest,
+    saved: Option<Row>,
     lanes: &[Arc<Lane>],
     snapshots: &[Vec<(SnapshotId, crate::repo::snapshot_file::Snapshot)>],
 ) -> Result<Option<Row>> {
     if request.skip_checkpoint {
         return Ok(None);
     }
-    let (origin, cancel) = (request.source.origin(), run.control.cancel_token());
-    let finding = resume::find(lanes, snapshots, &origin, &*request.journal);
-    match cancel.unless_cancelled(finding).await {
+    // What another run left may be of one that was cancelled, and older than this one was asked for.
+    let may_search = !request.journal.outlives_process();
+    let origin = may_search.then(|| request.source.origin());
+    let finding = resume::find(saved, lanes, snapshots, origin.as_ref());
+    usable(run, run.control.cancel_token().unless_cancelled(finding).await)
+}
+
+/// A checkpoint, unless it cannot be used.
+fn usable(run: &RunContext, found: Result<Option<Row>>) -> Result<Option<Row>> {
+    match found {
         Ok(row) => Ok(row),
         Err(error) if error.is(ErrorKind::Cancelled) => Err(error),
         // Whatever keeps it from being read, the backup can do without.
@@ -334,11 +352,11 @@ async fn close(view: &Arc<dyn SourceView>, outcome: Outcome, run: &RunContext) {
 
 fn refuse_nonsense(request: &BackupRequest) -> Result<()> {
     let invalid = |text: &str| Err(Error::new(ErrorKind::InvalidInput, text.to_owned()));
-    if request.repositories.is_empty() {
+    if request.participants.is_empty() {
         return invalid("a backup needs a repository");
     }
-    for (number, repository) in request.repositories.iter().enumerate() {
-        if request.repositories[..number].iter().any(|other| other.id() == repository.id()) {
+    for (number, repository) in request.participants.iter().enumerate() {
+        if request.participants[..number].iter().any(|other| other.id() == repository.id()) {
             return invalid("the same repository is named twice");
         }
     }
@@ -405,10 +423,10 @@ fn report(
 }
 
 impl OutputReport {
-    fn of(repository: &crate::repo::repository::Repository) -> Self {
+    fn of(participant: &Participant) -> Self {
         Self {
-            repository: repository.location(),
-            repository_id: repository.id().to_owned(),
+            repository: participant.location(),
+            repository_id: participant.id().to_owned(),
             snapshot: None,
             parent: None,
             error: None,

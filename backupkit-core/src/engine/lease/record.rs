@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::engine::backup::Participant;
 use crate::engine::{
     BackupReport, BackupRequest, RestoreCounts, RestoreReport, Summary, VerifyCounts,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::SnapshotId;
-use crate::repo::repository::Repository;
 
 /// A record keeps no more notes of a target; the log has all.
 const MAX_NOTES: usize = 100;
@@ -52,17 +52,17 @@ impl BackupRecord {
     /// The record of a backup of which nothing has come yet.
     pub(super) fn blank(request: &BackupRequest) -> Self {
         let source = request.source.origin().paths.join(", ");
-        let output = |repository: &Repository| OutputRecord {
+        let output = |participant: &Participant| OutputRecord {
             source: source.clone(),
-            repository: repository.location(),
-            repository_id: repository.id().to_owned(),
+            repository: participant.location(),
+            repository_id: participant.id().to_owned(),
             snapshot: None,
             error: None,
             failed_entries: 0,
             added_bytes: 0,
             stored_bytes: 0,
         };
-        let outputs = request.repositories.iter().map(output).collect();
+        let outputs = request.participants.iter().map(output).collect();
         Self { outputs, ..Self::default() }
     }
 

@@ -53,11 +53,7 @@ async fn end(
     keeper: &Keeper,
     finished: Finished,
 ) -> Result<RestoreReport> {
-    let snapshot = tools.cancel.unless_cancelled(reader.snapshot(request.snapshot)).await?;
-    let outcomes = Arc::new(Outcomes::default());
-    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
-    let cancel = tools.cancel.child();
-    let session = open_session(request, snapshot, &cancel).await?;
+    let (session, cancel) = open_again(tools, reader, request).await?;
     keeper.begin_commit().await?;
     let notes = finish(tools, &session, keeper).await?;
     cancel.cancel();
@@ -141,17 +137,26 @@ async fn open_session(
     request.target.open(RestoreContext { snapshot, options, store, cancel }).await
 }
 
+/// Opens a session in which nothing is written any more, and what ends it.
+async fn open_again(
+    tools: &Tools,
+    reader: &RepositoryReader,
+    request: &RestoreRequest,
+) -> Result<(Arc<dyn RestoreSession>, CancelToken)> {
+    let snapshot = tools.cancel.unless_cancelled(reader.snapshot(request.snapshot)).await?;
+    let outcomes = Arc::new(Outcomes::default());
+    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
+    let cancel = tools.cancel.child();
+    Ok((open_session(request, snapshot, &cancel).await?, cancel))
+}
+
 /// Removes what earlier runs of a restore left incomplete, and what they would go on from.
 pub(super) async fn abort_restore(
     tools: &Tools,
     reader: &RepositoryReader,
     request: &RestoreRequest,
 ) -> Result<()> {
-    let snapshot = tools.cancel.unless_cancelled(reader.snapshot(request.snapshot)).await?;
-    let outcomes = Arc::new(Outcomes::default());
-    let snapshot = Arc::new(ReadableSnapshot::new(snapshot, tools, &outcomes));
-    let cancel = tools.cancel.child();
-    let session = open_session(request, snapshot, &cancel).await?;
+    let (session, cancel) = open_again(tools, reader, request).await?;
     tools.check_may_write().await?;
     session.abort().await?;
     cancel.cancel();

@@ -52,7 +52,8 @@ impl Workspace {
         if let Some(seen) = &step.seen {
             let ConnectionBody { settings, max_runs, .. } = declared.body.clone();
             let max_runs = Some(max_runs.map_or(0, NonZeroU32::get));
-            let change = ConnectionChange { settings: Some(settings), max_runs, name: None };
+            let settings = Some(settings);
+            let change = ConnectionChange { settings, max_runs, ..ConnectionChange::default() };
             self.update_connection(name, Some(seen.revision), change).await?;
         } else {
             self.add_connection(name, &declared.body).await?;

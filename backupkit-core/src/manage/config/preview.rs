@@ -12,6 +12,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::manage::{ConnectionBody, PlanBody, RepositoryBody, Workspace};
+use crate::registry::ConnectionSecrets;
 use crate::repo::Repository;
 use crate::state::{Record, RecordKind};
 
@@ -178,7 +179,9 @@ impl Workspace {
                 let message = "is missing, and the repository is not known yet";
                 ("password", Error::new(ErrorKind::InvalidInput, message))
             })?;
-            self.look_at_new(declared, connection, &password).await?;
+            let known = known.get(RecordKind::Connection, &declared.connection);
+            let secrets = self.kept_secrets(known, connection).await.map_err(of("connection"))?;
+            self.look_at_new(declared, connection, &secrets, &password).await?;
             return Ok((ConfigAction::Create, Some(password)));
         };
         let body: RepositoryBody = record.decode().map_err(of(""))?;
@@ -201,14 +204,29 @@ impl Workspace {
         Ok((keep_if(!is_renamed && given.is_none()), given))
     }
 
+    /// The secrets that a connection has already; none if it comes to lead elsewhere.
+    async fn kept_secrets(
+        &self,
+        known: Option<&Record>,
+        connection: &ConnectionBody,
+    ) -> Result<ConnectionSecrets> {
+        let Some(record) = known else { return Ok(ConnectionSecrets::default()) };
+        match self.secrets_for(&record.itself.id.to_string(), connection).await {
+            Err(error) if error.is(ErrorKind::Conflict) => Ok(ConnectionSecrets::default()),
+            secrets => secrets,
+        }
+    }
+
     async fn look_at_new(
         &self,
         declared: &DeclaredRepository,
         connection: &ConnectionBody,
+        secrets: &ConnectionSecrets,
         password: &SecretString,
     ) -> Result<(), (&'static str, Error)> {
         let of = |field: &'static str| move |error: Error| (field, error);
-        let destination = self.destination(connection, &declared.path).map_err(of("path"))?;
+        let destination =
+            self.destination(connection, secrets, &declared.path).map_err(of("path"))?;
         if Repository::exists(&*destination).await.map_err(of(""))? {
             let opened =
                 Repository::open(destination, password, &self.env).await.map_err(of(""))?;

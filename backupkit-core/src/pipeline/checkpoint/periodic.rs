@@ -107,8 +107,7 @@ impl Checkpoints {
             // Taken after the row: all that it names has been offered by now.
             let lanes = driver.reading.store.lanes();
             let below = lanes.iter().map(|lane| lane.next_ticket()).collect();
-            let collected_at = driver.clock().elapsed_since_boot();
-            let patience = Pace::since(collected_at, driver.reading.counters.read_bytes());
+            let patience = Pace::since(now, read_bytes);
             self.pending = Some(Pending { row, below, patience });
         }
         Ok(())

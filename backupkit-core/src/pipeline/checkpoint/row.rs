@@ -16,7 +16,7 @@ use crate::source::Segment;
 use crate::token::{ListToken, ReadToken, ViewToken};
 
 /// Rows of another version are not used.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// All that a backup needs to go on, besides what lies in the repositories.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) version: u32,
     /// Ids, in the order of the lanes.
     pub(crate) repositories: Vec<String>,
+    /// In the same order the chunk groups that they belong to.
+    pub(crate) groups: Vec<usize>,
     pub(crate) view: ViewToken,
     pub(crate) list: Option<ListToken>,
     pub(crate) stage: Stage,
@@ -86,14 +88,22 @@ pub(crate) struct SavedPart {
     pub(crate) segment: Option<Segment>,
     pub(crate) groups: Vec<SavedGroup>,
     pub(crate) token: Option<ReadToken>,
-    /// The blob with the bytes between the last cut and the token.
-    pub(crate) tail: Option<BlobId>,
+    /// The bytes between the earliest of the last cuts and the token.
+    pub(crate) tail: Option<SavedTail>,
     pub(crate) done: bool,
     pub(crate) stored_bytes: u64,
 }
 
-/// What is stored of a part for one chunk group.
+/// Bytes that were read and belong to no chunk yet.
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedTail {
+    pub(crate) blob: BlobId,
+    /// The position of the first one. A row for fewer chunk groups may need only what is behind it.
+    pub(crate) at: u64,
+}
+
+/// What is stored of a part for one chunk group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SavedGroup {
     /// Trees of one node, whose content is what comes first.
     pub(crate) parts: Vec<BlobId>,
@@ -111,8 +121,8 @@ enum SavedFingerprint {
     Attribute { attribute: String, value: String },
 }
 
-/// A part whose stream goes on behind a token: its number, the token and the blob of its tail.
-pub(crate) type Tail = (usize, ReadToken, Option<BlobId>);
+/// A part whose stream goes on behind a token: its number, the token and its tail.
+pub(crate) type Tail = (usize, ReadToken, Option<SavedTail>);
 
 /// An entry that was listed and not finished, as it is put back.
 pub(crate) struct SavedProgress {
@@ -257,6 +267,23 @@ impl From<SavedFingerprint> for Fingerprint {
             }
         }
     }
+}
+
+/// Reads a row.
+///
+/// # Errors
+/// `Conflict` if it is damaged, or of another version.
+pub(crate) fn decode(json: &[u8]) -> Result<Row> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let damaged = |_| unusable("its row is damaged");
+    let Versioned { version } = serde_json::from_slice(json).map_err(damaged)?;
+    if version != VERSION {
+        return Err(unusable("another version of this program wrote it"));
+    }
+    serde_json::from_slice(json).map_err(damaged)
 }
 
 /// Metadata as the JSON of a node without a name of its own.

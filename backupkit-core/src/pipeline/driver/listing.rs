@@ -2,7 +2,7 @@
 
 use super::{Driver, Stage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Entry, EntryKind, EntryPath, Metadata};
+use crate::model::{Entry, EntryKind, EntryPath, Fingerprint, Metadata};
 use crate::pipeline::node::finish_entry;
 use crate::pipeline::parent::Known;
 use crate::pipeline::read::SharedProgress;
@@ -104,10 +104,15 @@ impl Driver {
         }
         self.reading.counters.add_listed_bytes(entry.size_bytes);
         match self.parents.look_up(&entry).await {
-            Known::Unchanged { content, extended_attributes, size_bytes } => {
+            Known::Unchanged { content, extended_attributes, attribute, size_bytes } => {
                 self.tally.files_unmodified += 1;
                 if entry.metadata.extended_attributes.is_none() {
                     entry.metadata.extended_attributes = extended_attributes;
+                }
+                if let Fingerprint::Attribute { attribute: name, .. } = &entry.fingerprint
+                    && let Some(value) = attribute
+                {
+                    entry.metadata.attributes.entry(name.clone()).or_insert(value);
                 }
                 self.finish_file(&entry, &content, size_bytes)
             }

@@ -204,7 +204,7 @@ fn merged(over: Vec<PartRecord>) -> BackupRecord {
 /// The repositories of all parts, each once.
 fn repositories_of(requests: &[BackupRequest]) -> Vec<Repository> {
     let mut repositories: Vec<Repository> = Vec::new();
-    for repository in requests.iter().flat_map(|request| &request.repositories) {
+    for repository in requests.iter().flat_map(BackupRequest::repositories) {
         if repositories.iter().all(|known| known.id() != repository.id()) {
             repositories.push(repository.clone());
         }

@@ -1,0 +1,32 @@
+//! S3 buckets: AWS, and servers that speak its protocol.
+//!
+//! - [`S3Settings`] say where a bucket is and how its server behaves, [`S3Credentials`] who asks.
+//!   Nothing is taken from the surroundings: no variable, no file and no service that was not named.
+//! - [`S3Kind`] makes them of connections, which keep secrets sealed.
+//! - [`S3Source`] is a bucket that is backed up.
+//! - [`S3Destination`] keeps repositories in a bucket, in restic's layout.
+
+mod bucket;
+mod calls;
+mod client;
+mod credentials;
+mod destination;
+mod errors;
+#[cfg_attr(not(test), allow(dead_code, reason = "restore targets read names"))]
+mod keys;
+mod kind;
+#[cfg_attr(not(test), allow(dead_code, reason = "restore targets read records"))]
+mod object;
+mod payload;
+mod policy;
+mod profile;
+mod settings;
+mod silence;
+mod source;
+mod whole;
+
+pub use credentials::S3Credentials;
+pub use destination::S3Destination;
+pub use kind::S3Kind;
+pub use settings::S3Settings;
+pub use source::{ArchivedObjects, S3Source, S3SourceOptions};

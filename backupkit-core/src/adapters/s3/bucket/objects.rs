@@ -1,0 +1,266 @@
+//! Objects of users: their pages, versions, metadata and tags. Keys are whole ones here.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::EncodingType;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Mutex;
+
+use super::{Bucket, Page};
+use crate::adapters::s3::calls::Came;
+use crate::adapters::s3::errors::{INVALID_RANGE, broken_off, failed, odd_reply};
+use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::whole::Whole;
+use crate::error::{Error, ErrorKind, Result, Retry};
+
+/// What is asked of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::adapters::s3) enum Wanted {
+    /// All of it, if it has no more bytes than this.
+    Whole {
+        /// The most bytes.
+        most: u64,
+    },
+    /// A range that is not empty.
+    Range(Range<u64>),
+}
+
+/// What a reply says of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::adapters::s3) struct Version {
+    pub(in crate::adapters::s3) etag: Option<String>,
+    pub(in crate::adapters::s3) len_bytes: u64,
+    /// In seconds since 1970.
+    pub(in crate::adapters::s3) modified: Option<i64>,
+    /// All but the fingerprint, the tags and the part of the key.
+    pub(in crate::adapters::s3) record: ObjectRecord,
+}
+
+/// How far a version has been read.
+#[derive(Debug, Default)]
+struct Progress {
+    version: Option<Version>,
+    bytes: BytesMut,
+}
+
+impl Bucket {
+    /// A page of all objects below the prefix of the settings: behind a key, or where an earlier page
+    /// says.
+    ///
+    /// # Errors
+    /// Also for a page that contradicts itself or may be cut off.
+    pub(in crate::adapters::s3) async fn objects_page(
+        &self,
+        behind: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Page> {
+        let doing = "list the bucket";
+        self.0
+            .calls
+            .run(|| async {
+                let request = self
+                    .0
+                    .client
+                    .list_objects_v2()
+                    .bucket(self.name())
+                    .prefix(self.full_key(""))
+                    // Else one key with a control character makes a page that is no XML.
+                    .encoding_type(EncodingType::Url)
+                    .set_start_after(behind.filter(|_| token.is_none()).map(str::to_owned))
+                    .set_continuation_token(token.map(str::to_owned));
+                let whole = Whole::default();
+                let sent = request.customize().interceptor(whole.clone()).send();
+                let reply = sent.await.map_err(|error| failed(doing, error))?;
+                whole.require(doing)?;
+                self.read_page(&reply, "", token, doing)
+            })
+            .await
+    }
+
+    /// Reads a version of an object, and what the server says of it. Without a tag, whichever is
+    /// there; all bytes are of one.
+    ///
+    /// # Errors
+    /// `SourceChanged` if there is another version than that of the tag, or one that has no such range
+    /// or more bytes than wanted; `NotFound`.
+    pub(in crate::adapters::s3) async fn read_version(
+        &self,
+        key: &str,
+        etag: Option<&str>,
+        wanted: &Wanted,
+    ) -> Result<(Version, Bytes)> {
+        let doing = format!("read {}", key.escape_debug());
+        let progress = Mutex::new(Progress::default());
+        let call = || async {
+            let mut progress = progress.lock().await;
+            let before = progress.bytes.len();
+            match self.read_on(key, etag, wanted, &doing, &mut progress).await {
+                Ok(()) => Ok(Came::All(())),
+                // The next one asks for the rest.
+                Err(error)
+                    if error.retry() != Retry::Never
+                        && progress.can_go_on()
+                        && progress.bytes.len() > before =>
+                {
+                    Ok(Came::Part)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.0.calls.run_in_parts(call).await?;
+        let Progress { version, bytes } = progress.into_inner();
+        let version = version.ok_or_else(|| odd(&doing))?;
+        Ok((version, bytes.freeze()))
+    }
+
+    /// Asks for what has not come yet, and takes it as far as it comes.
+    async fn read_on(
+        &self,
+        key: &str,
+        etag: Option<&str>,
+        wanted: &Wanted,
+        doing: &str,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        if !progress.can_go_on() {
+            *progress = Progress::default();
+        }
+        let got = progress.bytes.len() as u64;
+        let etag = progress.version.as_ref().and_then(|version| version.etag.as_deref()).or(etag);
+        let mut request = self.0.client.get_object().bucket(self.name()).key(key);
+        let range = match (wanted, got, &progress.version) {
+            (Wanted::Whole { .. }, 0, _) => None,
+            (Wanted::Whole { .. }, _, Some(version)) => Some(got..version.len_bytes),
+            (Wanted::Whole { .. }, _, None) => return Err(odd(doing)),
+            (Wanted::Range(range), ..) => Some(range.start.saturating_add(got)..range.end),
+        };
+        if let Some(range) = &range {
+            if range.is_empty() {
+                return Ok(());
+            }
+            request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let reply = request.set_if_match(etag.map(str::to_owned)).send().await;
+        let mut reply = match reply.map_err(|error| failed(doing, error)) {
+            Err(error) if error.is(ErrorKind::Conflict) || error.code() == INVALID_RANGE => {
+                return Err(changed(doing));
+            }
+            reply => reply?,
+        };
+        let (came, total) = placed(&reply).ok_or_else(|| odd(doing))?;
+        let version = version_of(&reply, total);
+        // Not every server knows the condition.
+        if etag.is_some_and(|etag| version.etag.as_deref() != Some(etag))
+            || progress.version.as_ref().is_some_and(|known| known.len_bytes != total)
+        {
+            return Err(changed(doing));
+        }
+        let expected = match (range, wanted) {
+            (Some(range), _) if range.end > total => return Err(changed(doing)),
+            (Some(range), _) => range,
+            (None, Wanted::Whole { most }) if total > *most => return Err(changed(doing)),
+            (None, _) => 0..total,
+        };
+        if came != expected {
+            return Err(odd(doing));
+        }
+        progress.version.get_or_insert(version);
+        let mut left = came.end - came.start;
+        // Both kinds are bounded by whoever asks.
+        progress.bytes.reserve(usize::try_from(left).unwrap_or_default());
+        while let Some(piece) = reply.body.next().await {
+            let piece = piece.map_err(|error| broken_off(doing, &error))?;
+            left = left.checked_sub(piece.len() as u64).ok_or_else(|| odd(doing))?;
+            progress.bytes.extend_from_slice(&piece);
+        }
+        if left == 0 { Ok(()) } else { Err(odd(doing)) }
+    }
+
+    /// The tags of an object.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied` without `s3:GetObjectTagging`, `Unsupported` by servers without
+    /// tags.
+    pub(in crate::adapters::s3) async fn tags(
+        &self,
+        key: &str,
+    ) -> Result<BTreeMap<String, String>> {
+        let doing = format!("read the tags of {}", key.escape_debug());
+        self.0
+            .calls
+            .run(|| async {
+                let request = self.0.client.get_object_tagging().bucket(self.name()).key(key);
+                let whole = Whole::default();
+                let sent = request.customize().interceptor(whole.clone()).send();
+                let reply = sent.await.map_err(|error| failed(&doing, error))?;
+                whole.require(&doing)?;
+                let tags = reply.tag_set().iter();
+                Ok(tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect())
+            })
+            .await
+    }
+}
+
+impl Progress {
+    /// Whether the rest of what came can be asked for, and told from that of another version.
+    fn can_go_on(&self) -> bool {
+        let has_tag = self.version.as_ref().is_some_and(|version| version.etag.is_some());
+        has_tag && !self.bytes.is_empty()
+    }
+}
+
+/// Which bytes of the object a reply has, and how long the object is.
+fn placed(reply: &GetObjectOutput) -> Option<(Range<u64>, u64)> {
+    let length = u64::try_from(reply.content_length()?).ok()?;
+    let Some(text) = reply.content_range() else { return Some((0..length, length)) };
+    let (bounds, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = bounds.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let end = last.checked_add(1)?;
+    (end.checked_sub(first)? == length).then_some((first..end, total.parse().ok()?))
+}
+
+fn version_of(reply: &GetObjectOutput, total: u64) -> Version {
+    let text = |value: Option<&str>| value.map(str::to_owned);
+    let mut record = ObjectRecord {
+        etag: reply.e_tag().unwrap_or_default().to_owned(),
+        content_encoding: text(reply.content_encoding()),
+        content_language: text(reply.content_language()),
+        content_disposition: text(reply.content_disposition()),
+        cache_control: text(reply.cache_control()),
+        expires: text(reply.expires_string()),
+        website_redirect: text(reply.website_redirect_location()),
+        is_incomplete: reply.missing_meta().is_some_and(|count| count > 0),
+        encryption: text(
+            reply.server_side_encryption().map(aws_sdk_s3::types::ServerSideEncryption::as_str),
+        )
+        // What AWS does by itself.
+        .filter(|algorithm| algorithm != "AES256"),
+        encryption_key: text(reply.ssekms_key_id()),
+        ..ObjectRecord::new()
+    };
+    record.set_content_type(reply.content_type());
+    record.set_storage_class(reply.storage_class().map(aws_sdk_s3::types::StorageClass::as_str));
+    if let Some(metadata) = reply.metadata() {
+        let pairs = metadata.iter().map(|(name, value)| (name.clone(), value.clone()));
+        record.user_metadata.extend(pairs);
+    }
+    Version {
+        etag: text(reply.e_tag()).filter(|etag| !etag.is_empty()),
+        len_bytes: total,
+        modified: reply.last_modified().map(DateTime::secs),
+        record,
+    }
+}
+
+fn changed(doing: &str) -> Error {
+    Error::new(ErrorKind::SourceChanged, format!("cannot {doing}: it was replaced meanwhile"))
+        .with_code("s3-replaced")
+}
+
+fn odd(doing: &str) -> Error {
+    odd_reply(doing, "the server gives other bytes than it says")
+}

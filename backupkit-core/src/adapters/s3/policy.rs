@@ -1,0 +1,168 @@
+//! The least that a key needs: policies in the language of AWS, which most servers understand.
+
+use serde_json::{Value, json};
+
+use super::S3Settings;
+use crate::registry::Purpose;
+
+/// Locks, and what tries whether a server keeps its promises, come and go also where a key may only add.
+const PASSING: [&str; 2] = ["locks/", "backupkit/"];
+
+/// The policy of a key that uses a bucket for this, as JSON. The names of the actions are those of the
+/// Service Authorization Reference for Amazon S3.
+pub(super) fn policy(settings: &S3Settings, purpose: Purpose) -> String {
+    let places = Places::of(settings);
+    let statements = match purpose {
+        Purpose::Source => vec![
+            places.list(&["s3:ListBucket"]),
+            allow("ReadObjects", &["s3:GetObject", "s3:GetObjectTagging"], &[places.objects("")]),
+        ],
+        Purpose::Repository => {
+            let passing = PASSING.map(|folder| places.objects(folder));
+            vec![
+                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+                allow("AddAndReadFiles", &WRITE, &[places.objects("")]),
+                allow("RemoveLocks", &["s3:DeleteObject"], &passing),
+            ]
+        }
+        Purpose::Maintenance => {
+            let actions: Vec<&str> = WRITE.into_iter().chain(["s3:DeleteObject"]).collect();
+            vec![
+                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+                allow("AddReadAndRemoveFiles", &actions, &[places.objects("")]),
+            ]
+        }
+    };
+    format!("{:#}", json!({ "Version": "2012-10-17", "Statement": statements }))
+}
+
+const WRITE: [&str; 4] =
+    ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
+
+/// How policies name a bucket and what is in it.
+struct Places<'a> {
+    bucket: String,
+    /// What stands between the bucket and a key.
+    joint: &'static str,
+    prefix: &'a str,
+}
+
+impl<'a> Places<'a> {
+    fn of(settings: &'a S3Settings) -> Self {
+        let S3Settings { bucket, prefix, region, .. } = settings;
+        if bucket.starts_with("arn:") {
+            // An access point.
+            return Self { bucket: bucket.clone(), joint: "/object/", prefix };
+        }
+        let partition = match region {
+            region if region.starts_with("cn-") => "aws-cn",
+            region if region.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        };
+        Self { bucket: format!("arn:{partition}:s3:::{bucket}"), joint: "/", prefix }
+    }
+
+    /// What lies below a folder of the prefix.
+    fn objects(&self, folder: &str) -> String {
+        let Self { bucket, joint, prefix } = self;
+        let slash = if prefix.is_empty() { "" } else { "/" };
+        format!("{bucket}{joint}{}{slash}{folder}*", literally(prefix))
+    }
+
+    /// To look at what is there, below the prefix only.
+    fn list(&self, actions: &[&str]) -> Value {
+        let mut statement = allow("List", actions, std::slice::from_ref(&self.bucket));
+        if !self.prefix.is_empty() {
+            let below = format!("{}/*", literally(self.prefix));
+            statement["Condition"] = json!({ "StringLike": { "s3:prefix": [below] } });
+        }
+        statement
+    }
+}
+
+/// A prefix whose characters mean themselves: `*`, `?` and `$` stand for others in a policy.
+fn literally(prefix: &str) -> String {
+    let mut literal = String::with_capacity(prefix.len());
+    for character in prefix.chars() {
+        match character {
+            '*' | '?' | '$' => literal.extend(["${", character.encode_utf8(&mut [0; 4]), "}"]),
+            other => literal.push(other),
+        }
+    }
+    literal
+}
+
+fn allow(id: &str, actions: &[&str], resources: &[String]) -> Value {
+    json!({ "Sid": id, "Effect": "Allow", "Action": actions, "Resource": resources })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statements(settings: &S3Settings, purpose: Purpose) -> Vec<Value> {
+        let policy: Value = serde_json::from_str(&policy(settings, purpose)).unwrap();
+        assert_eq!(policy["Version"], "2012-10-17");
+        policy["Statement"].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn whoever_only_adds_may_remove_locks_and_nothing_else() {
+        let settings = S3Settings::new("box").with_prefix("backups/nas");
+        let statements = statements(&settings, Purpose::Repository);
+        let may_delete = |statement: &&Value| statement["Action"].to_string().contains("Delete");
+        let deleting: Vec<_> = statements.iter().filter(may_delete).collect();
+        let places = json!([
+            "arn:aws:s3:::box/backups/nas/locks/*",
+            "arn:aws:s3:::box/backups/nas/backupkit/*"
+        ]);
+        assert_eq!(deleting.len(), 1);
+        assert_eq!(deleting[0]["Action"], json!(["s3:DeleteObject"]));
+        assert_eq!(deleting[0]["Resource"], places);
+    }
+
+    #[test]
+    fn nobody_may_remove_versions_or_change_the_bucket() {
+        let settings = S3Settings::new("box");
+        for purpose in Purpose::ALL {
+            let text = policy(&settings, purpose);
+            for never in ["DeleteObjectVersion", "Bypass", "PutBucket", "PutLifecycle", "s3:*"] {
+                assert!(!text.contains(never), "{purpose:?}: {text}");
+            }
+            assert_eq!(text.contains("PutObject"), purpose != Purpose::Source, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_prefix_is_seen() {
+        let whole = statements(&S3Settings::new("box"), Purpose::Source);
+        assert_eq!(whole[0].get("Condition"), None);
+        assert_eq!(whole[0]["Resource"], json!(["arn:aws:s3:::box"]));
+        assert_eq!(whole[1]["Resource"], json!(["arn:aws:s3:::box/*"]));
+        let part = statements(&S3Settings::new("box").with_prefix("a/b"), Purpose::Source);
+        let condition = json!({ "StringLike": { "s3:prefix": ["a/b/*"] } });
+        assert_eq!(part[0]["Condition"], condition);
+        assert_eq!(part[1]["Resource"], json!(["arn:aws:s3:::box/a/b/*"]));
+    }
+
+    #[test]
+    fn characters_that_mean_more_in_a_policy_mean_themselves() {
+        let settings = S3Settings::new("box").with_prefix("a*b?c$d");
+        let statements = statements(&settings, Purpose::Source);
+        assert_eq!(statements[1]["Resource"], json!(["arn:aws:s3:::box/a${*}b${?}c${$}d/*"]));
+    }
+
+    #[test]
+    fn other_partitions_and_access_points_have_other_names() {
+        let resource = |settings: &S3Settings| {
+            statements(settings, Purpose::Source)[1]["Resource"][0].as_str().unwrap().to_owned()
+        };
+        let china = S3Settings::new("box").with_region("cn-north-1");
+        assert_eq!(resource(&china), "arn:aws-cn:s3:::box/*");
+        let government = S3Settings::new("box").with_region("us-gov-west-1");
+        assert_eq!(resource(&government), "arn:aws-us-gov:s3:::box/*");
+        let point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine";
+        let settings = S3Settings::new(point).with_prefix("a");
+        assert_eq!(resource(&settings), format!("{point}/object/a/*"));
+    }
+}

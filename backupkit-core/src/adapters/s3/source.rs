@@ -1,0 +1,237 @@
+//! Buckets as a source.
+
+mod body;
+mod listing;
+mod notes;
+mod pages;
+mod probe;
+mod walk;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+
+use self::listing::Listing;
+use self::notes::Notes;
+use super::bucket::Bucket;
+use super::credentials::S3Credentials;
+use super::settings::S3Settings;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Entry, Origin};
+use crate::probe::Probe;
+use crate::source::{
+    Body, ListError, Listed, OpenContext, Outcome, Segment, Source, SourceCapabilities,
+    SourceNotes, SourceView,
+};
+use crate::token::{CancelToken, ListToken, ViewToken};
+
+/// Bodies at the same time. What is asked of the server is limited by how it answers.
+const CONCURRENCY: usize = 32;
+/// All views of buckets are alike.
+const VIEW_TOKEN: &[u8; 2] = b"s3";
+
+/// A bucket, or what is below a prefix of it, as a source.
+///
+/// The key `photos/a.jpg` of the bucket `pictures` is the file `/pictures/photos/a.jpg`; any key has a
+/// place, also one that no file system can hold. A node keeps what the server says of an object, in the
+/// generic attribute `backupkit.s3`: content headers, metadata of users, storage class, and tags if asked
+/// for. An object is unchanged if its size, entity tag and time of change are; then nothing is asked
+/// of the server but the listing.
+///
+/// An object that is replaced while it is read is read anew; one that is deleted before it is read is left
+/// out and counted. A listing that fails, or may not be whole, fails the backup.
+#[derive(Clone)]
+pub struct S3Source {
+    bucket: Bucket,
+    env: Env,
+    host: Arc<str>,
+    excluded: Arc<[String]>,
+    options: S3SourceOptions,
+}
+
+/// How a bucket is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct S3SourceOptions {
+    /// Whether the tags of new and changed objects are read: a request for each.
+    pub tags: bool,
+    /// What to do with new objects that lie in an archive.
+    pub archived: ArchivedObjects,
+}
+
+/// What to do with objects that cannot be read before somebody brings them back from an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ArchivedObjects {
+    /// They are left out, each with a warning. The next backup tries again.
+    #[default]
+    Skip,
+    /// The backup fails.
+    Fail,
+}
+
+impl S3SourceOptions {
+    /// Says that tags are read.
+    #[must_use]
+    pub fn with_tags(mut self) -> Self {
+        self.tags = true;
+        self
+    }
+
+    /// Says what to do with archived objects.
+    #[must_use]
+    pub fn with_archived(mut self, archived: ArchivedObjects) -> Self {
+        self.archived = archived;
+        self
+    }
+}
+
+impl S3Source {
+    /// Returns a source of a bucket for backups on `host`. Nothing is asked of the server yet.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for certificates or a proxy that will not do.
+    pub fn new(
+        settings: S3Settings,
+        credentials: &S3Credentials,
+        env: Env,
+        host: impl Into<Arc<str>>,
+    ) -> Result<Self> {
+        let bucket = Bucket::new(settings, credentials, &env)?;
+        let (excluded, options) = (Arc::from([]), S3SourceOptions::default());
+        Ok(Self { bucket, env, host: host.into(), excluded, options })
+    }
+
+    /// Says how the bucket is read.
+    #[must_use]
+    pub fn with_options(mut self, options: S3SourceOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Leaves out all that is below these prefixes of the bucket: a repository in it. Each is named in
+    /// the notes of the view.
+    #[must_use]
+    pub fn with_excluded_prefixes(mut self, prefixes: Vec<String>) -> Self {
+        let whole = |prefix: String| format!("{}/", prefix.trim_matches('/'));
+        self.excluded = prefixes.into_iter().map(whole).collect();
+        self
+    }
+}
+
+impl fmt::Debug for S3Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Source").field("origin", &self.origin()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Source for S3Source {
+    fn capabilities(&self) -> SourceCapabilities {
+        SourceCapabilities::new(CONCURRENCY)
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            scheme: "s3".to_owned(),
+            host: self.host.to_string(),
+            paths: vec![self.bucket.settings().uri()],
+        }
+    }
+
+    async fn check(&self) -> Result<Probe> {
+        Ok(probe::probe(self).await)
+    }
+
+    async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>> {
+        if cx.resume.is_some_and(|token| token.as_bytes() != VIEW_TOKEN) {
+            let why = "cannot go on with the backup: it is of another version of this program";
+            return Err(Error::new(ErrorKind::SourceChanged, why));
+        }
+        Ok(Arc::new(S3View(Arc::new(Shared {
+            bucket: self.bucket.clone(),
+            excluded: Arc::clone(&self.excluded),
+            options: self.options,
+            notes: Notes::default(),
+            asks_for_tags: AtomicBool::new(self.options.tags),
+            cancel: cx.cancel,
+        }))))
+    }
+}
+
+/// What the parts of a view share.
+#[derive(Debug)]
+struct Shared {
+    bucket: Bucket,
+    excluded: Arc<[String]>,
+    options: S3SourceOptions,
+    notes: Notes,
+    /// Whether tags are wanted, and may be read as far as is known.
+    asks_for_tags: AtomicBool,
+    cancel: CancelToken,
+}
+
+impl Shared {
+    /// An archived object was met that was to fail the backup.
+    fn refuse_archived(&self) -> Result<()> {
+        if self.options.archived == ArchivedObjects::Skip || !self.notes.has_archived() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unsupported, "cannot read an object: it lies in an archive")
+            .with_code("s3-archived")
+            .with_hint("bring such objects back first, or let the source leave them out"))
+    }
+
+    fn asks_for_tags(&self) -> bool {
+        self.asks_for_tags.load(Ordering::Relaxed)
+    }
+}
+
+/// One look at a bucket: not of one point in time.
+#[derive(Debug)]
+struct S3View(Arc<Shared>);
+
+#[async_trait]
+impl SourceView for S3View {
+    fn token(&self) -> ViewToken {
+        ViewToken::new(*VIEW_TOKEN)
+    }
+
+    fn list(&self, after: Option<&ListToken>) -> BoxStream<'static, Result<Listed, ListError>> {
+        match Listing::new(&self.0, after) {
+            Ok(listing) => listing.into_stream(),
+            Err(error) => stream::iter([Err(ListError::from(error))]).boxed(),
+        }
+    }
+
+    async fn body(&self, entry: &Entry, _segment: Option<&Segment>) -> Result<Body> {
+        self.0.cancel.unless_cancelled(body::open(&self.0, entry)).await
+    }
+
+    async fn bodies(&self, entries: &[Entry]) -> Option<Vec<Result<Body>>> {
+        let mut bodies = Vec::with_capacity(entries.len());
+        for entry in entries {
+            bodies.push(self.body(entry, None));
+        }
+        Some(stream::iter(bodies).buffered(CONCURRENCY).collect().await)
+    }
+
+    fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {
+        match self.0.refuse_archived() {
+            Ok(()) => stream::empty().boxed(),
+            Err(error) => stream::iter([Err(ListError::from(error))]).boxed(),
+        }
+    }
+
+    fn untold_warnings(&self) -> u64 {
+        self.0.notes.sentences().warnings.len() as u64
+    }
+
+    async fn close(&self, _outcome: Outcome) -> Result<SourceNotes> {
+        Ok(self.0.notes.sentences())
+    }
+}

@@ -1,0 +1,200 @@
+//! The bytes of objects, and what the server says of them on that occasion.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::super::bucket::{Version, Wanted};
+use super::super::object::{ATTRIBUTE, ObjectRecord, fingerprint};
+use super::Shared;
+use super::walk::ListedObject;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Entry, EntryKind, EntryPath, FileMode, FileTime, Fingerprint, Metadata};
+use crate::source::{Body, RangedBody, VANISHED};
+
+/// Objects up to this size are read in one go. Memory for them is set apart by whoever asks.
+const SMALL_BYTES: u64 = 512 << 10;
+/// How often an object that is replaced while it is opened is looked at again.
+const ATTEMPTS: u32 = 3;
+
+/// An entry as the listing has it. Its handle is the object, and the part of the key that its name
+/// does not tell.
+pub(super) fn entry_of(
+    path: EntryPath,
+    part: Option<&str>,
+    object: &ListedObject,
+) -> Result<Entry> {
+    // Without the attribute: that of the earlier node stands if the entry is unchanged, else what the
+    // server says when the bytes are read.
+    let metadata = Metadata::new(FileMode::FILE, time(object.modified));
+    let handle = serde_json::to_string(&(object, part)).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot write what is known of an object")
+            .with_source(error)
+    })?;
+    Ok(Entry {
+        path,
+        handle: Some(handle),
+        kind: EntryKind::File,
+        metadata,
+        size_bytes: object.len_bytes,
+        fingerprint: attribute_fingerprint(&object.etag, object.modified),
+    })
+}
+
+/// What tells that an object is the same; nothing if the server gives no tags.
+fn attribute_fingerprint(etag: &str, modified: i64) -> Fingerprint {
+    if etag.is_empty() {
+        return Fingerprint::None;
+    }
+    let value = fingerprint_of(etag, modified);
+    Fingerprint::Attribute { attribute: ATTRIBUTE.to_owned(), value }
+}
+
+/// The text of it. Replies name a time in seconds, whatever listings do.
+pub(super) fn fingerprint_of(etag: &str, modified: i64) -> String {
+    fingerprint(etag, &timestamp(modified).to_string())
+}
+
+/// A time of a node: the same wherever the backup runs.
+pub(super) fn time(modified: i64) -> FileTime {
+    FileTime::from_timestamp(timestamp(modified), &TimeZone::UTC)
+}
+
+fn timestamp(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Opens the bytes of an entry.
+pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
+    let (object, part): (ListedObject, Option<String>) =
+        entry.handle.as_deref().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(
+            || Error::new(ErrorKind::SourceChanged, "an entry of another version of this program"),
+        )?;
+    match read(shared, &object).await {
+        Ok((version, bytes)) => {
+            let mut now = entry.clone();
+            now.size_bytes = version.len_bytes;
+            let modified = version.modified.unwrap_or(object.modified);
+            now.metadata.mtime = time(modified);
+            now.metadata.atime = now.metadata.mtime;
+            now.metadata.ctime = now.metadata.mtime;
+            let etag = version.etag.clone();
+            now.fingerprint = attribute_fingerprint(etag.as_deref().unwrap_or_default(), modified);
+            let len_bytes = version.len_bytes;
+            let mut record = complete(shared, &object.key, version).await?;
+            record.part = part;
+            if let Fingerprint::Attribute { value, .. } = &now.fingerprint {
+                record.fingerprint.clone_from(value);
+            }
+            record.put_into(&mut now.metadata)?;
+            let body = match bytes {
+                Some(bytes) => Body::in_memory(bytes),
+                None => Body::ranged(Object {
+                    shared: Arc::clone(shared),
+                    key: object.key,
+                    etag,
+                    len_bytes,
+                }),
+            };
+            Ok(body.with_refreshed(now))
+        }
+        Err(error) if error.is(ErrorKind::NotFound) => {
+            shared.notes.vanished(&object.key);
+            Err(error.with_code(VANISHED))
+        }
+        Err(error) => {
+            if error.code() == "s3-archived" {
+                shared.notes.archived();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Looks at an object as it is now, and takes its bytes if they are few.
+async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option<Bytes>)> {
+    let bucket = &shared.bucket;
+    let (mut etag, mut len_bytes) = (Some(object.etag.as_str()), object.len_bytes);
+    etag = etag.filter(|etag| !etag.is_empty());
+    let mut attempt = 1;
+    loop {
+        let is_small = len_bytes <= SMALL_BYTES;
+        let wanted =
+            if is_small { Wanted::Whole { most: SMALL_BYTES } } else { Wanted::Range(0..1) };
+        match bucket.read_version(&object.key, etag, &wanted).await {
+            Ok((version, bytes)) => return Ok((version, is_small.then_some(bytes))),
+            Err(error) if error.is(ErrorKind::SourceChanged) && attempt < ATTEMPTS => {}
+            Err(error) => return Err(error),
+        }
+        attempt += 1;
+        // Whichever version is there now. If that is no small one any more, it is a large one, and the
+        // other way round.
+        if etag.take().is_none() {
+            len_bytes = if is_small { u64::MAX } else { 0 };
+        }
+    }
+}
+
+/// Adds the tags to what is known of a version, if they are wanted.
+pub(super) async fn complete(shared: &Shared, key: &str, version: Version) -> Result<ObjectRecord> {
+    let mut record = version.record;
+    if record.is_incomplete {
+        shared.notes.incomplete(key);
+    }
+    if !shared.asks_for_tags() {
+        return Ok(record);
+    }
+    let refused = match shared.bucket.tags(key).await {
+        Ok(tags) => {
+            record.tags = Some(tags).filter(|tags| !tags.is_empty());
+            return Ok(record);
+        }
+        // The bytes that were read are still those of a version.
+        Err(error) if error.is(ErrorKind::NotFound) => return Ok(record),
+        Err(error) if error.is(ErrorKind::PermissionDenied) => {
+            "let this key do s3:GetObjectTagging, or do not ask for tags"
+        }
+        Err(error) if error.is(ErrorKind::Unsupported) => "this server has none",
+        Err(error) => return Err(error),
+    };
+    shared.asks_for_tags.store(false, Ordering::Relaxed);
+    shared.notes.no_tags(refused);
+    Ok(record)
+}
+
+/// A version of a large object.
+#[derive(Debug)]
+struct Object {
+    shared: Arc<Shared>,
+    key: String,
+    etag: Option<String>,
+    len_bytes: u64,
+}
+
+#[async_trait]
+impl RangedBody for Object {
+    fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes> {
+        let range = range.start.min(self.len_bytes)..range.end.min(self.len_bytes);
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let Shared { bucket, cancel, .. } = &*self.shared;
+        let wanted = Wanted::Range(range);
+        let read = bucket.read_version(&self.key, self.etag.as_deref(), &wanted);
+        let (version, bytes) = cancel.unless_cancelled(read).await?;
+        if version.len_bytes != self.len_bytes {
+            let message = format!("cannot read {}: it was replaced", self.key.escape_debug());
+            return Err(Error::new(ErrorKind::SourceChanged, message));
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,177 @@
+//! What is listed: entries of objects, and directories with their markers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, StreamExt as _};
+
+use super::super::bucket::{Page, Wanted};
+use super::super::object::{DirectoryRecord, ObjectRecord};
+use super::body::{complete, entry_of, time};
+use super::pages::pages;
+use super::walk::{Found, ListedObject, Walk};
+use super::{Shared, body};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{FileMode, Metadata};
+use crate::source::{ListError, Listed, ListedItem};
+use crate::token::ListToken;
+
+/// Markers that are looked at at the same time.
+const MARKERS_AT_ONCE: usize = 16;
+/// The first byte of a list token.
+const TOKEN_VERSION: u8 = 1;
+
+/// A listing under way.
+pub(super) struct Listing {
+    shared: Arc<Shared>,
+    pages: BoxStream<'static, Result<Page>>,
+    keys: VecDeque<ListedObject>,
+    walk: Walk,
+}
+
+impl Listing {
+    /// Begins, or goes on behind a token.
+    pub(super) fn new(shared: &Arc<Shared>, after: Option<&ListToken>) -> Result<Self> {
+        let settings = shared.bucket.settings();
+        let walk = match after.map(ListToken::as_bytes) {
+            None => Walk::new(&settings.bucket),
+            Some([TOKEN_VERSION, text @ ..]) => Walk::resume(&settings.bucket, text)?,
+            Some(_) => {
+                let why = "cannot go on with the listing: its token is of another version";
+                return Err(Error::new(ErrorKind::SourceChanged, why));
+            }
+        };
+        let behind = walk.behind(settings.is_aws()).map(str::to_owned);
+        let pages = pages(shared.bucket.clone(), behind);
+        Ok(Self { shared: Arc::clone(shared), pages, keys: VecDeque::new(), walk })
+    }
+
+    pub(super) fn into_stream(self) -> BoxStream<'static, Result<Listed, ListError>> {
+        let shared = Arc::clone(&self.shared);
+        let found = stream::unfold(Some(self), |listing| async move {
+            let mut listing = listing?;
+            match listing.next().await {
+                // A listing that failed does not go on.
+                Err(error) => Some((Err(error), None)),
+                Ok(None) => None,
+                Ok(Some(found)) => Some((Ok(found), Some(listing))),
+            }
+        });
+        found
+            .map(move |found| {
+                let shared = Arc::clone(&shared);
+                async move {
+                    let (found, token) = found?;
+                    Ok(Listed { item: item_of(&shared, found).await?, token })
+                }
+            })
+            .buffered(MARKERS_AT_ONCE)
+            .boxed()
+    }
+
+    /// What is found next, and the token that goes on behind it.
+    async fn next(&mut self) -> Result<Option<(Found, ListToken)>> {
+        loop {
+            self.shared.cancel.check()?;
+            self.shared.refuse_archived()?;
+            if let Some(found) = self.walk.step() {
+                let mut token = vec![TOKEN_VERSION];
+                token.extend(self.walk.to_text()?);
+                return Ok(Some((found, ListToken::new(token))));
+            }
+            if self.walk.has_ended() {
+                return Ok(None);
+            }
+            match self.next_key().await? {
+                Some(object) => self.walk.offer(object)?,
+                None if self.walk.has_keys() => self.walk.end(),
+                None => {
+                    self.refuse_nothing()?;
+                    self.walk.end();
+                }
+            }
+        }
+    }
+
+    async fn next_key(&mut self) -> Result<Option<ListedObject>> {
+        loop {
+            if let Some(object) = self.keys.pop_front() {
+                return Ok(Some(object));
+            }
+            let page = async { self.pages.next().await.transpose() };
+            let Some(page) = self.shared.cancel.unless_cancelled(page).await? else {
+                return Ok(None);
+            };
+            for listed in page.keys {
+                let key = self.shared.bucket.full_key(&listed.key);
+                if let Some(prefix) = self.shared.excluded.iter().find(|one| key.starts_with(*one))
+                {
+                    self.shared.notes.left_out(prefix);
+                    continue;
+                }
+                self.keys.push_back(ListedObject {
+                    key,
+                    len_bytes: listed.len_bytes,
+                    etag: listed.etag,
+                    modified: listed.modified.unwrap_or_default(),
+                });
+            }
+        }
+    }
+
+    /// A prefix below which there is nothing is rather mistyped than meant.
+    fn refuse_nothing(&self) -> Result<()> {
+        let settings = self.shared.bucket.settings();
+        if settings.prefix.is_empty() {
+            return Ok(());
+        }
+        let message = format!("cannot back up {}: no key begins with it", settings.location());
+        Err(Error::new(ErrorKind::NotFound, message)
+            .with_code("s3-no-such-prefix")
+            .with_hint("check the prefix; it names a folder, so what it begins ends with /"))
+    }
+}
+
+async fn item_of(shared: &Shared, found: Found) -> Result<ListedItem, ListError> {
+    match found {
+        Found::Object { path, part, object } => {
+            let entry = entry_of(path, part.as_deref(), &object)?;
+            Ok(ListedItem::Entry(Box::new(entry)))
+        }
+        Found::Directory { path, part, marker, modified } => {
+            let mut metadata = Metadata::new(FileMode::DIRECTORY, time(modified));
+            let marker = match marker {
+                None => None,
+                Some(marker) => shared.cancel.unless_cancelled(look_at(shared, marker)).await?,
+            };
+            if let Some(record) = DirectoryRecord::new(part, marker) {
+                record.put_into(&mut metadata)?;
+            }
+            Ok(ListedItem::DirDone { path, metadata: Box::new(metadata) })
+        }
+    }
+}
+
+/// What is known of a marker; nothing if it is gone.
+async fn look_at(shared: &Shared, marker: ListedObject) -> Result<Option<ObjectRecord>> {
+    let read = shared.bucket.read_version(&marker.key, None, &Wanted::Whole { most: 0 }).await;
+    let mut record = match read {
+        Ok((version, _)) => complete(shared, &marker.key, version).await?,
+        // It became an object with bytes, which the next backup will find.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::SourceChanged) => {
+            return Ok(None);
+        }
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) =>
+        {
+            let mut record = ObjectRecord::new();
+            record.etag.clone_from(&marker.etag);
+            record.is_incomplete = true;
+            shared.notes.incomplete(&marker.key);
+            record
+        }
+        Err(error) => return Err(error),
+    };
+    record.fingerprint = body::fingerprint_of(&marker.etag, marker.modified);
+    Ok(Some(record))
+}

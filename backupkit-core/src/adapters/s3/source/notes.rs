@@ -1,0 +1,102 @@
+//! What a view tells at its end.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::source::SourceNotes;
+
+/// Keys named in one sentence; the others are counted.
+const NAMED: usize = 5;
+
+#[derive(Debug, Default)]
+pub(super) struct Notes(Mutex<Collected>);
+
+#[derive(Debug, Default)]
+struct Collected {
+    left_out: BTreeSet<String>,
+    vanished: Counted,
+    incomplete: Counted,
+    archived: bool,
+    tags: Option<&'static str>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    all: u64,
+    named: Vec<String>,
+}
+
+impl Notes {
+    /// A prefix was met that is left out.
+    pub(super) fn left_out(&self, prefix: &str) {
+        let mut collected = self.collected();
+        if !collected.left_out.contains(prefix) {
+            collected.left_out.insert(prefix.to_owned());
+        }
+    }
+
+    /// An object was deleted before it was read.
+    pub(super) fn vanished(&self, key: &str) {
+        self.collected().vanished.add(key);
+    }
+
+    /// Metadata of an object could not be read or kept.
+    pub(super) fn incomplete(&self, key: &str) {
+        self.collected().incomplete.add(key);
+    }
+
+    /// An object lies in an archive.
+    pub(super) fn archived(&self) {
+        self.collected().archived = true;
+    }
+
+    pub(super) fn has_archived(&self) -> bool {
+        self.collected().archived
+    }
+
+    /// Tags cannot be read, for this reason.
+    pub(super) fn no_tags(&self, why: &'static str) {
+        self.collected().tags = Some(why);
+    }
+
+    pub(super) fn sentences(&self) -> SourceNotes {
+        let collected = self.collected();
+        let mut notes = SourceNotes::default();
+        for prefix in &collected.left_out {
+            notes.remarks.push(format!(
+                "{}: left out, because it belongs to the backup itself",
+                prefix.escape_debug()
+            ));
+        }
+        let vanished = "deleted while the backup ran, and left out";
+        notes.remarks.extend(collected.vanished.sentence(vanished));
+        let incomplete = "backed up without all of its metadata";
+        notes.warnings.extend(collected.incomplete.sentence(incomplete));
+        notes.warnings.extend(collected.tags.map(|why| format!("backed up without tags: {why}")));
+        notes
+    }
+
+    fn collected(&self) -> MutexGuard<'_, Collected> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    fn add(&mut self, key: &str) {
+        self.all += 1;
+        if self.named.len() < NAMED {
+            self.named.push(key.escape_debug().to_string());
+        }
+    }
+
+    fn sentence(&self, what: &str) -> Option<String> {
+        let others = self.all.saturating_sub(self.named.len() as u64);
+        let named = self.named.join(", ");
+        match (self.all, others) {
+            (0, _) => None,
+            (1, _) => Some(format!("{named}: {what}")),
+            (_, 0) => Some(format!("{} objects: {what}: {named}", self.all)),
+            _ => Some(format!("{} objects: {what}: {named} and {others} others", self.all)),
+        }
+    }
+}

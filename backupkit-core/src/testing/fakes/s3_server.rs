@@ -1,0 +1,390 @@
+//! An S3 server: a bucket with a network in front, and faults on request.
+
+mod bucket;
+mod connection;
+mod faults;
+mod list;
+mod multipart;
+mod objects;
+mod reply;
+mod request;
+mod signature;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+pub use bucket::S3Object;
+pub use faults::{S3Effect, S3Fault, S3Operation};
+
+use self::bucket::Bucket;
+use self::faults::FaultScript;
+use self::reply::Reply;
+use self::request::Request;
+use self::signature::Keys;
+use crate::testing::lock;
+
+/// An S3 server on a free port of the loopback address, on a thread of its own. It knows addresses
+/// with the bucket in the path, checks signatures and checksums, lists in the order of bytes, and
+/// decides about conditional writes without races. It ends when it is dropped.
+///
+/// Entity tags are not MD5, a completed upload cannot be completed again, and versions are not kept.
+pub struct S3Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How a server behaves for its life.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct S3ServerOptions {
+    /// What it does with `If-None-Match` and `If-Match` on writes.
+    pub conditional_writes: ConditionalWrites,
+    /// How many keys a page of a listing has at most.
+    pub page_keys: usize,
+    /// Whether a page is in the order of bytes.
+    pub sorted: bool,
+    /// Whether all that is in a directory comes before what is beside it: `a/x`, `a-b`.
+    pub by_directory: bool,
+    /// Whether a page says how many keys it has.
+    pub counted: bool,
+    /// What it does about versions of objects when they are read.
+    pub read_versions: ReadVersions,
+}
+
+/// What a server does about versions of objects when they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadVersions {
+    /// It names them by entity tags, and keeps `If-Match`.
+    Kept,
+    /// It names them, and gives whatever there is.
+    Unchecked,
+    /// It does not even name them.
+    Unnamed,
+}
+
+/// What a server does with conditions of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionalWrites {
+    /// It keeps them, as AWS does.
+    Honoured,
+    /// It keeps `If-None-Match`, and does as if there were no `If-Match`.
+    OnlyAbsent,
+    /// It does as if there were none.
+    Ignored,
+    /// It refuses such writes.
+    Refused,
+}
+
+impl Default for S3ServerOptions {
+    fn default() -> Self {
+        let conditional_writes = ConditionalWrites::Honoured;
+        Self {
+            conditional_writes,
+            page_keys: 1_000,
+            sorted: true,
+            by_directory: false,
+            counted: true,
+            read_versions: ReadVersions::Kept,
+        }
+    }
+}
+
+impl S3ServerOptions {
+    /// Says what the server does with conditions of writes.
+    #[must_use]
+    pub fn with_conditional_writes(mut self, conditional_writes: ConditionalWrites) -> Self {
+        self.conditional_writes = conditional_writes;
+        self
+    }
+
+    /// Makes pages of listings small.
+    #[must_use]
+    pub fn with_page_keys(mut self, keys: usize) -> Self {
+        self.page_keys = keys;
+        self
+    }
+
+    /// Lists directory by directory, as some servers do, and not in the order of bytes.
+    #[must_use]
+    pub fn listing_by_directory(mut self) -> Self {
+        self.by_directory = true;
+        self
+    }
+
+    /// Gives each page backwards.
+    #[must_use]
+    pub fn unsorted(mut self) -> Self {
+        self.sorted = false;
+        self
+    }
+
+    /// Gives pages that do not say how many keys they have.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        self.counted = false;
+        self
+    }
+
+    /// Says what the server does about versions of objects when they are read.
+    #[must_use]
+    pub fn with_read_versions(mut self, read_versions: ReadVersions) -> Self {
+        self.read_versions = read_versions;
+        self
+    }
+}
+
+/// What a server was asked so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct S3Counters {
+    /// Connections that clients made.
+    pub connections: u64,
+    /// Requests, whatever came of them.
+    pub requests: u64,
+    /// Requests of each kind.
+    pub by_operation: BTreeMap<S3Operation, u64>,
+    /// Bytes of bodies that arrived.
+    pub received_bytes: u64,
+    /// Bytes of bodies that were sent.
+    pub sent_bytes: u64,
+}
+
+impl S3Counters {
+    /// How many requests of a kind came.
+    pub fn of(&self, operation: S3Operation) -> u64 {
+        self.by_operation.get(&operation).copied().unwrap_or_default()
+    }
+}
+
+struct Shared {
+    options: S3ServerOptions,
+    buckets: Mutex<BTreeMap<String, Bucket>>,
+    keys: Mutex<Option<Keys>>,
+    now: Mutex<Timestamp>,
+    faults: FaultScript,
+    counters: Mutex<S3Counters>,
+    /// How many uploads were begun.
+    uploads: AtomicU64,
+    held: watch::Sender<u64>,
+    gate: Semaphore,
+}
+
+impl S3Server {
+    /// The key that a server takes at first.
+    pub const ACCESS_KEY_ID: &str = "FAKEKEYID";
+    /// The secret of that key.
+    pub const SECRET_ACCESS_KEY: &str = "fake-secret-access-key";
+
+    /// Starts a server that does as AWS does, with one empty bucket of this name.
+    ///
+    /// # Panics
+    /// If there is no port or no thread for it.
+    pub fn start(bucket: &str) -> Self {
+        Self::start_with(bucket, S3ServerOptions::default())
+    }
+
+    /// Starts a server, with one empty bucket of this name.
+    ///
+    /// # Panics
+    /// If there is no port or no thread for it.
+    pub fn start_with(bucket: &str, options: S3ServerOptions) -> Self {
+        let shared = Arc::new(Shared {
+            options,
+            buckets: Mutex::new([(bucket.to_owned(), Bucket::default())].into()),
+            keys: Mutex::new(Some(Keys {
+                access_key_id: Self::ACCESS_KEY_ID.to_owned(),
+                secret_access_key: Self::SECRET_ACCESS_KEY.to_owned(),
+                session_token: None,
+            })),
+            // 2026-01-01T00:00:00Z.
+            now: Mutex::new(Timestamp::constant(1_767_225_600, 0)),
+            faults: FaultScript::default(),
+            counters: Mutex::default(),
+            uploads: AtomicU64::new(0),
+            held: watch::Sender::new(0),
+            gate: Semaphore::new(0),
+        });
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket that can be waited for");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel();
+        let served = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime can be started");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                connection::serve(listener, served, stopped).await;
+            });
+            runtime.shutdown_timeout(Duration::ZERO);
+        });
+        Self { address, shared, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Where it listens, such as `http://127.0.0.1:4711`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Adds an empty bucket.
+    pub fn make_bucket(&self, bucket: &str) {
+        lock(&self.shared.buckets).entry(bucket.to_owned()).or_default();
+    }
+
+    /// Takes only this key from now on.
+    pub fn take_only(&self, access_key_id: &str, secret_access_key: &str, token: Option<&str>) {
+        *lock(&self.shared.keys) = Some(Keys {
+            access_key_id: access_key_id.to_owned(),
+            secret_access_key: secret_access_key.to_owned(),
+            session_token: token.map(str::to_owned),
+        });
+    }
+
+    /// Takes requests from anybody from now on.
+    pub fn take_everybody(&self) {
+        *lock(&self.shared.keys) = None;
+    }
+
+    /// Makes something go wrong.
+    pub fn add_fault(&self, fault: S3Fault) {
+        self.shared.faults.add(fault);
+    }
+
+    /// Makes nothing go wrong any more.
+    pub fn clear_faults(&self) {
+        self.shared.faults.clear();
+    }
+
+    /// What it was asked so far.
+    pub fn counters(&self) -> S3Counters {
+        lock(&self.shared.counters).clone()
+    }
+
+    /// Starts to count anew.
+    pub fn reset_counters(&self) {
+        *lock(&self.shared.counters) = S3Counters::default();
+    }
+
+    /// Sets the time of what is made from now on.
+    pub fn set_now(&self, now: Timestamp) {
+        *lock(&self.shared.now) = now;
+    }
+
+    /// Stores an object as if it had been there always.
+    pub fn put(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) {
+        let object = S3Object::new(bytes.into(), *lock(&self.shared.now));
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.objects.insert(key.to_owned(), object);
+        }
+    }
+
+    /// Stores an object with headers, such as `content-type` and `x-amz-meta-owner`, and tags, such as
+    /// `a=1&b=2`. One whose `x-amz-storage-class` is an archive cannot be read.
+    pub fn put_with(
+        &self,
+        bucket: &str,
+        key: &str,
+        bytes: impl Into<Bytes>,
+        headers: &[(&str, &str)],
+        tags: &str,
+    ) {
+        let mut object = S3Object::new(bytes.into(), *lock(&self.shared.now));
+        let owned = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        object.headers.extend(owned);
+        tags.clone_into(&mut object.tags);
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.objects.insert(key.to_owned(), object);
+        }
+    }
+
+    /// Removes an object.
+    pub fn remove(&self, bucket: &str, key: &str) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.objects.remove(key);
+        }
+    }
+
+    /// An object.
+    pub fn object(&self, bucket: &str, key: &str) -> Option<S3Object> {
+        lock(&self.shared.buckets).get(bucket)?.objects.get(key).cloned()
+    }
+
+    /// All keys of a bucket, in the order of bytes.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let buckets = lock(&self.shared.buckets);
+        buckets.get(bucket).map(|found| found.objects.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How many uploads in parts are not complete.
+    pub fn open_uploads(&self, bucket: &str) -> usize {
+        lock(&self.shared.buckets).get(bucket).map_or(0, |bucket| bucket.uploads.len())
+    }
+
+    /// Waits until so many requests have been held, counted from the start.
+    pub async fn held(&self, count: u64) {
+        let mut held = self.shared.held.subscribe();
+        // The sender lives in `self`, so this ends by the condition only.
+        let _reached = held.wait_for(|held| *held >= count).await;
+    }
+
+    /// Lets so many held requests go on, now or when they come.
+    pub fn release(&self, count: usize) {
+        self.shared.gate.add_permits(count);
+    }
+}
+
+impl Shared {
+    fn note_connection(&self) {
+        lock(&self.counters).connections += 1;
+    }
+
+    fn note_request(&self, request: &Request) {
+        let mut counters = lock(&self.counters);
+        counters.requests += 1;
+        *counters.by_operation.entry(request.operation).or_default() += 1;
+        counters.received_bytes += request.body.len() as u64;
+    }
+
+    fn note_reply(&self, reply: &Reply) {
+        let sent = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
+        lock(&self.counters).sent_bytes += sent as u64;
+    }
+
+    fn next_upload_id(&self) -> String {
+        format!("upload-{}", self.uploads.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn hold(&self) {
+        self.held.send_modify(|held| *held += 1);
+        if let Ok(permit) = self.gate.acquire().await {
+            permit.forget();
+        }
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        // Its receiver is gone only if the thread is.
+        let _told = self.stop.take().map(|stop| stop.send(()));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for S3Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}

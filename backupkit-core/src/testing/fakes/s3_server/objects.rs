@@ -1,0 +1,174 @@
+//! Single objects.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::Method;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use sha2::{Digest, Sha256};
+
+use super::bucket::{Bucket, CHECKSUM, S3Object, kept_headers};
+use super::reply::{Reply, elements, escape};
+use super::request::{Request, decode};
+use super::{ConditionalWrites, ReadVersions, S3ServerOptions};
+
+/// Classes whose objects cannot be read.
+const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+/// Why a write is refused, as things stand.
+pub(super) fn refuse_write(
+    bucket: &Bucket,
+    request: &Request,
+    options: &S3ServerOptions,
+) -> Option<Reply> {
+    let (absent, matching) = (request.header("if-none-match"), request.header("if-match"));
+    if absent.is_none() && matching.is_none() {
+        return None;
+    }
+    match options.conditional_writes {
+        ConditionalWrites::Ignored => return None,
+        ConditionalWrites::Refused => return Some(Reply::error(501, "NotImplemented")),
+        ConditionalWrites::OnlyAbsent if absent.is_none() => return None,
+        ConditionalWrites::OnlyAbsent | ConditionalWrites::Honoured => {}
+    }
+    let failed = || Some(Reply::error(412, "PreconditionFailed"));
+    match (bucket.objects.get(request.object()), matching) {
+        (Some(_), _) if absent == Some("*") => failed(),
+        (Some(object), Some(etag)) if object.etag != etag => failed(),
+        (None, Some(_)) => Some(Reply::error(404, "NoSuchKey")),
+        _ => None,
+    }
+}
+
+pub(super) fn put(
+    bucket: &mut Bucket,
+    request: &Request,
+    options: &S3ServerOptions,
+    now: Timestamp,
+) -> Reply {
+    if let Some(reply) = refuse_write(bucket, request, options) {
+        return reply;
+    }
+    if let Some(reply) = wrong_checksum(request) {
+        return reply;
+    }
+    let mut object = S3Object::new(request.body.clone(), now);
+    object.headers = kept_headers(&request.headers);
+    request.header("x-amz-tagging").unwrap_or_default().clone_into(&mut object.tags);
+    if let Some(checksum) = request.header(CHECKSUM) {
+        object.headers.insert(CHECKSUM.to_owned(), checksum.to_owned());
+    }
+    let reply = Reply::new(200).with("etag", &object.etag);
+    bucket.objects.insert(request.object().to_owned(), object);
+    reply
+}
+
+/// The refusal of bytes that are not those of the checksum.
+pub(super) fn wrong_checksum(request: &Request) -> Option<Reply> {
+    let sent = request.header(CHECKSUM)?;
+    let is_right = sent == STANDARD.encode(Sha256::digest(&request.body));
+    (!is_right).then(|| Reply::error(400, "BadDigest"))
+}
+
+/// GET and HEAD.
+pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
+    let Some(object) = bucket.objects.get(request.object()) else {
+        return Reply::error(404, "NoSuchKey");
+    };
+    let is_other = request.header("if-match").is_some_and(|etag| etag != object.etag);
+    if is_other && options.read_versions == ReadVersions::Kept {
+        return Reply::error(412, "PreconditionFailed");
+    }
+    let class = object.headers.get("x-amz-storage-class").map(String::as_str);
+    if request.method == Method::GET && class.is_some_and(|class| ARCHIVES.contains(&class)) {
+        return Reply::error(403, "InvalidObjectState");
+    }
+    let length = object.bytes.len();
+    let mut reply = match request.range(length) {
+        Some(Err(())) => return Reply::error(416, "InvalidRange"),
+        Some(Ok((first, last))) => Reply::new(206)
+            .with("content-range", format!("bytes {first}-{last}/{length}"))
+            .with_body(object.bytes.slice(first..=last)),
+        None => Reply::new(200).with_body(object.bytes.clone()),
+    };
+    reply = reply.with("accept-ranges", "bytes").with("last-modified", http_date(object.modified));
+    if options.read_versions != ReadVersions::Unnamed {
+        reply = reply.with("etag", &object.etag);
+    }
+    let shows_checksum = request.header("x-amz-checksum-mode").is_some() && reply.status == 200;
+    for (name, value) in &object.headers {
+        if name != CHECKSUM || shows_checksum {
+            reply = reply.with(name, value);
+        }
+    }
+    if !object.tags.is_empty() {
+        let count = object.tags.split('&').count();
+        reply = reply.with("x-amz-tagging-count", count.to_string());
+    }
+    reply
+}
+
+pub(super) fn copy(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Reply {
+    let from = decode(request.header("x-amz-copy-source").unwrap_or_default(), false);
+    let from = from.trim_start_matches('/').split_once('/').map(|(_, key)| key);
+    let Some(source) = from.and_then(|key| bucket.objects.get(key)).cloned() else {
+        return Reply::error(404, "NoSuchKey");
+    };
+    let mut object = S3Object { modified: now, ..source };
+    if request.header("x-amz-metadata-directive") == Some("REPLACE") {
+        object.headers = kept_headers(&request.headers);
+    }
+    let content = format!("<ETag>{}</ETag><LastModified>{now}</LastModified>", object.etag);
+    bucket.objects.insert(request.object().to_owned(), object);
+    Reply::xml("CopyObjectResult", &content)
+}
+
+pub(super) fn delete(bucket: &mut Bucket, request: &Request) -> Reply {
+    bucket.objects.remove(request.object());
+    Reply::new(204)
+}
+
+pub(super) fn delete_many(bucket: &mut Bucket, request: &Request) -> Reply {
+    let text = request.text();
+    let is_quiet = elements(&text, "Quiet").iter().any(|quiet| quiet == "true");
+    let mut content = String::new();
+    for key in elements(&text, "Key") {
+        bucket.objects.remove(&key);
+        if !is_quiet {
+            _ = write!(content, "<Deleted><Key>{}</Key></Deleted>", escape(&key));
+        }
+    }
+    Reply::xml("DeleteResult", &content)
+}
+
+pub(super) fn tagging(bucket: &Bucket, request: &Request) -> Reply {
+    let Some(object) = bucket.objects.get(request.object()) else {
+        return Reply::error(404, "NoSuchKey");
+    };
+    let mut content = String::from("<TagSet>");
+    for tag in object.tags.split('&').filter(|tag| !tag.is_empty()) {
+        let (name, value) = tag.split_once('=').unwrap_or((tag, ""));
+        let (name, value) = (escape(&decode(name, true)), escape(&decode(value, true)));
+        _ = write!(content, "<Tag><Key>{name}</Key><Value>{value}</Value></Tag>");
+    }
+    content.push_str("</TagSet>");
+    Reply::xml("Tagging", &content)
+}
+
+/// One bit of some bytes is another.
+pub(super) fn flip_bit(bytes: &Bytes) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    bytes.into()
+}
+
+fn http_date(time: Timestamp) -> String {
+    let printer = rfc2822::DateTimePrinter::new();
+    printer.timestamp_to_rfc9110_string(&time).unwrap_or_default()
+}

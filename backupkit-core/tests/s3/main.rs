@@ -1,0 +1,13 @@
+//! S3 buckets, on a server in this process that does wrong what it is told to.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod conformance;
+mod creating;
+mod listing;
+mod reading;
+mod real_server;
+mod refusals;
+mod scene;
+mod source;
+mod trouble;
+mod uploads;

@@ -1,0 +1,53 @@
+//! The contract of destinations on real servers, which keep the one of the tests honest. They are started
+//! by `cargo xtask test`; for one that was not, each case says that it is skipped.
+
+use std::sync::Arc;
+
+use backupkit_core::Env;
+use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Settings};
+use backupkit_core::destination::Destination;
+use backupkit_core::destination_conformance;
+use backupkit_core::testing::conformance::{DestinationFixture, Setup};
+use futures::FutureExt as _;
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A prefix of its own for each case, in the bucket of the server whose address this variable holds.
+fn setup(server: &str, adapt: impl Fn(S3Settings) -> S3Settings) -> Setup<DestinationFixture> {
+    let id = variable("BACKUPKIT_TEST_S3_ACCESS_KEY_ID");
+    let secret = variable("BACKUPKIT_TEST_S3_SECRET_ACCESS_KEY");
+    let (Some(endpoint), Some(id), Some(secret)) = (variable(server), id, secret) else {
+        return Setup::Unavailable(format!("no server in {server}"));
+    };
+    let prefix = hex::encode(Env::system().random::<8>().expect("randomness"));
+    let settings = S3Settings::new("bucket").with_endpoint(endpoint).with_prefix(prefix);
+    let settings = adapt(settings);
+    let open = move || {
+        let credentials = S3Credentials::keys(id.clone(), secret.clone());
+        S3Destination::new(settings.clone(), &credentials, Env::system()).expect("a destination")
+    };
+    let fixture = DestinationFixture::new(open()).with_reopen(move || {
+        let other: Arc<dyn Destination> = Arc::new(open());
+        async { other }.boxed()
+    });
+    fixture.into()
+}
+
+destination_conformance!(minio, async || -> Setup<DestinationFixture> {
+    setup("BACKUPKIT_TEST_S3_MINIO", |settings| settings)
+});
+
+destination_conformance!(seaweedfs, async || -> Setup<DestinationFixture> {
+    setup("BACKUPKIT_TEST_S3_SEAWEEDFS", |settings| settings)
+});
+
+destination_conformance!(moto, async || -> Setup<DestinationFixture> {
+    setup("BACKUPKIT_TEST_S3_MOTO", |settings| settings)
+});
+
+// It keeps no conditions of writes.
+destination_conformance!(rclone, async || -> Setup<DestinationFixture> {
+    setup("BACKUPKIT_TEST_S3_RCLONE", S3Settings::without_conditional_writes)
+});
