@@ -154,6 +154,11 @@ impl Running {
         self.send(Signal::TERM);
     }
 
+    /// Ctrl-Z, but it can do nothing about it.
+    pub fn suspend(&mut self) {
+        self.send(Signal::STOP);
+    }
+
     /// Lets it go on after it was stopped.
     pub fn resume(&mut self) {
         self.send(Signal::CONT);

@@ -29,7 +29,9 @@ struct Inner {
     /// The stage in which it ended itself is written there.
     epitaph: PathBuf,
     moment: Moment,
-    signal: Signal,
+    /// A process that is to stop at its moment waits for this file's lock there, until another one has
+    /// stopped it; any other is killed.
+    stop: Option<File>,
     total_bytes: u64,
     seen: Mutex<Seen>,
 }
@@ -42,8 +44,8 @@ struct Seen {
     is_listed: bool,
     is_committing: bool,
     is_created: bool,
-    /// What the process is to get at the next occasion.
-    due: Option<Signal>,
+    /// Whether the process is to stop at the next occasion.
+    is_due: bool,
     /// Calls of the store that are under way.
     store_calls: usize,
     /// Steps of each stage so far.
@@ -54,12 +56,12 @@ struct Seen {
 
 impl Witness {
     /// The witness of this attempt in a folder, in which earlier attempts have left their logs. At its
-    /// moment the process gets the signal.
+    /// moment the process is killed, or waits to be stopped if there is a file for that.
     pub(crate) fn new(
         folder: &std::path::Path,
         attempt: u32,
         moment: Moment,
-        signal: Signal,
+        stop: Option<File>,
         total_bytes: u64,
     ) -> Self {
         let mut seen = Seen::default();
@@ -75,7 +77,7 @@ impl Witness {
             gets: open(format!("gets-{attempt}")).unwrap(),
             epitaph: folder.join(format!("ended-{attempt}")),
             moment,
-            signal,
+            stop,
             total_bytes,
             seen: Mutex::new(seen),
         }))
@@ -148,8 +150,9 @@ impl Witness {
 
     /// A call of the store begins.
     pub(crate) fn begin_in_store(&self, name: &str) {
-        self.begin(name);
-        self.0.seen.lock().unwrap().store_calls += 1;
+        let mut seen = self.0.seen.lock().unwrap();
+        seen.store_calls += 1;
+        self.step(&mut seen, name, false);
     }
 
     /// A call of the store has succeeded.
@@ -158,18 +161,22 @@ impl Witness {
         self.end_of(name);
     }
 
-    /// Stops the process if that is due, once no call of the store is under way: a process that stands
-    /// still in the middle of one locks the store for all others.
+    /// Stands still if that is due, once no call of the store is under way: a process that stops in the
+    /// middle of one locks the store for all others. The lock on what was seen keeps new calls out until
+    /// the process goes on: a signal that it sent to itself would reach its other threads later.
     pub(crate) async fn stop_if_due(&self) {
         loop {
             {
                 let mut seen = self.0.seen.lock().unwrap();
-                if seen.due.is_none() {
+                if !seen.is_due {
                     return;
                 }
-                if seen.store_calls == 0 {
-                    seen.due = None;
-                    self.end(&seen);
+                if seen.store_calls == 0
+                    && let Some(stop) = &self.0.stop
+                {
+                    seen.is_due = false;
+                    self.write_epitaph(&seen);
+                    stop.lock().unwrap();
                     return;
                 }
             }
@@ -206,8 +213,8 @@ impl Witness {
             }
             Moment::Read(_) | Moment::Never => false,
         };
-        if is_now && self.0.signal == Signal::STOP {
-            seen.due = Some(Signal::STOP);
+        if is_now && self.0.stop.is_some() {
+            seen.is_due = true;
         } else if is_now {
             self.end(seen);
         }
@@ -232,7 +239,11 @@ impl Witness {
 
     /// Under the lock, so that nothing more is logged.
     fn end(&self, seen: &Seen) {
+        self.write_epitaph(seen);
+        kill_process(getpid(), Signal::KILL).unwrap();
+    }
+
+    fn write_epitaph(&self, seen: &Seen) {
         fs::write(&self.0.epitaph, (self.stage(seen) as usize).to_string()).unwrap();
-        kill_process(getpid(), self.0.signal).unwrap();
     }
 }

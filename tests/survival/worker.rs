@@ -1,15 +1,15 @@
 //! A worker process.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use backupkit::model::{RunState, Wanted};
 use backupkit::state::CheckpointInterval;
 use backupkit::{CancelToken, HeldRunOptions};
-use rustix::process::Signal;
 
 use crate::witness::Witness;
-use crate::world::{ATTEMPT, Desk, FOLDER, LEASE_SECONDS, MOMENT, STOPS};
+use crate::world::{ATTEMPT, Desk, FOLDER, LEASE_SECONDS, MOMENT, STOP_FILE};
 
 /// How often it looks for a run.
 const POLL: Duration = Duration::from_millis(20);
@@ -21,10 +21,9 @@ pub(crate) fn run_if_asked() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let moment = std::env::var(MOMENT).unwrap().parse().unwrap();
-    let stops = !std::env::var(STOPS).unwrap().is_empty();
-    let signal = if stops { Signal::STOP } else { Signal::KILL };
+    let stop = std::env::var_os(STOP_FILE).map(|path| File::open(path).unwrap());
     let attempt = number(ATTEMPT).try_into().unwrap();
-    let witness = Witness::new(&folder, attempt, moment, signal, number("SURVIVAL_TOTAL"));
+    let witness = Witness::new(&folder, attempt, moment, stop, number("SURVIVAL_TOTAL"));
     let options = HeldRunOptions {
         checkpoints: CHECKPOINTS,
         lease: Duration::from_secs(number(LEASE_SECONDS)),

@@ -1,6 +1,6 @@
 //! A folder to back up, a repository, a state store beside it, and processes that work with them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use backupkit::state::{Actor, Run, StateStore};
 use backupkit::testing::HookedStore;
 use backupkit::{Engine, Env};
 use backupkit_sqlite::SqliteStore;
-use rustix::process::Signal;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::value::RawValue;
 
@@ -37,7 +36,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 pub(crate) const FOLDER: &str = "SURVIVAL_FOLDER";
 pub(crate) const ATTEMPT: &str = "SURVIVAL_ATTEMPT";
 pub(crate) const MOMENT: &str = "SURVIVAL_MOMENT";
-pub(crate) const STOPS: &str = "SURVIVAL_STOPS";
+pub(crate) const STOP_FILE: &str = "SURVIVAL_STOP_FILE";
 pub(crate) const LEASE_SECONDS: &str = "SURVIVAL_LEASE_SECONDS";
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -88,6 +87,19 @@ pub(crate) struct World<'a> {
     pub(crate) restic: Restic,
     pub(crate) attempts: u32,
     pub(crate) lease: Duration,
+}
+
+/// A worker stands still for as long as this is there.
+pub(crate) struct Standstill {
+    file: File,
+    attempt: u32,
+}
+
+impl Standstill {
+    /// Lets the worker go on, as soon as it is not stopped.
+    pub(crate) fn end(self) {
+        self.file.unlock().unwrap();
+    }
 }
 
 /// The program's view of a world.
@@ -158,13 +170,13 @@ impl<'a> World<'a> {
     pub(crate) async fn desk(&self) -> Desk {
         let folder = self.path("ours");
         fs::create_dir_all(&folder).unwrap();
-        let witness = Witness::new(&folder, 0, Moment::Never, Signal::KILL, u64::MAX);
+        let witness = Witness::new(&folder, 0, Moment::Never, None, u64::MAX);
         Desk::open(self.folder.path(), &witness).await
     }
 
     /// Starts a worker that works until no run is left, or its moment comes.
     pub(crate) fn start(&mut self, moment: &Moment) -> Running {
-        self.start_with(moment, "")
+        Running::start(&mut self.command(moment))
     }
 
     /// Nothing ends this one.
@@ -172,23 +184,27 @@ impl<'a> World<'a> {
         self.start(&Moment::Never)
     }
 
-    /// The same as [`Self::start`], but at its moment the worker stops as a suspended machine does.
-    pub(crate) fn start_to_stop(&mut self, moment: &Moment) -> Running {
-        self.start_with(moment, "1")
+    /// The same as [`Self::start`], but at its moment the worker stands still, until what comes with it
+    /// lets it go on.
+    pub(crate) fn start_to_stop(&mut self, moment: &Moment) -> (Running, Standstill) {
+        let path = self.path(&format!("stop-{}", self.attempts));
+        let standstill = Standstill { file: File::create(&path).unwrap(), attempt: self.attempts };
+        standstill.file.lock().unwrap();
+        let mut command = self.command(moment);
+        (Running::start(command.env(STOP_FILE, path)), standstill)
     }
 
-    fn start_with(&mut self, moment: &Moment, stops: &str) -> Running {
+    fn command(&mut self, moment: &Moment) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "worker_process", "--nocapture", "--test-threads", "1"])
             .env(FOLDER, self.folder.path())
             .env(ATTEMPT, self.attempts.to_string())
             .env(MOMENT, moment.to_string())
-            .env(STOPS, stops)
             .env(LEASE_SECONDS, self.lease.as_secs().to_string())
             .env("SURVIVAL_TOTAL", self.data.total_bytes.to_string());
         self.attempts += 1;
-        Running::start(&mut command)
+        command
     }
 
     /// The log of an attempt's reads.
@@ -199,6 +215,21 @@ impl<'a> World<'a> {
     /// The log of what an attempt read of packs.
     pub(crate) fn gets(&self, attempt: u32) -> PathBuf {
         self.path(&format!("gets-{attempt}"))
+    }
+
+    /// Stops a worker as a suspended machine does, once it stands still. False if it ends before that.
+    pub(crate) fn suspend(&self, worker: &mut Running, standstill: &Standstill) -> bool {
+        while self.stage_of(standstill.attempt).is_none() {
+            if worker.has_ended() {
+                return false;
+            }
+            worker.let_run(Duration::from_millis(5));
+        }
+        worker.suspend();
+        while !worker.is_stopped() {
+            worker.let_run(Duration::from_millis(5));
+        }
+        true
     }
 
     /// In which stage an attempt was ended; nothing if it was not.
