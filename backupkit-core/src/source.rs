@@ -133,6 +133,13 @@ pub trait SourceView: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether a failure to read one entry says that no other can be read either, as where a key has
+    /// expired or a server is gone. The run then ends or rests with it and can go on later, and does not
+    /// go on without the entry.
+    fn concerns_all(&self, error: &Error) -> bool {
+        matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::InvalidConfig)
+    }
+
     /// Lists what can only be known after all else is read. The engine calls this last.
     fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {
         Box::pin(stream::empty())

@@ -76,6 +76,27 @@ async fn an_entry_that_cannot_be_read_is_left_out_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_can_be_read_no_more_ends_the_run_without_a_snapshot() {
+    let scene = Scene::new().await;
+    for name in ["data/big", "data/stream", "data/small/7"] {
+        for (kind, opens) in [(ErrorKind::Unauthenticated, true), (ErrorKind::InvalidConfig, false)]
+        {
+            let (rig, faults) = (scene.rig().await, SourceFaults::new());
+            if opens {
+                faults.fail_read_at(path(name), 2000, kind, u64::MAX);
+            } else {
+                faults.fail_body(path(name), kind, u64::MAX);
+            }
+            let source = FaultSource::new(Arc::new(source()), &faults);
+            let run = scene.start(&source, std::slice::from_ref(&rig.repository));
+            let error = run.wait().await.unwrap_err();
+            assert!(error.is(kind), "{name}: {}", error.report());
+            assert_eq!(rig.repository.snapshots().await.unwrap().len(), 0, "{name} {kind}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_vanishes_is_left_out_and_named() {
     let scene = Scene::new().await;
     // As many large ones are read at a time as there are threads.

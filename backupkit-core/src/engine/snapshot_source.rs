@@ -138,6 +138,11 @@ impl SourceView for SnapshotView {
         .boxed()
     }
 
+    /// What is damaged or missing is one entry's; a repository that is out of reach has none of them.
+    fn concerns_all(&self, error: &Error) -> bool {
+        !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+    }
+
     fn untold_warnings(&self) -> u64 {
         u64::from(self.missing_entries > 0)
     }

@@ -13,7 +13,7 @@ use super::control::Control;
 use super::progress::EntryProgress;
 use super::store::Store;
 use crate::counters::Counters;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::model::{BlobId, Entry};
 use crate::source::SourceView;
 
@@ -31,6 +31,13 @@ pub(crate) struct Reading {
     pub(crate) groups: Vec<ChunkGroup>,
     pub(crate) control: Control,
     pub(crate) counters: Arc<Counters>,
+}
+
+impl Reading {
+    /// Whether an error of an entry is one of the run.
+    fn concerns_all(&self, error: &Error) -> bool {
+        error.is(ErrorKind::Cancelled) || self.view.concerns_all(error)
+    }
 }
 
 /// What came of an entry.

@@ -215,6 +215,10 @@ impl SourceView for FaultView {
         Some(entries.iter().zip(bodies).map(with_faults).collect())
     }
 
+    fn concerns_all(&self, error: &Error) -> bool {
+        self.inner.concerns_all(error)
+    }
+
     fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {
         self.inner.late()
     }

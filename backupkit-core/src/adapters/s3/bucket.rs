@@ -22,7 +22,7 @@ use crate::env::Env;
 use crate::error::{Result, Retry};
 
 pub(super) use objects::{Version, Wanted};
-pub(super) use pages::{Page, PagedKey};
+pub(super) use pages::{Page, PagedKey, incomplete};
 
 /// A look that contradicts what the server says otherwise is made so often.
 const MOST_LOOKS: u32 = 3;
@@ -77,6 +77,11 @@ impl Bucket {
         let client = client::impatient(client);
         let calls = Calls::once(env, calls.provider().cloned());
         Self(Arc::new(Inner { client, calls, settings: settings.clone(), root: root.clone() }))
+    }
+
+    /// Whether the server is taken for gone.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.calls.is_lost()
     }
 
     pub(super) fn settings(&self) -> &S3Settings {

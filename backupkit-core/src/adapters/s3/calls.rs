@@ -65,6 +65,8 @@ struct State {
     halved_at: Option<Duration>,
     /// When a call last succeeded, since boot.
     succeeded_at: Duration,
+    /// Whether a call was given up while none succeeded, and none has since.
+    is_lost: bool,
 }
 
 impl Calls {
@@ -86,6 +88,7 @@ impl Calls {
             was_throttled: false,
             halved_at: None,
             succeeded_at: env.clock().elapsed_since_boot(),
+            is_lost: false,
         };
         let room = Semaphore::new(FIRST_LIMIT as usize);
         Self { env: env.clone(), provider, is_patient, room, state: Mutex::new(state) }
@@ -142,6 +145,12 @@ impl Calls {
         }
     }
 
+    /// Whether the server is taken for gone: a call was given up although it was made again and again,
+    /// and since it was first made no other has succeeded.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state().is_lost
+    }
+
     pub(super) fn provider(&self) -> Option<&Provider> {
         self.provider.as_ref()
     }
@@ -157,6 +166,7 @@ impl Calls {
         let now = self.now();
         let mut state = self.state();
         state.succeeded_at = now;
+        state.is_lost = false;
         state.successes = state.successes.saturating_add(1);
         let is_raised = if state.was_throttled {
             // One more with each round.
@@ -228,6 +238,9 @@ impl Calls {
         if !is_over {
             return Ok(delay);
         }
+        let mut state = self.state();
+        state.is_lost = state.succeeded_at <= attempts.started;
+        drop(state);
         let made = attempts.throttled.saturating_add(attempts.failed);
         Err(if made > 1 { error.with_context("attempts", made) } else { error })
     }

@@ -22,10 +22,18 @@ pub(super) const INVALID_RANGE: &str = "s3-invalid-range";
 
 /// The reply contradicts itself or its request, or is not of an S3 server at all.
 pub(super) const ODD_REPLY: &str = "s3-odd-reply";
+/// The server has done what it was asked for, and its reply cannot be understood.
+pub(super) const UNREADABLE: &str = "s3-unreadable-reply";
 /// The server does not know the key.
 pub(super) const UNKNOWN_KEY: &str = "s3-unknown-key";
 /// The key was lent for a time that is over.
 pub(super) const EXPIRED: &str = "s3-expired";
+/// What stands there is no server that we trust.
+pub(super) const CERTIFICATE: &str = "s3-certificate";
+/// The server refuses, and does not say why in words that we know.
+pub(super) const REFUSED: &str = "s3-refused";
+/// The object lies in an archive.
+pub(super) const ARCHIVED: &str = "s3-archived";
 /// The server fails, or what stands before it.
 pub(super) const UNAVAILABLE: &str = "s3-unavailable";
 /// No server was reached, or the connection broke off.
@@ -57,6 +65,13 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     match error {
+        // Not refused: there are headers or a body that the client does not understand.
+        SdkError::ServiceError(unread)
+            if unread.raw().status().is_success() && unread.err().code().is_none() =>
+        {
+            let message = format!("cannot {doing}: the reply of the server cannot be understood");
+            Error::new(ErrorKind::Unavailable, message).with_code(UNREADABLE)
+        }
         SdkError::ServiceError(refused) => {
             let mut failure = Failure::of(refused.raw());
             failure.code = refused.err().code().map(str::to_owned);
@@ -216,8 +231,8 @@ impl Failure {
             ),
             "InvalidObjectState" => (
                 Kind::Unsupported,
-                "s3-archived",
-                Some("the object is in an archive; restore it from there first"),
+                ARCHIVED,
+                Some("the object is in an archive; bring it back from there first"),
             ),
             "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" => {
                 (Kind::QuotaExceeded, "s3-quota", None)
@@ -261,7 +276,7 @@ impl Failure {
             Some(501) => (Kind::Unsupported, NOT_IMPLEMENTED, None),
             Some(507) => (Kind::StorageFull, "s3-storage-full", None),
             Some(status @ 400..=499) if status != 408 => {
-                (Kind::InvalidConfig, "s3-refused", Some("check the settings of this server"))
+                (Kind::InvalidConfig, REFUSED, Some("check the settings of this server"))
             }
             _ => (Kind::Unavailable, UNAVAILABLE, None),
         }
@@ -279,7 +294,7 @@ fn unreachable_server(doing: &str, why: &str) -> Error {
         // Nothing gets better by asking again.
         return Error::new(ErrorKind::Unavailable, message)
             .with_retry(Retry::Never)
-            .with_code("s3-certificate")
+            .with_code(CERTIFICATE)
             .with_hint("name the certificates to trust with ca_file, or mend those of the server");
     }
     Error::new(ErrorKind::Unavailable, message).with_code(UNREACHABLE)

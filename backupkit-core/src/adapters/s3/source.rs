@@ -19,6 +19,7 @@ use self::listing::Listing;
 use self::notes::Notes;
 use super::bucket::Bucket;
 use super::credentials::S3Credentials;
+use super::errors::{ARCHIVED, CERTIFICATE, REFUSED};
 use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,7 +45,8 @@ const VIEW_TOKEN: &[u8; 2] = b"s3";
 /// of the server but the listing.
 ///
 /// An object that is replaced while it is read is read anew; one that is deleted before it is read is left
-/// out and counted. A listing that fails, or may not be whole, fails the backup.
+/// out and counted. A listing that fails, or may not be whole, fails the backup, and so does a key or a
+/// server that goes away meanwhile.
 #[derive(Clone)]
 pub struct S3Source {
     bucket: Bucket,
@@ -58,7 +60,8 @@ pub struct S3Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct S3SourceOptions {
-    /// Whether the tags of new and changed objects are read: a request for each.
+    /// Whether the tags of new and changed objects are read: a request for each. A change of tags alone
+    /// is not seen, since no listing tells of it; the first backup that asks for tags reads all objects.
     pub tags: bool,
     /// What to do with new objects that lie in an archive.
     pub archived: ArchivedObjects,
@@ -176,14 +179,25 @@ struct Shared {
 }
 
 impl Shared {
-    /// An archived object was met that was to fail the backup.
-    fn refuse_archived(&self) -> Result<()> {
-        if self.options.archived == ArchivedObjects::Skip || !self.notes.has_archived() {
-            return Ok(());
+    /// Whether an error of one object says that no other can be read either.
+    fn concerns_all(&self, error: &Error) -> bool {
+        match error.kind() {
+            // What a server refuses for reasons of its own may be about the object.
+            ErrorKind::InvalidConfig => error.code() != REFUSED,
+            ErrorKind::Unauthenticated | ErrorKind::Cancelled => true,
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::RateLimited => {
+                error.code() == CERTIFICATE || self.bucket.is_lost()
+            }
+            _ => error.code() == ARCHIVED && self.options.archived == ArchivedObjects::Fail,
         }
-        Err(Error::new(ErrorKind::Unsupported, "cannot read an object: it lies in an archive")
-            .with_code("s3-archived")
-            .with_hint("bring such objects back first, or let the source leave them out"))
+    }
+
+    /// Where the server seems to be gone, asks it for something else: it may only fail with one object.
+    async fn confirm<T>(&self, read: Result<T>) -> Result<T> {
+        if read.is_err() && self.bucket.is_lost() {
+            drop(self.bucket.list_page("", None, Some(1)).await);
+        }
+        read
     }
 
     fn asks_for_tags(&self) -> bool {
@@ -209,7 +223,8 @@ impl SourceView for S3View {
     }
 
     async fn body(&self, entry: &Entry, _segment: Option<&Segment>) -> Result<Body> {
-        self.0.cancel.unless_cancelled(body::open(&self.0, entry)).await
+        let opened = async { self.0.confirm(body::open(&self.0, entry).await).await };
+        self.0.cancel.unless_cancelled(opened).await
     }
 
     async fn bodies(&self, entries: &[Entry]) -> Option<Vec<Result<Body>>> {
@@ -220,11 +235,8 @@ impl SourceView for S3View {
         Some(stream::iter(bodies).buffered(CONCURRENCY).collect().await)
     }
 
-    fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {
-        match self.0.refuse_archived() {
-            Ok(()) => stream::empty().boxed(),
-            Err(error) => stream::iter([Err(ListError::from(error))]).boxed(),
-        }
+    fn concerns_all(&self, error: &Error) -> bool {
+        self.0.concerns_all(error)
     }
 
     fn untold_warnings(&self) -> u64 {

@@ -39,7 +39,7 @@ pub(crate) async fn read_large(
             Ok(Attempt::Paused) => return Ok(ReadOutcome::Paused),
             Ok(Attempt::Done { .. }) => {}
             Err(Failure::Entry(error)) if error.is(ErrorKind::SourceChanged) && !retried => {}
-            Err(Failure::Entry(error)) if error.is(ErrorKind::Cancelled) => return Err(error),
+            Err(Failure::Entry(error)) if reading.concerns_all(&error) => return Err(error),
             Err(Failure::Entry(error)) => return Ok(ReadOutcome::Failed(error)),
             Err(Failure::Run(error)) => return Err(error),
         }

@@ -61,7 +61,7 @@ pub(crate) async fn read_batch(
                 }))
             }
             Ok(Small::Grown) => ReadOutcome::Grown,
-            Err(error) if error.is(ErrorKind::Cancelled) => return Err(error),
+            Err(error) if reading.concerns_all(&error) => return Err(error),
             Err(error) => ReadOutcome::Failed(error),
         });
     }

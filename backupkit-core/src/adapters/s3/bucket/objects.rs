@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::{Bucket, Page};
 use crate::adapters::s3::calls::Came;
-use crate::adapters::s3::errors::{INVALID_RANGE, broken_off, failed, odd_reply};
+use crate::adapters::s3::errors::{INVALID_RANGE, UNREADABLE, broken_off, failed, odd_reply};
 use crate::adapters::s3::object::ObjectRecord;
 use crate::adapters::s3::whole::Whole;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -37,6 +37,15 @@ pub(in crate::adapters::s3) struct Version {
     pub(in crate::adapters::s3) modified: Option<i64>,
     /// All but the fingerprint, the tags and the part of the key.
     pub(in crate::adapters::s3) record: ObjectRecord,
+}
+
+impl Version {
+    /// Whether another look saw the same version, as far as the server tells.
+    pub(in crate::adapters::s3) fn is_same(&self, other: &Self) -> bool {
+        self.etag == other.etag
+            && self.len_bytes == other.len_bytes
+            && (self.etag.is_some() || self.modified == other.modified)
+    }
 }
 
 /// How far a version has been read.
@@ -148,13 +157,17 @@ impl Bucket {
             Err(error) if error.is(ErrorKind::Conflict) || error.code() == INVALID_RANGE => {
                 return Err(changed(doing));
             }
+            // It says the same of the object whenever it is asked.
+            Err(error) if error.code() == UNREADABLE => {
+                return Err(error.with_retry(Retry::Never));
+            }
             reply => reply?,
         };
         let (came, total) = placed(&reply).ok_or_else(|| odd(doing))?;
         let version = version_of(&reply, total);
         // Not every server knows the condition.
         if etag.is_some_and(|etag| version.etag.as_deref() != Some(etag))
-            || progress.version.as_ref().is_some_and(|known| known.len_bytes != total)
+            || progress.version.as_ref().is_some_and(|known| !known.is_same(&version))
         {
             return Err(changed(doing));
         }

@@ -63,6 +63,18 @@ impl Bucket {
             .await
     }
 
+    /// Whether the listing has this whole key now.
+    ///
+    /// # Errors
+    /// Those of [`Self::list_page`].
+    pub(in crate::adapters::s3) async fn is_listed(&self, key: &str) -> Result<bool> {
+        let key = key.strip_prefix(self.0.root.as_str()).unwrap_or(key);
+        // In every order the beginning of a key comes before it: the key is on the first page, if
+        // anywhere.
+        let page = self.list_page(key, None, None).await?;
+        Ok(page.keys.iter().any(|listed| listed.key == key))
+    }
+
     pub(super) fn read_page(
         &self,
         reply: &ListObjectsV2Output,
@@ -110,7 +122,7 @@ impl Bucket {
 }
 
 /// A listing that may not be the whole one.
-fn incomplete(doing: &str, why: &str) -> Error {
+pub(in crate::adapters::s3) fn incomplete(doing: &str, why: &str) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot {doing}: {why}"))
         .with_code("s3-listing-incomplete")
 }

@@ -13,18 +13,21 @@ use super::super::bucket::{Version, Wanted};
 use super::super::object::{ATTRIBUTE, ObjectRecord, fingerprint};
 use super::Shared;
 use super::walk::ListedObject;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::model::{Entry, EntryKind, EntryPath, FileMode, FileTime, Fingerprint, Metadata};
 use crate::source::{Body, RangedBody, VANISHED};
 
 /// Objects up to this size are read in one go. Memory for them is set apart by whoever asks.
 const SMALL_BYTES: u64 = 512 << 10;
+/// The code of an object that the server both has and has not.
+const CONTRADICTION: &str = "s3-listed-without-object";
 /// How often an object that is replaced while it is opened is looked at again.
 const ATTEMPTS: u32 = 3;
 
 /// An entry as the listing has it. Its handle is the object, and the part of the key that its name
 /// does not tell.
 pub(super) fn entry_of(
+    shared: &Shared,
     path: EntryPath,
     part: Option<&str>,
     object: &ListedObject,
@@ -42,22 +45,27 @@ pub(super) fn entry_of(
         kind: EntryKind::File,
         metadata,
         size_bytes: object.len_bytes,
-        fingerprint: attribute_fingerprint(&object.etag, object.modified),
+        fingerprint: attribute_fingerprint(shared, &object.etag, object.modified),
     })
 }
 
-/// What tells that an object is the same; nothing if the server gives no tags.
-fn attribute_fingerprint(etag: &str, modified: i64) -> Fingerprint {
+/// What tells that an object is the same; nothing if the server names no versions.
+fn attribute_fingerprint(shared: &Shared, etag: &str, modified: i64) -> Fingerprint {
     if etag.is_empty() {
         return Fingerprint::None;
     }
-    let value = fingerprint_of(etag, modified);
+    let value = fingerprint_of(shared, etag, modified);
     Fingerprint::Attribute { attribute: ATTRIBUTE.to_owned(), value }
 }
 
 /// The text of it. Replies name a time in seconds, whatever listings do.
-pub(super) fn fingerprint_of(etag: &str, modified: i64) -> String {
-    fingerprint(etag, &timestamp(modified).to_string())
+pub(super) fn fingerprint_of(shared: &Shared, etag: &str, modified: i64) -> String {
+    let mut text = fingerprint(etag, &timestamp(modified).to_string());
+    // What was read without its tags is read again once they are asked for.
+    if shared.options.tags {
+        text.push_str(" tags");
+    }
+    text
 }
 
 /// A time of a node: the same wherever the backup runs.
@@ -75,45 +83,45 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
         entry.handle.as_deref().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(
             || Error::new(ErrorKind::SourceChanged, "an entry of another version of this program"),
         )?;
-    match read(shared, &object).await {
-        Ok((version, bytes)) => {
-            let mut now = entry.clone();
-            now.size_bytes = version.len_bytes;
-            let modified = version.modified.unwrap_or(object.modified);
-            now.metadata.mtime = time(modified);
-            now.metadata.atime = now.metadata.mtime;
-            now.metadata.ctime = now.metadata.mtime;
-            let etag = version.etag.clone();
-            now.fingerprint = attribute_fingerprint(etag.as_deref().unwrap_or_default(), modified);
-            let len_bytes = version.len_bytes;
-            let mut record = complete(shared, &object.key, version).await?;
-            record.part = part;
-            if let Fingerprint::Attribute { value, .. } = &now.fingerprint {
-                record.fingerprint.clone_from(value);
-            }
-            record.put_into(&mut now.metadata)?;
-            let body = match bytes {
-                Some(bytes) => Body::in_memory(bytes),
-                None => Body::ranged(Object {
-                    shared: Arc::clone(shared),
-                    key: object.key,
-                    etag,
-                    len_bytes,
-                }),
-            };
-            Ok(body.with_refreshed(now))
-        }
-        Err(error) if error.is(ErrorKind::NotFound) => {
-            shared.notes.vanished(&object.key);
-            Err(error.with_code(VANISHED))
-        }
-        Err(error) => {
-            if error.code() == "s3-archived" {
-                shared.notes.archived();
-            }
-            Err(error)
-        }
+    let (version, bytes) = match read(shared, &object).await {
+        Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
+        read => read?,
+    };
+    let is_listed = version.etag.as_deref() == Some(object.etag.as_str());
+    // Some servers name another time in replies than in listings.
+    let modified = version.modified.filter(|_| !is_listed).unwrap_or(object.modified);
+    let mut now = entry.clone();
+    now.size_bytes = version.len_bytes;
+    now.metadata.mtime = time(modified);
+    now.metadata.atime = now.metadata.mtime;
+    now.metadata.ctime = now.metadata.mtime;
+    let etag = version.etag.as_deref().unwrap_or_default();
+    now.fingerprint = attribute_fingerprint(shared, etag, modified);
+    let mut record = complete(shared, &object.key, version.record.clone()).await?;
+    record.part = part;
+    if let Fingerprint::Attribute { value, .. } = &now.fingerprint {
+        record.fingerprint.clone_from(value);
     }
+    record.put_into(&mut now.metadata)?;
+    let body = match bytes {
+        Some(bytes) => Body::in_memory(bytes),
+        None => Body::ranged(Object { shared: Arc::clone(shared), key: object.key, version }),
+    };
+    Ok(body.with_refreshed(now))
+}
+
+/// The error of an object that the server does not have: that of one that vanished, if the server does
+/// not list it any more either.
+pub(super) async fn gone<T>(shared: &Shared, object: &ListedObject) -> Result<T> {
+    let key = object.key.escape_debug();
+    if shared.bucket.is_listed(&object.key).await? {
+        let why = "the server lists it, and says that there is no such key";
+        let error = Error::new(ErrorKind::Unavailable, format!("cannot read {key}: {why}"));
+        return Err(error.with_code(CONTRADICTION).with_retry(Retry::Never));
+    }
+    shared.notes.vanished(&object.key);
+    let error = Error::new(ErrorKind::NotFound, format!("{key} was deleted before it was read"));
+    Err(error.with_code(VANISHED))
 }
 
 /// Looks at an object as it is now, and takes its bytes if they are few.
@@ -140,9 +148,12 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
     }
 }
 
-/// Adds the tags to what is known of a version, if they are wanted.
-pub(super) async fn complete(shared: &Shared, key: &str, version: Version) -> Result<ObjectRecord> {
-    let mut record = version.record;
+/// Adds the tags to what is known of an object, if they are wanted.
+pub(super) async fn complete(
+    shared: &Shared,
+    key: &str,
+    mut record: ObjectRecord,
+) -> Result<ObjectRecord> {
     if record.is_incomplete {
         shared.notes.incomplete(key);
     }
@@ -172,26 +183,29 @@ pub(super) async fn complete(shared: &Shared, key: &str, version: Version) -> Re
 struct Object {
     shared: Arc<Shared>,
     key: String,
-    etag: Option<String>,
-    len_bytes: u64,
+    version: Version,
 }
 
 #[async_trait]
 impl RangedBody for Object {
     fn len_bytes(&self) -> u64 {
-        self.len_bytes
+        self.version.len_bytes
     }
 
     async fn read_at(&self, range: Range<u64>) -> Result<Bytes> {
-        let range = range.start.min(self.len_bytes)..range.end.min(self.len_bytes);
+        let length = self.version.len_bytes;
+        let range = range.start.min(length)..range.end.min(length);
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let Shared { bucket, cancel, .. } = &*self.shared;
+        let shared = &*self.shared;
         let wanted = Wanted::Range(range);
-        let read = bucket.read_version(&self.key, self.etag.as_deref(), &wanted);
-        let (version, bytes) = cancel.unless_cancelled(read).await?;
-        if version.len_bytes != self.len_bytes {
+        let etag = self.version.etag.as_deref();
+        let read = async {
+            shared.confirm(shared.bucket.read_version(&self.key, etag, &wanted).await).await
+        };
+        let (version, bytes) = shared.cancel.unless_cancelled(read).await?;
+        if !version.is_same(&self.version) {
             let message = format!("cannot read {}: it was replaced", self.key.escape_debug());
             return Err(Error::new(ErrorKind::SourceChanged, message));
         }

@@ -1,19 +1,21 @@
 //! What is listed: entries of objects, and directories with their markers.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::task::{JoinError, JoinSet};
 
 use super::super::bucket::{Page, Wanted};
 use super::super::object::{DirectoryRecord, ObjectRecord};
-use super::body::{complete, entry_of, time};
+use super::Shared;
+use super::body::{complete, entry_of, fingerprint_of, gone, time};
 use super::pages::pages;
 use super::walk::{Found, ListedObject, Walk};
-use super::{Shared, body};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileMode, Metadata};
-use crate::source::{ListError, Listed, ListedItem};
+use crate::source::{ListError, Listed, ListedItem, VANISHED};
 use crate::token::ListToken;
 
 /// Markers that are looked at at the same time.
@@ -60,9 +62,10 @@ impl Listing {
         found
             .map(move |found| {
                 let shared = Arc::clone(&shared);
+                let item = found.map(|(found, token)| (item_of(&shared, found), token));
                 async move {
-                    let (found, token) = found?;
-                    Ok(Listed { item: item_of(&shared, found).await?, token })
+                    let (item, token) = item?;
+                    Ok(Listed { item: item.await?, token })
                 }
             })
             .buffered(MARKERS_AT_ONCE)
@@ -73,7 +76,6 @@ impl Listing {
     async fn next(&mut self) -> Result<Option<(Found, ListToken)>> {
         loop {
             self.shared.cancel.check()?;
-            self.shared.refuse_archived()?;
             if let Some(found) = self.walk.step() {
                 let mut token = vec![TOKEN_VERSION];
                 token.extend(self.walk.to_text()?);
@@ -84,10 +86,10 @@ impl Listing {
             }
             match self.next_key().await? {
                 Some(object) => self.walk.offer(object)?,
-                None if self.walk.has_keys() => self.walk.end(),
+                None if self.walk.has_keys() => self.walk.end()?,
                 None => {
                     self.refuse_nothing()?;
-                    self.walk.end();
+                    self.walk.end()?;
                 }
             }
         }
@@ -132,46 +134,75 @@ impl Listing {
     }
 }
 
-async fn item_of(shared: &Shared, found: Found) -> Result<ListedItem, ListError> {
-    match found {
-        Found::Object { path, part, object } => {
-            let entry = entry_of(path, part.as_deref(), &object)?;
-            Ok(ListedItem::Entry(Box::new(entry)))
-        }
-        Found::Directory { path, part, marker, modified } => {
-            let mut metadata = Metadata::new(FileMode::DIRECTORY, time(modified));
-            let marker = match marker {
-                None => None,
-                Some(marker) => shared.cancel.unless_cancelled(look_at(shared, marker)).await?,
-            };
-            if let Some(record) = DirectoryRecord::new(part, marker) {
-                record.put_into(&mut metadata)?;
+/// What the engine takes for it. Markers are asked for by a task of their own: a request that nobody
+/// waits for would keep its place among the calls.
+fn item_of(
+    shared: &Arc<Shared>,
+    found: Found,
+) -> impl Future<Output = Result<ListedItem, ListError>> + use<> {
+    let shared = Arc::clone(shared);
+    let mut asked = None;
+    if let Found::Directory { marker: Some(marker), .. } = &found {
+        let mut task = JoinSet::new();
+        task.spawn(look_at(Arc::clone(&shared), marker.clone()));
+        asked = Some(task);
+    }
+    async move {
+        match found {
+            Found::Object { path, part, object } => {
+                let entry = entry_of(&shared, path, part.as_deref(), &object)?;
+                Ok(ListedItem::Entry(Box::new(entry)))
             }
-            Ok(ListedItem::DirDone { path, metadata: Box::new(metadata) })
+            Found::Directory { path, part, modified, .. } => {
+                let mut metadata = Metadata::new(FileMode::DIRECTORY, time(modified));
+                let mut marker = None;
+                if let Some(mut task) = asked {
+                    let look =
+                        async { task.join_next().await.transpose().map_err(panicked)?.transpose() };
+                    marker = shared.cancel.unless_cancelled(look).await?.flatten();
+                }
+                if let Some(record) = DirectoryRecord::new(part, marker) {
+                    record.put_into(&mut metadata)?;
+                }
+                Ok(ListedItem::DirDone { path, metadata: Box::new(metadata) })
+            }
         }
     }
 }
 
-/// What is known of a marker; nothing if it is gone.
-async fn look_at(shared: &Shared, marker: ListedObject) -> Result<Option<ObjectRecord>> {
-    let read = shared.bucket.read_version(&marker.key, None, &Wanted::Whole { most: 0 }).await;
-    let mut record = match read {
-        Ok((version, _)) => complete(shared, &marker.key, version).await?,
+/// What is known of a marker; nothing if it is gone. A marker that cannot be read is kept without what
+/// the server says of it, and told.
+async fn look_at(shared: Arc<Shared>, marker: ListedObject) -> Result<Option<ObjectRecord>> {
+    let look = async {
+        let wanted = Wanted::Whole { most: 0 };
+        let (version, _) = shared.bucket.read_version(&marker.key, None, &wanted).await?;
+        complete(&shared, &marker.key, version.record).await
+    };
+    let looked = match look.await {
+        Err(error) if error.is(ErrorKind::NotFound) => gone(&shared, &marker).await,
+        looked => looked,
+    };
+    let mut record = match shared.confirm(looked).await {
+        Err(error) if error.code() == VANISHED => return Ok(None),
         // It became an object with bytes, which the next backup will find.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::SourceChanged) => {
+        Err(error) if error.is(ErrorKind::SourceChanged) => {
+            shared.notes.filled(&marker.key);
             return Ok(None);
         }
-        Err(error)
-            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) =>
-        {
+        Err(error) if shared.concerns_all(&error) => return Err(error),
+        Err(_) => {
             let mut record = ObjectRecord::new();
             record.etag.clone_from(&marker.etag);
             record.is_incomplete = true;
             shared.notes.incomplete(&marker.key);
             record
         }
-        Err(error) => return Err(error),
+        looked => looked?,
     };
-    record.fingerprint = body::fingerprint_of(&marker.etag, marker.modified);
+    record.fingerprint = fingerprint_of(&shared, &marker.etag, marker.modified);
     Ok(Some(record))
+}
+
+fn panicked(error: JoinError) -> Error {
+    Error::new(ErrorKind::Internal, "a task that looks at a marker panicked").with_source(error)
 }

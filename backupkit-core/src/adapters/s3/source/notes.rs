@@ -16,7 +16,7 @@ struct Collected {
     left_out: BTreeSet<String>,
     vanished: Counted,
     incomplete: Counted,
-    archived: bool,
+    filled: Counted,
     tags: Option<&'static str>,
 }
 
@@ -45,13 +45,9 @@ impl Notes {
         self.collected().incomplete.add(key);
     }
 
-    /// An object lies in an archive.
-    pub(super) fn archived(&self) {
-        self.collected().archived = true;
-    }
-
-    pub(super) fn has_archived(&self) -> bool {
-        self.collected().archived
+    /// An object without bytes, which stood for a directory, got some.
+    pub(super) fn filled(&self, key: &str) {
+        self.collected().filled.add(key);
     }
 
     /// Tags cannot be read, for this reason.
@@ -70,6 +66,8 @@ impl Notes {
         }
         let vanished = "deleted while the backup ran, and left out";
         notes.remarks.extend(collected.vanished.sentence(vanished));
+        let filled = "replaced while the backup ran, and left to the next one";
+        notes.remarks.extend(collected.filled.sentence(filled));
         let incomplete = "backed up without all of its metadata";
         notes.warnings.extend(collected.incomplete.sentence(incomplete));
         notes.warnings.extend(collected.tags.map(|why| format!("backed up without tags: {why}")));

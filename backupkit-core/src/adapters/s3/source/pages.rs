@@ -1,61 +1,56 @@
 //! Pages of a listing, the next ones fetched while one is used.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use futures::stream::{self, BoxStream, Stream, StreamExt as _};
-
-use super::super::bucket::{Bucket, Page};
-use crate::error::Result;
+use super::super::bucket::{Bucket, Page, incomplete};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Pages that lie ready at most. Each may take some hundred KiB.
 const MOST_PAGES: usize = 4;
+/// A server may pass by what was deleted, page after page, but not for ever.
+const MOST_EMPTY_PAGES: u32 = 10_000;
 
-/// All pages behind a key.
+/// All pages behind a key. They are fetched by a task, which ends with the stream: a request that
+/// nobody waits for would keep its place among the calls.
 pub(super) fn pages(bucket: Bucket, behind: Option<String>) -> BoxStream<'static, Result<Page>> {
-    enum At {
-        Start(Option<String>),
-        Token(String),
-        End,
-    }
-    let pages = stream::unfold((bucket, At::Start(behind)), |(bucket, at)| async move {
-        let page = match &at {
-            At::End => return None,
-            At::Start(behind) => bucket.objects_page(behind.as_deref(), None).await,
-            At::Token(token) => bucket.objects_page(None, Some(token)).await,
-        };
-        let next = match &page {
-            Ok(Page { next: Some(token), .. }) => At::Token(token.clone()),
-            _ => At::End,
-        };
-        Some((page, (bucket, next)))
-    });
-    Ahead { pages: pages.boxed(), ready: VecDeque::new(), has_ended: false }.boxed()
+    let (sender, receiver) = mpsc::channel(MOST_PAGES);
+    let mut task = JoinSet::new();
+    task.spawn(fetch(bucket, behind, sender));
+    stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
+        if let Some(page) = receiver.recv().await {
+            return Some((page, (receiver, task)));
+        }
+        // A listing that only stops is not at its end.
+        match task.join_next().await {
+            Some(Err(_)) => {
+                let error =
+                    Error::new(ErrorKind::Internal, "the task that lists a bucket panicked");
+                Some((Err(error), (receiver, task)))
+            }
+            _ => None,
+        }
+    })
+    .boxed()
 }
 
-/// Asks for the next page as soon as somebody has taken one.
-struct Ahead {
-    pages: BoxStream<'static, Result<Page>>,
-    ready: VecDeque<Result<Page>>,
-    has_ended: bool,
-}
-
-impl Stream for Ahead {
-    type Item = Result<Page>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Page>>> {
-        while !self.has_ended && self.ready.len() <= MOST_PAGES {
-            match self.pages.poll_next_unpin(cx) {
-                Poll::Ready(Some(page)) => self.ready.push_back(page),
-                Poll::Ready(None) => self.has_ended = true,
-                Poll::Pending => break,
+async fn fetch(bucket: Bucket, behind: Option<String>, pages: mpsc::Sender<Result<Page>>) {
+    let mut token = None;
+    let mut empty_pages = 0;
+    loop {
+        let mut page = bucket.objects_page(behind.as_deref(), token.as_deref()).await;
+        if let Ok(Page { keys, next }) = &page {
+            empty_pages = if keys.is_empty() { empty_pages + 1 } else { 0 };
+            token.clone_from(next);
+            if token.is_some() && empty_pages >= MOST_EMPTY_PAGES {
+                let why = "page after page is empty, and none is the last one";
+                page = Err(incomplete("list the bucket", why));
             }
         }
-        match self.ready.pop_front() {
-            Some(page) => Poll::Ready(Some(page)),
-            None if self.has_ended => Poll::Ready(None),
-            None => Poll::Pending,
+        let goes_on = page.is_ok() && token.is_some();
+        if pages.send(page).await.is_err() || !goes_on {
+            return;
         }
     }
 }

@@ -10,12 +10,16 @@
 //! as keys begin with its own. Those that wait are beginnings of each other, thus few.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::keys::{Name, divide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EntryPath;
+
+/// Keys that may be held back when a listing goes on; they came or went meanwhile.
+const MOST_UNCLEAR: usize = 100_000;
 
 /// An object as the listing has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,9 +65,11 @@ pub(super) struct Walk {
     last: Option<String>,
     /// The key that comes next, which was not taken in yet. None before it counts.
     floor: Option<String>,
-    /// The key that comes next, whole.
+    /// Keys that come next, whole.
     #[serde(skip)]
-    next: Option<ListedObject>,
+    next: VecDeque<ListedObject>,
+    #[serde(skip)]
+    again: Again,
     has_ended: bool,
     order: Order,
     /// The key of the innermost open directory: empty, or ends with `/`.
@@ -73,6 +79,16 @@ pub(super) struct Walk {
     waiting: Vec<ListedObject>,
     #[serde(skip)]
     path: EntryPath,
+}
+
+/// What is listed again after a break, up to where the walk stood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Again {
+    /// The key before.
+    last: Option<String>,
+    /// Keys that came meanwhile, or of which it is not clear whether they were taken in: that depends on
+    /// the order of the listing, which so far may be one or the other.
+    unclear: VecDeque<ListedObject>,
 }
 
 /// A directory that may hold more.
@@ -99,7 +115,8 @@ impl Walk {
         Self {
             last: None,
             floor: None,
-            next: None,
+            next: VecDeque::new(),
+            again: Again::default(),
             has_ended: false,
             order: Order { bytes: true, tree: true },
             prefix: String::new(),
@@ -124,6 +141,8 @@ impl Walk {
             let why = "cannot go on with the listing: its token is of another version";
             Error::new(ErrorKind::SourceChanged, why)
         })?;
+        // What is due is not in the text, and listed again.
+        walk.has_ended &= walk.floor.is_none();
         walk.path = EntryPath::root();
         walk.path.push(Name::of(bucket).text.as_bytes());
         for part in walk.prefix.split_terminator('/') {
@@ -160,52 +179,87 @@ impl Walk {
     /// Gives the next key of the listing; all was found before.
     ///
     /// # Errors
-    /// `Unsupported` if it comes in no order.
+    /// `Unsupported` if it comes in no order, `SourceChanged` if too much changed since the walk was
+    /// serialised.
     pub(super) fn offer(&mut self, object: ListedObject) -> Result<()> {
-        if let Some(floor) = &self.floor {
-            // Listed again after a break. What came before agrees with each order that is left.
-            if self.order.is_before(&object.key, floor) {
-                return Ok(());
+        let Some(floor) = &self.floor else {
+            return self.queue([object]);
+        };
+        // Listed again after a break.
+        if let Some(last) = self.again.last.replace(object.key.clone()) {
+            self.order.take(&last, &object.key)?;
+        }
+        match self.order.compare(&object.key, floor) {
+            Some(Ordering::Less) => Ok(()),
+            None if self.again.unclear.len() < MOST_UNCLEAR => {
+                self.again.unclear.push_back(object);
+                Ok(())
             }
-            self.floor = None;
+            None => {
+                let why = "cannot go on with the listing: too many keys came meanwhile";
+                Err(Error::new(ErrorKind::SourceChanged, why))
+            }
+            Some(_) => self.catch_up(Some(object)),
         }
-        if let Some(last) = &self.last {
-            self.order.take(last, &object.key)?;
-        }
-        self.floor = Some(object.key.clone());
-        self.next = Some(object);
-        Ok(())
     }
 
     /// Says that there are no more keys.
-    pub(super) fn end(&mut self) {
-        (self.floor, self.next) = (None, None);
+    ///
+    /// # Errors
+    /// `Unsupported` if keys come in no order.
+    pub(super) fn end(&mut self) -> Result<()> {
         self.has_ended = true;
+        self.catch_up(None)
     }
 
-    /// Gives what is found with the key that was offered; nothing when the next one is needed.
+    /// All that was taken in has been listed again: goes on with what follows. By now it may be known
+    /// whether what was not clear was taken in. Else it was not: in the one order it came meanwhile, and
+    /// in the other it is due.
+    fn catch_up(&mut self, next: Option<ListedObject>) -> Result<()> {
+        let Again { unclear, .. } = std::mem::take(&mut self.again);
+        let (order, floor) = (self.order, self.floor.take());
+        let is_due = |object: &ListedObject| {
+            let floor = floor.as_deref();
+            floor.is_none_or(|floor| order.compare(&object.key, floor) != Some(Ordering::Less))
+        };
+        self.queue(unclear.into_iter().filter(is_due).chain(next))
+    }
+
+    fn queue(&mut self, objects: impl IntoIterator<Item = ListedObject>) -> Result<()> {
+        for object in objects {
+            let last = self.next.back().map(|object| &object.key).or(self.last.as_ref());
+            if let Some(last) = last {
+                self.order.take(last, &object.key)?;
+            }
+            self.next.push_back(object);
+        }
+        self.floor = self.next.front().map(|object| object.key.clone());
+        Ok(())
+    }
+
+    /// Gives what is found with the keys that were offered; nothing when the next one is needed.
     pub(super) fn step(&mut self) -> Option<Found> {
-        let key = self.next.as_ref().map(|object| object.key.as_str());
-        if key.is_none() && !self.has_ended {
-            return None;
-        }
-        let is_over =
-            |object: &ListedObject| match key.and_then(|key| key.strip_prefix(&*object.key)) {
-                None => true,
-                Some(rest) => rest.starts_with('/'),
-            };
-        if let Some(place) = self.waiting.iter().position(is_over) {
-            let is_beside = key.is_some_and(|key| key.starts_with(&*self.waiting[place].key));
-            let object = self.waiting.remove(place);
-            return Some(self.object(object, is_beside));
-        }
-        if !self.open.is_empty() && key.is_none_or(|key| !key.starts_with(&*self.prefix)) {
-            return self.close();
-        }
-        if let Some(object) = self.next.take() {
+        loop {
+            let key = self.next.front().map(|object| object.key.as_str());
+            if key.is_none() && !self.has_ended {
+                return None;
+            }
+            let is_over =
+                |object: &ListedObject| match key.and_then(|key| key.strip_prefix(&*object.key)) {
+                    None => true,
+                    Some(rest) => rest.starts_with('/'),
+                };
+            if let Some(place) = self.waiting.iter().position(is_over) {
+                let is_beside = key.is_some_and(|key| key.starts_with(&*self.waiting[place].key));
+                let object = self.waiting.remove(place);
+                return Some(self.object(object, is_beside));
+            }
+            if !self.open.is_empty() && key.is_none_or(|key| !key.starts_with(&*self.prefix)) {
+                return self.close();
+            }
+            let object = self.next.pop_front()?;
             self.take_in(object);
         }
-        None
     }
 
     fn take_in(&mut self, object: ListedObject) {
@@ -215,7 +269,8 @@ impl Walk {
             self.open.push(Open { modified: 0, marker: None });
         }
         prefix.clone_into(&mut self.prefix);
-        (self.last, self.floor) = (Some(object.key.clone()), None);
+        self.last = Some(object.key.clone());
+        self.floor = self.next.front().map(|object| object.key.clone());
         let is_marker = last.is_empty() && object.len_bytes == 0 && self.open.len() > 1;
         match self.open.last_mut() {
             Some(directory) if is_marker => directory.marker = Some(object),
@@ -273,9 +328,14 @@ impl Order {
             ))
     }
 
-    /// Whether a key comes before another one, in every order that is left.
-    fn is_before(self, key: &str, other: &str) -> bool {
-        (!self.bytes || key < other) && (!self.tree || by_tree(key, other) == Ordering::Less)
+    /// How a key comes to another one; nothing if that depends on which order it is.
+    fn compare(self, key: &str, other: &str) -> Option<Ordering> {
+        let (by_bytes, by_tree) = (key.cmp(other), by_tree(key, other));
+        match self {
+            Self { bytes: true, tree: true } => (by_bytes == by_tree).then_some(by_bytes),
+            Self { bytes: true, .. } => Some(by_bytes),
+            _ => Some(by_tree),
+        }
     }
 }
 

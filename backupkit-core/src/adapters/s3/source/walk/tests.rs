@@ -21,7 +21,7 @@ fn walk(mut walk: Walk, keys: &[String]) -> Result<Vec<(Found, Vec<u8>)>> {
         }
         match keys.next() {
             Some(key) => walk.offer(object(key))?,
-            None => walk.end(),
+            None => walk.end()?,
         }
     }
 }
@@ -196,4 +196,72 @@ fn a_key_that_went_or_came_meanwhile_breaks_no_promise() {
     let rest = walk(resumed, &keys(&["a/x", "a/y", "c"])).unwrap();
     assert_eq!(paths(&rest), ["/b/c", "/b/"]);
     assert!(Walk::resume("b", b"{}").is_err());
+}
+
+/// Adds keys, and takes away others.
+fn changed(random: &mut Random, keys: &[String]) -> BTreeSet<String> {
+    let mut now: BTreeSet<String> = keys.iter().filter(|_| random.below(4) > 0).cloned().collect();
+    now.extend(random_keys(random).into_iter().take(random.below(6)));
+    now
+}
+
+#[test]
+fn a_bucket_that_changed_while_a_walk_rested_loses_no_key_that_stayed() {
+    let mut random = Random(5);
+    let mut unordered = 0;
+    for round in 0..4_000 {
+        let sorted = random_keys(&mut random);
+        let is_by_tree = round % 2 == 0;
+        let arrange = |keys: &mut Vec<String>| {
+            if is_by_tree {
+                keys.sort_by(|one, other| by_tree(one, other));
+            }
+        };
+        let mut before = sorted.clone();
+        arrange(&mut before);
+        let all = walk(Walk::new("b"), &before).unwrap();
+        for (index, (_, text)) in all.iter().enumerate() {
+            let seed = format!("seed 5, round {round}, behind {index} of {before:?}");
+            let now = changed(&mut random, &sorted);
+            let resumed = Walk::resume("b", text).unwrap();
+            let behind = resumed.behind(false).map(str::to_owned);
+            let mut again: Vec<String> = match &behind {
+                Some(last) => now.iter().filter(|key| *key > last).cloned().collect(),
+                None => now.iter().cloned().collect(),
+            };
+            arrange(&mut again);
+            let is_over = resumed.has_ended();
+            let rest = match walk(resumed, if is_over { &[] } else { &again }) {
+                Ok(rest) => rest,
+                Err(error) => {
+                    assert_eq!(error.code(), "s3-unordered", "{seed}: {error}");
+                    unordered += 1;
+                    continue;
+                }
+            };
+            let mut paths = BTreeSet::new();
+            let mut found_keys = BTreeSet::new();
+            let mut done: Vec<EntryPath> = Vec::new();
+            for (found, _) in all[..=index].iter().chain(&rest) {
+                let (Found::Object { path, .. } | Found::Directory { path, .. }) = found;
+                assert!(paths.insert(path.clone()), "{seed}: {path} twice, now {now:?}");
+                assert!(
+                    !done.iter().any(|done| path.starts_with(done)),
+                    "{seed}: {path} came late, now {now:?}"
+                );
+                match found {
+                    Found::Object { object, .. } => drop(found_keys.insert(object.key.clone())),
+                    Found::Directory { marker, .. } => {
+                        done.push(path.clone());
+                        found_keys.extend(marker.iter().map(|marker| marker.key.clone()));
+                    }
+                }
+            }
+            let stayed = sorted.iter().filter(|key| now.contains(*key));
+            for key in stayed {
+                assert!(found_keys.contains(key), "{seed}: {key:?} is lost, now {now:?}");
+            }
+        }
+    }
+    assert!(unordered < 10, "{unordered} listings could not go on");
 }
