@@ -1,6 +1,6 @@
 //! Numbers that a run counts while it goes, for progress and for the summary.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::model::Progress;
 
@@ -13,6 +13,7 @@ pub(crate) struct Counters {
     finished_entries: AtomicU64,
     finished_bytes: AtomicU64,
     listing_done: AtomicU64,
+    slowed_down: AtomicBool,
 }
 
 macro_rules! counter {
@@ -45,7 +46,12 @@ impl Counters {
             finished_bytes: self.finished_bytes(),
             read_bytes: self.read_bytes(),
             problems,
+            is_slowed_down: self.slowed_down.load(Ordering::Relaxed),
         }
+    }
+
+    pub(crate) fn set_slowed_down(&self, is_slowed_down: bool) {
+        self.slowed_down.store(is_slowed_down, Ordering::Relaxed);
     }
 
     pub(crate) fn set_listing_done(&self) {

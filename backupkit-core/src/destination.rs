@@ -45,6 +45,13 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
     /// The destination as people write it, such as `/srv/repo` or `s3://bucket/prefix`. No secrets.
     fn location(&self) -> String;
 
+    /// Whether what is behind the destination has lately asked for fewer requests, and gets them more
+    /// slowly for that. The engine says so, and does not take it for one that hangs. Wrappers ask what
+    /// they wrap.
+    fn is_slowed_down(&self) -> bool {
+        false
+    }
+
     /// Tests whether the destination can be reached, read and written.
     async fn check(&self) -> Result<Probe>;
 

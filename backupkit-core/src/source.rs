@@ -145,6 +145,12 @@ pub trait SourceView: fmt::Debug + Send + Sync + 'static {
         Box::pin(stream::empty())
     }
 
+    /// Whether the system behind the view has lately asked for fewer requests, and gets them more slowly
+    /// for that. The engine says so. Wrappers ask what they wrap.
+    fn is_slowed_down(&self) -> bool {
+        false
+    }
+
     /// How many warnings [`Self::close`] would tell now. Checkpoints and snapshots count them, since a
     /// run that crashes or rests goes on without this view.
     fn untold_warnings(&self) -> u64 {

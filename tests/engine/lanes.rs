@@ -323,10 +323,10 @@ async fn a_repository_that_had_nothing_to_do_for_long_is_not_set_aside() {
 
 /// Counts the sleeps of one duration.
 #[derive(Debug)]
-struct CountingClock {
-    clock: ManualClock,
-    counted: Duration,
-    count: watch::Sender<usize>,
+pub(crate) struct CountingClock {
+    pub(crate) clock: ManualClock,
+    pub(crate) counted: Duration,
+    pub(crate) count: watch::Sender<usize>,
 }
 
 impl Clock for CountingClock {

@@ -20,6 +20,7 @@ mod pause;
 mod scene;
 mod scratch;
 mod scripted;
+mod slowed_down;
 mod sources;
 mod stops;
 mod unfinished_locks;

@@ -44,8 +44,8 @@ struct Seen {
     is_listed: bool,
     is_committing: bool,
     is_created: bool,
-    /// Whether the process is to stop at the next occasion.
-    is_due: bool,
+    /// Behind which call the process is to stop, at the next occasion.
+    due: Option<String>,
     /// Calls of the store that are under way.
     store_calls: usize,
     /// Steps of each stage so far.
@@ -168,13 +168,13 @@ impl Witness {
         loop {
             {
                 let mut seen = self.0.seen.lock().unwrap();
-                if !seen.is_due {
+                if seen.due.is_none() {
                     return;
                 }
                 if seen.store_calls == 0
                     && let Some(stop) = &self.0.stop
                 {
-                    seen.is_due = false;
+                    seen.due = None;
                     self.write_epitaph(&seen);
                     stop.lock().unwrap();
                     return;
@@ -214,7 +214,7 @@ impl Witness {
             Moment::Read(_) | Moment::Never => false,
         };
         if is_now && self.0.stop.is_some() {
-            seen.is_due = true;
+            seen.due = Some(name.to_owned());
         } else if is_now {
             self.end(seen);
         }

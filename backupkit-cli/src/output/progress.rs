@@ -146,7 +146,11 @@ fn bar_text(doing: &str, reading: &Reading) -> [String; 2] {
     let mut lower = vec![
         format::clock(reading.elapsed),
         entries(progress),
-        format!("{}/s", format::bytes(reading.read_rate)),
+        if progress.is_slowed_down {
+            "slowed down".to_owned()
+        } else {
+            format!("{}/s", format::bytes(reading.read_rate))
+        },
     ];
     lower.extend(problems(progress));
     [upper, lower.join("  ")]
@@ -165,6 +169,7 @@ fn line(doing: &str, reading: &Reading) -> String {
     let mut parts =
         vec![done, entries(progress), format!("reading {}/s", format::bytes(reading.read_rate))];
     parts.extend(reading.remaining.map(|left| format!("{} left", format::duration(left))));
+    parts.extend(progress.is_slowed_down.then(|| "slowed down by the server".to_owned()));
     parts.extend(problems(progress));
     parts.join(", ")
 }
@@ -199,6 +204,7 @@ mod tests {
                     listing_done,
                     read_bytes: 0,
                     problems: 99_999,
+                    is_slowed_down: true,
                 },
                 elapsed: Duration::from_hours(99),
                 done_bytes: 1023 << 40,
@@ -224,13 +230,14 @@ mod tests {
             finished_bytes: 1 << 30,
             read_bytes: 0,
             problems: 1,
+            is_slowed_down: true,
         };
         meter.read(Duration::ZERO, Progress::default());
         let reading = meter.read(Duration::from_mins(1), progress);
         assert_eq!(
             line("backing up", &reading),
             "backing up: 25 %, 1.0 GiB of 4.0 GiB, 1,000 of 4,000 entries, reading 0 B/s, \
-             3 min 00 s left, 1 problem"
+             3 min 00 s left, slowed down by the server, 1 problem"
         );
     }
 }

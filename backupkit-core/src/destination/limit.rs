@@ -170,6 +170,10 @@ impl Destination for LimitDestination {
         self.inner.location()
     }
 
+    fn is_slowed_down(&self) -> bool {
+        self.inner.is_slowed_down()
+    }
+
     async fn check(&self) -> Result<Probe> {
         let _slot = self.calls.slot().await?;
         self.inner.check().await

@@ -169,6 +169,10 @@ impl Destination for RetryDestination {
         self.inner.location()
     }
 
+    fn is_slowed_down(&self) -> bool {
+        self.inner.is_slowed_down()
+    }
+
     async fn check(&self) -> Result<Probe> {
         // A person waits for this one and wants to see the first failure.
         self.inner.check().await

@@ -38,6 +38,10 @@ impl Destination for WatchedDestination {
         self.inner.location()
     }
 
+    fn is_slowed_down(&self) -> bool {
+        self.inner.is_slowed_down()
+    }
+
     async fn check(&self) -> Result<Probe> {
         let _call = self.activity.begin();
         self.inner.check().await

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
+use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
     Entry, EntryKind, EntryPath, FileTime, Fingerprint, Metadata, Origin, SnapshotId,
@@ -102,13 +103,15 @@ impl Source for SnapshotSource {
         let reader = reader.open_snapshot(&self.snapshot);
         let is_local = self.origin().scheme == "fs";
         let (missing_entries, cancel) = (self.missing_entries, cx.cancel);
-        Ok(Arc::new(SnapshotView { reader, token, is_local, missing_entries, cancel }))
+        let place = Arc::clone(self.repository.destination());
+        Ok(Arc::new(SnapshotView { reader, place, token, is_local, missing_entries, cancel }))
     }
 }
 
 #[derive(Debug)]
 struct SnapshotView {
     reader: Arc<dyn SnapshotReader>,
+    place: Arc<dyn Destination>,
     token: ViewToken,
     is_local: bool,
     missing_entries: u64,
@@ -141,6 +144,10 @@ impl SourceView for SnapshotView {
     /// What is damaged or missing is one entry's; a repository that is out of reach has none of them.
     fn concerns_all(&self, error: &Error) -> bool {
         !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+    }
+
+    fn is_slowed_down(&self) -> bool {
+        self.place.is_slowed_down()
     }
 
     fn untold_warnings(&self) -> u64 {

@@ -125,6 +125,16 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A system that takes part has asked for fewer requests. They are made again, later.
+    SlowedDown {
+        /// Where it is.
+        place: String,
+    },
+    /// It has asked for that no more for a while.
+    SpeedsUp {
+        /// Where it is.
+        place: String,
+    },
     /// A snapshot was created.
     SnapshotCreated {
         /// Where the repository is.
@@ -199,6 +209,8 @@ impl EventKind {
             Self::EntryNotCompared { .. } => "entry-not-compared",
             Self::Finding(_) => "finding",
             Self::RepositorySetAside { .. } => "repository-set-aside",
+            Self::SlowedDown { .. } => "slowed-down",
+            Self::SpeedsUp { .. } => "speeds-up",
             Self::SnapshotCreated { .. } => "snapshot-created",
             Self::Pausing => "pausing",
             Self::Paused { .. } => "paused",
@@ -240,6 +252,10 @@ impl fmt::Display for EventKind {
             Self::RepositorySetAside { repository, reason } => {
                 write!(f, "{repository} is left out of the rest of the run: {reason}")
             }
+            Self::SlowedDown { place } => {
+                write!(f, "slowed down by {place}: it asks for fewer requests")
+            }
+            Self::SpeedsUp { place } => write!(f, "{place} slows down no more"),
             Self::SnapshotCreated { repository, snapshot } => {
                 write!(f, "snapshot {} created in {repository}", snapshot.short())
             }
@@ -323,6 +339,9 @@ pub struct Progress {
     pub read_bytes: u64,
     /// Entries with problems.
     pub problems: u64,
+    /// Whether a system that takes part has lately asked for fewer requests.
+    #[serde(rename = "slowed_down")]
+    pub is_slowed_down: bool,
 }
 
 #[cfg(test)]

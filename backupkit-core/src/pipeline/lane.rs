@@ -375,9 +375,9 @@ impl Lane {
         self.packers.close_older(self, deadline);
     }
 
-    /// Whether the lane has work and has stored nothing for `limit`.
+    /// Whether the lane has work and has stored nothing for `limit`, although nobody asked it to wait.
     pub(crate) fn is_stuck(&self, limit: Duration) -> bool {
-        self.activity.is_stuck(limit)
+        self.activity.is_stuck(limit) && !self.repository.destination().is_slowed_down()
     }
 
     pub(crate) fn counters(&self) -> LaneCounters {

@@ -155,6 +155,7 @@ struct State {
     /// The last call that still does its work, and whether its reply arrives.
     last_call: Option<(u64, bool)>,
     log: Option<Vec<Call>>,
+    is_slowed_down: bool,
 }
 
 impl FaultPlan {
@@ -184,6 +185,11 @@ impl FaultPlan {
     /// The `k`-th call does its work, but its caller never learns of it; every further call fails.
     pub fn die_during(&self, k: u64) {
         lock(&self.0).last_call = Some((k, false));
+    }
+
+    /// Whether the destination asks for fewer requests from now on. It only says so.
+    pub fn set_slowed_down(&self, is_slowed_down: bool) {
+        lock(&self.0).is_slowed_down = is_slowed_down;
     }
 
     /// Whether the planned death has come.
@@ -316,6 +322,10 @@ impl Destination for FaultDestination {
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+
+    fn is_slowed_down(&self) -> bool {
+        lock(&self.plan.0).is_slowed_down || self.inner.is_slowed_down()
     }
 
     async fn check(&self) -> Result<Probe> {

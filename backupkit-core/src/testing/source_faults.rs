@@ -30,6 +30,7 @@ struct State {
     unopened: BTreeMap<EntryPath, (ErrorKind, u64)>,
     unread: BTreeMap<EntryPath, (u64, ErrorKind, u64)>,
     altered: BTreeMap<EntryPath, u64>,
+    is_slowed_down: bool,
 }
 
 impl SourceFaults {
@@ -61,6 +62,11 @@ impl SourceFaults {
     /// The byte at `offset` of this entry is another one each time it is read.
     pub fn alter_byte_at(&self, path: EntryPath, offset: u64) {
         lock(&self.0).altered.insert(path, offset);
+    }
+
+    /// Whether the source asks for fewer requests from now on. It only says so.
+    pub fn set_slowed_down(&self, is_slowed_down: bool) {
+        lock(&self.0).is_slowed_down = is_slowed_down;
     }
 
     fn read(&self, path: &EntryPath, start: u64, bytes: Bytes) -> Result<Bytes> {
@@ -217,6 +223,10 @@ impl SourceView for FaultView {
 
     fn concerns_all(&self, error: &Error) -> bool {
         self.inner.concerns_all(error)
+    }
+
+    fn is_slowed_down(&self) -> bool {
+        lock(&self.faults.0).is_slowed_down || self.inner.is_slowed_down()
     }
 
     fn late(&self) -> BoxStream<'static, Result<Listed, ListError>> {

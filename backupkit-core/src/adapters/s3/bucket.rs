@@ -79,6 +79,11 @@ impl Bucket {
         Self(Arc::new(Inner { client, calls, settings: settings.clone(), root: root.clone() }))
     }
 
+    /// Whether the server has lately asked for fewer requests.
+    pub(super) fn is_slowed_down(&self) -> bool {
+        self.0.calls.is_slowed_down()
+    }
+
     /// Whether the server is taken for gone.
     pub(super) fn is_lost(&self) -> bool {
         self.0.calls.is_lost()

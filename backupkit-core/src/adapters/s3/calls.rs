@@ -28,6 +28,8 @@ const LEAST_ATTEMPTS: u32 = 3;
 const THROTTLED_TIME: Duration = Duration::from_mins(30);
 /// For so long it may ask one call to slow down, although others succeed.
 const CALL_TIME: Duration = Duration::from_hours(1);
+/// For so long after the last wait that a server asked for it counts as slow.
+const SLOW_TIME: Duration = Duration::from_secs(30);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MOST_DELAY: Duration = Duration::from_secs(30);
 
@@ -65,6 +67,8 @@ struct State {
     halved_at: Option<Duration>,
     /// When a call last succeeded, since boot.
     succeeded_at: Duration,
+    /// Until then the server counts as one that wants fewer calls, since boot.
+    slow_until: Duration,
     /// Whether a call was given up while none succeeded, and none has since.
     is_lost: bool,
 }
@@ -88,6 +92,7 @@ impl Calls {
             was_throttled: false,
             halved_at: None,
             succeeded_at: env.clock().elapsed_since_boot(),
+            slow_until: Duration::ZERO,
             is_lost: false,
         };
         let room = Semaphore::new(FIRST_LIMIT as usize);
@@ -149,6 +154,11 @@ impl Calls {
     /// and since it was first made no other has succeeded.
     pub(super) fn is_lost(&self) -> bool {
         self.state().is_lost
+    }
+
+    /// Whether the server has lately asked for fewer calls.
+    pub(super) fn is_slowed_down(&self) -> bool {
+        self.now() < self.state().slow_until
     }
 
     pub(super) fn provider(&self) -> Option<&Provider> {
@@ -227,6 +237,11 @@ impl Calls {
             // Not a moment earlier, and not all at the same one.
             Retry::After(named) => named.saturating_add(self.delay(count) / 8),
         };
+        if is_throttled {
+            let until = self.now().saturating_add(delay).saturating_add(SLOW_TIME);
+            let mut state = self.state();
+            state.slow_until = state.slow_until.max(until);
+        }
         let spent = self.now().saturating_sub(attempts.started);
         let is_over = if is_throttled {
             let since = attempts.started.max(self.state().succeeded_at);

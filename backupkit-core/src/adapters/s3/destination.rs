@@ -98,6 +98,10 @@ impl Destination for S3Destination {
         self.bucket.settings().location()
     }
 
+    fn is_slowed_down(&self) -> bool {
+        self.bucket.is_slowed_down()
+    }
+
     async fn check(&self) -> Result<Probe> {
         Ok(probe::probe(self).await)
     }

@@ -239,6 +239,10 @@ impl SourceView for S3View {
         self.0.concerns_all(error)
     }
 
+    fn is_slowed_down(&self) -> bool {
+        self.0.bucket.is_slowed_down()
+    }
+
     fn untold_warnings(&self) -> u64 {
         self.0.notes.sentences().warnings.len() as u64
     }

@@ -10,7 +10,6 @@ use super::{BackupRequest, OutputReport, Participant};
 use crate::activity::Activity;
 use crate::destination::WatchedDestination;
 use crate::engine::RunContext;
-use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, Level};
 use crate::pipeline::checkpoint::Row;
@@ -145,7 +144,11 @@ async fn prepare_watched(
     let is_stalled = AtomicBool::new(false);
     let preparing = prepare(run, number, &watched, request, committed, &cancel);
     let watching = async {
-        watch(clock, &activity, run.engine.parts().settings.stall_after).await;
+        let limit = run.engine.parts().settings.stall_after;
+        let is_stuck = || activity.is_stuck(limit) && !repository.destination().is_slowed_down();
+        while !is_stuck() {
+            clock.sleep(INTERVAL.min(limit)).await;
+        }
         is_stalled.store(true, Ordering::Relaxed);
         cancel.cancel();
         std::future::pending::<Infallible>().await
@@ -160,13 +163,6 @@ async fn prepare_watched(
             Err(stalled(repository))
         }
         result => result,
-    }
-}
-
-/// Returns once no call has come back for `limit`.
-async fn watch(clock: &Arc<dyn Clock>, activity: &Activity, limit: Duration) {
-    while !activity.is_stuck(limit) {
-        clock.sleep(INTERVAL.min(limit)).await;
     }
 }
 

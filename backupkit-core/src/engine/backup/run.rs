@@ -13,7 +13,7 @@ use crate::engine::{RunContext, origin, resume};
 use crate::env::within;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EventKind, FileTime, Level, Refusal, SnapshotId};
-use crate::pipeline::attend::attended;
+use crate::pipeline::attend::Attendant;
 use crate::pipeline::budget::{self, Budget};
 use crate::pipeline::checkpoint::{self, Checkpoints, Row, save_row};
 use crate::pipeline::chunk::ChunkGroup;
@@ -119,6 +119,7 @@ async fn back_up(
     let groups = chunk_groups(&lanes);
     let (clock, cancel) = (env.clock(), run.control.cancel_token());
     let stall_after = run.engine.parts().settings.stall_after;
+    let attendant = Attendant::new(&store, &run.events, &run.counters, stall_after);
     // A source may list only what changed since: a repository without a parent would lack the rest.
     let all_have_parents = parents.iter().all(Option::is_some);
     let (mut driver, resumed) = loop {
@@ -139,6 +140,7 @@ async fn back_up(
             Err(error) if error.is(ErrorKind::Cancelled) => return Err(error),
             opened => opened.map_err(|error| error.while_doing("open the source"))?,
         };
+        attendant.watch_source(&view, origin.paths.join(", "));
         let reading = Arc::new(Reading {
             view,
             range_bytes,
@@ -156,7 +158,7 @@ async fn back_up(
         };
         let started = saved.started;
         let restoring = cancel.unless_cancelled(checkpoint::restore(&mut driver, saved));
-        match attended(&store, clock, stall_after, restoring).await {
+        match attendant.beside(restoring).await {
             Ok(()) => {
                 now = started;
                 break (driver, true);
@@ -189,7 +191,7 @@ async fn back_up(
     let view = Arc::clone(&driver.reading.view);
     let mut checkpoints_taken = Checkpoints::new(Arc::clone(&request.journal), now);
     let reading = driver.run(&mut checkpoints_taken);
-    let end = attended(&store, clock, stall_after, reading).await;
+    let end = attendant.beside(reading).await;
     let parents: Vec<_> = parents.iter().map(|parent| parent.as_ref().map(|(id, _)| *id)).collect();
     let mut created = None;
     if let Ok(DriverEnd::Complete(root)) = &end {
@@ -204,7 +206,7 @@ async fn back_up(
             untold_warnings: view.untold_warnings(),
         };
         let committing = commit::commit(run, &lanes, &request.journal, &plan);
-        created = Some(attended(&store, clock, stall_after, committing).await);
+        created = Some(attendant.beside(committing).await);
     }
     let ended = match (end, created) {
         (Err(error), _) => {
@@ -220,7 +222,7 @@ async fn back_up(
         (Ok(_), _) => {
             let pausing = pause(run, request, &mut driver, &store, now);
             let pausing = cancel.unless_cancelled(pausing);
-            let saved = attended(&store, clock, stall_after, pausing).await;
+            let saved = attendant.beside(pausing).await;
             close(&view, outcome_of(&saved, Outcome::Paused), run).await;
             saved
         }
