@@ -83,6 +83,10 @@ impl Destination for MemoryDestination {
         String::from("memory:")
     }
 
+    fn is_slowed_down(&self) -> bool {
+        false
+    }
+
     async fn check(&self) -> Result<Probe> {
         Ok(Probe {
             steps: vec![ProbeStep {

@@ -11,6 +11,7 @@ use super::store::Store;
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::model::{EventKind, Level};
+use crate::repo::repository::Repository;
 use crate::source::SourceView;
 
 /// How often lanes are looked after.
@@ -87,7 +88,7 @@ impl Attendant {
         let lanes = self.store.live_lanes().map(|lane| lane.repository());
         let mut now: BTreeSet<String> = lanes
             .filter(|repository| repository.destination().is_slowed_down())
-            .map(|repository| repository.location())
+            .map(Repository::location)
             .collect();
         let mut state = self.state();
         let source = state.source.as_ref().filter(|(view, _)| view.is_slowed_down());
