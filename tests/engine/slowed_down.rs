@@ -68,7 +68,7 @@ async fn who_slows_a_run_down_is_told_and_not_set_aside() {
             _ => {}
         }
     }
-    let mut slow = vec![rigs[1].repository.location(), "/".to_owned()];
+    let mut slow = [rigs[1].repository.location(), "/".to_owned()];
     slow.sort();
     let expected = [true, false].map(|slows| slow.iter().map(move |place| (slows, place.clone())));
     assert_eq!(told, expected.into_iter().flatten().collect::<Vec<_>>());
