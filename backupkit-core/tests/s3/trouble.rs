@@ -53,6 +53,19 @@ async fn a_wait_that_the_server_names_is_kept() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_to_slow_down_is_told_from_one_that_does_not() {
+    let scene = Scene::warmed_up().await;
+    scene.server.add_fault(S3Fault::new(S3Effect::refuse(500, "InternalError")));
+    scene.create("index/a", b"x").await.unwrap();
+    assert!(!scene.destination.is_slowed_down());
+    scene.server.add_fault(S3Fault::new(S3Effect::slow_down()));
+    scene.create("index/b", b"x").await.unwrap();
+    assert!(scene.destination.is_slowed_down());
+    scene.clock.advance(Duration::from_secs(31));
+    assert!(!scene.destination.is_slowed_down());
+}
+
+#[tokio::test]
 async fn a_server_that_never_stops_asking_to_slow_down_is_given_up_after_half_an_hour() {
     let scene = Scene::warmed_up().await;
     scene.server.add_fault(S3Fault::new(S3Effect::slow_down()).always());

@@ -13,7 +13,7 @@ use backupkit_core::testing::random_bytes;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 
-use super::{LARGE, Scene, attribute, entries, list, only_entry, path, read};
+use super::{LARGE, Scene, attribute, entries, list, only_entry, path, read, refused};
 use crate::scene::BUCKET;
 
 /// A test that takes longer hangs.
@@ -187,4 +187,15 @@ async fn what_was_read_without_tags_is_read_again_once_they_are_asked_for() {
     assert_eq!(now.fingerprint, with.fingerprint);
     let Fingerprint::Attribute { value, .. } = &now.fingerprint else { panic!("{now:?}") };
     assert_eq!(attribute(&now)["fingerprint"], value.as_str());
+}
+
+#[tokio::test]
+async fn a_listing_of_empty_pages_may_go_on_but_not_for_ever() {
+    let scene = Scene::holding(&["a", "c"]);
+    let empty = S3Fault::new(S3Effect::EmptyPage).on(S3Operation::ListObjects);
+    scene.server.add_fault(empty.clone().times(100));
+    // The last of these pages leads on behind the first key.
+    assert_eq!(list(&*scene.open().await, None).await.unwrap().len(), 2);
+    scene.server.add_fault(empty.always());
+    assert_eq!(refused(&*scene.open().await).await.code(), "s3-listing-incomplete");
 }

@@ -74,6 +74,8 @@ pub enum S3Effect {
     RepeatPage,
     /// A listing gives the keys of its first page once more, and says that it is over.
     RepeatKeys,
+    /// A listing gives no keys, and says that it goes on elsewhere.
+    EmptyPage,
     /// A listing gives its page backwards.
     ReversePage,
     /// A listing says that it is over.

@@ -41,7 +41,12 @@ pub(super) fn list(
     } else {
         page(&bucket.objects, prefix, delimiter, behind, most)
     };
-    let goes_on = last.is_some() && !is_repeated && effect != Some(&S3Effect::EndListing);
+    let is_emptied = effect == Some(&S3Effect::EmptyPage);
+    if is_emptied {
+        lines.clear();
+    }
+    let goes_on =
+        is_emptied || last.is_some() && !is_repeated && effect != Some(&S3Effect::EndListing);
     let count = lines.len();
     if effect == Some(&S3Effect::DropKey) {
         lines.pop();
@@ -66,6 +71,7 @@ pub(super) fn list(
     let next = match effect {
         Some(S3Effect::ForgetToken) => None,
         Some(S3Effect::RepeatPage) => Some(after),
+        Some(S3Effect::EmptyPage) => Some(if after == "a" { "b" } else { "a" }.to_owned()),
         _ => last,
     };
     if let Some(next) = next.filter(|_| goes_on) {
