@@ -31,6 +31,10 @@ const IN_ADDRESS: [&str; 2] = ["bucket", "prefix"];
 const IDENTITY: [&str; 3] = ["access_key_id", "profile", "profile_file"];
 /// What is true or false.
 const FLAGS: [&str; 4] = ["checksums", "conditional_writes", "path_style", "tags"];
+/// What is a number.
+const NUMBERS: [&str; 4] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes"];
+/// What may be given more than once.
+const LISTS: [&str; 3] = ["exclude", "include", "storage_classes"];
 
 impl App<'_> {
     /// The destination in a bucket.
@@ -180,9 +184,17 @@ fn options(options: &[String]) -> Result<Map<String, Value>> {
             return Err(usage(format!("--s3 {name}: command lines are seen by others"))
                 .with_hint(format!("set {SECRET_ACCESS_KEY} or {SESSION_TOKEN}")));
         }
+        if LISTS.contains(&name) {
+            let list = fields.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+            list.as_array_mut().into_iter().for_each(|list| list.push(value.into()));
+            continue;
+        }
         let value = match value {
             "true" if FLAGS.contains(&name) => Value::Bool(true),
             "false" if FLAGS.contains(&name) => Value::Bool(false),
+            text if NUMBERS.contains(&name) => {
+                text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
+            }
             text => text.into(),
         };
         fields.insert(name.to_owned(), value);
@@ -211,6 +223,12 @@ mod tests {
     fn options_become_settings() {
         let read = read(&["region=eu-1", "path_style=false", "ca_file=/x=y"]).unwrap();
         assert_eq!(read, r#"{"ca_file":"/x=y","path_style":false,"region":"eu-1"}"#);
+    }
+
+    #[test]
+    fn what_filters_is_a_list_or_a_number() {
+        let read = read(&["exclude=*.tmp", "max_bytes=5", "exclude=a,b/", "min_bytes=5K"]).unwrap();
+        assert_eq!(read, r#"{"exclude":["*.tmp","a,b/"],"max_bytes":5,"min_bytes":"5K"}"#);
     }
 
     #[test]

@@ -29,4 +29,4 @@ pub use credentials::S3Credentials;
 pub use destination::S3Destination;
 pub use kind::S3Kind;
 pub use settings::S3Settings;
-pub use source::{ArchivedObjects, S3Source, S3SourceOptions};
+pub use source::{ArchivedObjects, S3Filter, S3Source, S3SourceOptions};

@@ -1,6 +1,7 @@
 //! Buckets as a source.
 
 mod body;
+mod filter;
 mod listing;
 mod notes;
 mod pages;
@@ -14,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+
+pub use self::filter::S3Filter;
 
 use self::listing::Listing;
 use self::notes::Notes;
@@ -57,7 +60,7 @@ pub struct S3Source {
 }
 
 /// How a bucket is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct S3SourceOptions {
     /// Whether the tags of new and changed objects are read: a request for each. A change of tags alone
@@ -65,6 +68,8 @@ pub struct S3SourceOptions {
     pub tags: bool,
     /// What to do with new objects that lie in an archive.
     pub archived: ArchivedObjects,
+    /// Which objects are read.
+    pub filter: S3Filter,
 }
 
 /// What to do with objects that cannot be read before somebody brings them back from an archive.
@@ -82,6 +87,13 @@ impl S3SourceOptions {
     #[must_use]
     pub fn with_tags(mut self) -> Self {
         self.tags = true;
+        self
+    }
+
+    /// Says which objects are read. How many are left out is told in the notes of the view.
+    #[must_use]
+    pub fn with_filter(mut self, filter: S3Filter) -> Self {
+        self.filter = filter;
         self
     }
 
@@ -158,7 +170,8 @@ impl Source for S3Source {
         Ok(Arc::new(S3View(Arc::new(Shared {
             bucket: self.bucket.clone(),
             excluded: Arc::clone(&self.excluded),
-            options: self.options,
+            options: self.options.clone(),
+            opened: self.env.now().as_second(),
             notes: Notes::default(),
             asks_for_tags: AtomicBool::new(self.options.tags),
             cancel: cx.cancel,
@@ -172,6 +185,8 @@ struct Shared {
     bucket: Bucket,
     excluded: Arc<[String]>,
     options: S3SourceOptions,
+    /// In seconds since 1970.
+    opened: i64,
     notes: Notes,
     /// Whether tags are wanted, and may be read as far as is known.
     asks_for_tags: AtomicBool,

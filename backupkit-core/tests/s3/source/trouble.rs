@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backupkit_core::ErrorKind;
-use backupkit_core::adapters::s3::S3SourceOptions;
+use backupkit_core::adapters::s3::{S3Filter, S3SourceOptions};
 use backupkit_core::model::Fingerprint;
 use backupkit_core::source::{BodyContent, ListedItem, Outcome};
 use backupkit_core::testing::fakes::{
@@ -187,6 +187,38 @@ async fn what_was_read_without_tags_is_read_again_once_they_are_asked_for() {
     assert_eq!(now.fingerprint, with.fingerprint);
     let Fingerprint::Attribute { value, .. } = &now.fingerprint else { panic!("{now:?}") };
     assert_eq!(attribute(&now)["fingerprint"], value.as_str());
+}
+
+#[tokio::test]
+async fn what_the_filter_leaves_out_is_counted_and_not_read() {
+    let filter = S3Filter::default().with_exclude(&["*.tmp", "cache/"]).unwrap();
+    let options = S3SourceOptions::default().with_filter(filter.with_size(Some(2), None));
+    let keys = ["a", "bb", "bb.tmp", "cache/x", "d/cache/", "d/ee"];
+    let prefixed = keys.map(|key| format!("p/{key}"));
+    let prefixed = prefixed.each_ref().map(String::as_str);
+    for (keys, prefix) in [(keys, ""), (prefixed, "p")] {
+        let scene = Scene::with(S3ServerOptions::default(), |settings| {
+            if prefix.is_empty() { settings } else { settings.with_prefix(prefix) }
+        });
+        for key in keys {
+            let name = key.trim_start_matches("p/");
+            scene.server.put(BUCKET, key, if name.ends_with('/') { "" } else { name }.to_owned());
+        }
+        let scene = scene.reading(options.clone());
+        let view = scene.open().await;
+        let found = entries(&list(&*view, None).await.unwrap());
+        let names: Vec<String> = found.iter().map(|one| one.path.to_string()).collect();
+        let expected = ["bb", "d/ee"].map(|name| match prefix {
+            "" => format!("/bucket/{name}"),
+            prefix => format!("/bucket/{prefix}/{name}"),
+        });
+        assert_eq!(names, expected);
+        let notes = view.close(Outcome::Completed).await.unwrap();
+        assert_eq!(notes.remarks, ["4 objects are left out by the filter of the source"]);
+    }
+    let all = S3Filter::default().with_exclude(&["**"]).unwrap();
+    let scene = Scene::holding(&["a"]).reading(S3SourceOptions::default().with_filter(all));
+    assert_eq!(list(&*scene.open().await, None).await.unwrap().len(), 1, "no key is no error");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ pub(in crate::adapters::s3) struct PagedKey {
     pub(in crate::adapters::s3) etag: String,
     /// In seconds since 1970; nothing if the page does not say.
     pub(in crate::adapters::s3) modified: Option<i64>,
+    /// Nothing if the page does not say.
+    pub(in crate::adapters::s3) storage_class: Option<String>,
 }
 
 impl Bucket {
@@ -100,7 +102,8 @@ impl Bucket {
             let len_bytes = size.ok_or_else(|| incomplete(doing, "a key has no size"))?;
             let etag = object.e_tag().unwrap_or_default().to_owned();
             let modified = object.last_modified().map(DateTime::secs);
-            keys.push(PagedKey { key: key.to_owned(), len_bytes, etag, modified });
+            let storage_class = object.storage_class().map(|class| class.as_str().to_owned());
+            keys.push(PagedKey { key: key.to_owned(), len_bytes, etag, modified, storage_class });
         }
         let next = reply.next_continuation_token().filter(|next| !next.is_empty());
         let Some(goes_on) = reply.is_truncated() else {

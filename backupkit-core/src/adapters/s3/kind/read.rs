@@ -1,5 +1,7 @@
 //! Settings as text becomes settings, or all that is wrong with them.
 
+mod filter;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
@@ -25,7 +27,7 @@ pub(super) enum Authentication {
     Anonymous,
 }
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 23] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -38,6 +40,13 @@ const FIELDS: [&str; 16] = [
     "checksums",
     "tags",
     "archived",
+    "include",
+    "exclude",
+    "min_bytes",
+    "max_bytes",
+    "min_age_days",
+    "max_age_days",
+    "storage_classes",
     "auth",
     "access_key_id",
     "profile_file",
@@ -105,7 +114,7 @@ impl Reader {
             Some("fail") => ArchivedObjects::Fail,
             _ => ArchivedObjects::Skip,
         };
-        let options = S3SourceOptions { tags, archived };
+        let options = S3SourceOptions { tags, archived, filter: self.filter() };
         let authentication = self.authentication();
         let unknown: Vec<String> =
             self.fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();
@@ -228,8 +237,11 @@ fn wrong_class(class: &str) -> Option<&'static str> {
     if ARCHIVES.contains(&class) {
         return Some("is an archive, from which nothing can be read at once; GLACIER_IR can");
     }
-    let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    (!class.bytes().all(fits)).then_some("is no storage class, such as STANDARD_IA")
+    (!is_class(class)).then_some("is no storage class, such as STANDARD_IA")
+}
+
+fn is_class(class: &str) -> bool {
+    class.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn wrong_key_id(id: &str) -> Option<&'static str> {
@@ -312,6 +324,35 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(json), fields, "{json}");
+        }
+    }
+
+    #[test]
+    fn filters_are_lists_and_numbers() {
+        for (json, fields) in [
+            (
+                r#""include":["*.jpg","a/"],"exclude":"*.tmp","min_bytes":1,"max_bytes":1,
+                    "min_age_days":0,"max_age_days":30,"storage_classes":["STANDARD"]"#,
+                &[][..],
+            ),
+            (
+                r#""include":"a[","exclude":[1],"min_bytes":"1","max_bytes":-1,"min_age_days":1.5,
+                    "max_age_days":5000000000,"storage_classes":["standard"]"#,
+                &[
+                    "include",
+                    "exclude",
+                    "min_bytes",
+                    "max_bytes",
+                    "min_age_days",
+                    "max_age_days",
+                    "storage_classes",
+                ],
+            ),
+            (r#""include":[""],"min_bytes":2,"max_bytes":1"#, &["include", "max_bytes"]),
+            (r#""min_age_days":2,"max_age_days":1"#, &["max_age_days"]),
+        ] {
+            let json = format!(r#"{{"bucket":"b","auth":"anonymous",{json}}}"#);
+            assert_eq!(wrong(&json), fields, "{json}");
         }
     }
 

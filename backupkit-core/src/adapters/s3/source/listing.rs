@@ -7,10 +7,11 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::task::{JoinError, JoinSet};
 
-use super::super::bucket::{Page, Wanted};
+use super::super::bucket::{Page, PagedKey, Wanted};
 use super::super::object::{DirectoryRecord, ObjectRecord};
 use super::Shared;
 use super::body::{complete, entry_of, fingerprint_of, gone, time};
+use super::filter::Candidate;
 use super::pages::pages;
 use super::walk::{Found, ListedObject, Walk};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +30,8 @@ pub(super) struct Listing {
     pages: BoxStream<'static, Result<Page>>,
     keys: VecDeque<ListedObject>,
     walk: Walk,
+    /// Whether there was a key, also one that is left out.
+    has_keys: bool,
 }
 
 impl Listing {
@@ -45,7 +48,8 @@ impl Listing {
         };
         let behind = walk.behind(settings.is_aws()).map(str::to_owned);
         let pages = pages(shared.bucket.clone(), behind);
-        Ok(Self { shared: Arc::clone(shared), pages, keys: VecDeque::new(), walk })
+        let has_keys = walk.has_keys();
+        Ok(Self { shared: Arc::clone(shared), pages, keys: VecDeque::new(), walk, has_keys })
     }
 
     pub(super) fn into_stream(self) -> BoxStream<'static, Result<Listed, ListError>> {
@@ -86,7 +90,7 @@ impl Listing {
             }
             match self.next_key().await? {
                 Some(object) => self.walk.offer(object)?,
-                None if self.walk.has_keys() => self.walk.end()?,
+                None if self.has_keys => self.walk.end()?,
                 None => {
                     self.refuse_nothing()?;
                     self.walk.end()?;
@@ -104,7 +108,12 @@ impl Listing {
             let Some(page) = self.shared.cancel.unless_cancelled(page).await? else {
                 return Ok(None);
             };
+            self.has_keys |= !page.keys.is_empty();
             for listed in page.keys {
+                if !self.is_wanted(&listed) {
+                    self.shared.notes.filtered();
+                    continue;
+                }
                 let key = self.shared.bucket.full_key(&listed.key);
                 if let Some(prefix) = self.shared.excluded.iter().find(|one| key.starts_with(*one))
                 {
@@ -119,6 +128,16 @@ impl Listing {
                 });
             }
         }
+    }
+
+    fn is_wanted(&self, listed: &PagedKey) -> bool {
+        let candidate = Candidate {
+            key: &listed.key,
+            len_bytes: listed.len_bytes,
+            modified: listed.modified,
+            storage_class: listed.storage_class.as_deref(),
+        };
+        self.shared.options.filter.takes(&candidate, self.shared.opened)
     }
 
     /// A prefix below which there is nothing is rather mistyped than meant.

@@ -17,6 +17,7 @@ struct Collected {
     vanished: Counted,
     incomplete: Counted,
     filled: Counted,
+    filtered: u64,
     tags: Option<&'static str>,
 }
 
@@ -38,6 +39,11 @@ impl Notes {
     /// An object was deleted before it was read.
     pub(super) fn vanished(&self, key: &str) {
         self.collected().vanished.add(key);
+    }
+
+    /// An object is left out by the filter.
+    pub(super) fn filtered(&self) {
+        self.collected().filtered += 1;
     }
 
     /// Metadata of an object could not be read or kept.
@@ -63,6 +69,13 @@ impl Notes {
                 "{}: left out, because it belongs to the backup itself",
                 prefix.escape_debug()
             ));
+        }
+        match collected.filtered {
+            0 => {}
+            1 => notes.remarks.push("1 object is left out by the filter of the source".to_owned()),
+            n => {
+                notes.remarks.push(format!("{n} objects are left out by the filter of the source"))
+            }
         }
         let vanished = "deleted while the backup ran, and left out";
         notes.remarks.extend(collected.vanished.sentence(vanished));
