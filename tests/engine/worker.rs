@@ -9,7 +9,9 @@ use backupkit::manage::{
     ConnectionBody, ConnectionChange, NewRepository, WorkerEvent, WorkerOptions, Workspace,
 };
 use backupkit::model::RunState;
-use backupkit::registry::{ConnectionSecrets, Registry, SourceContext, SystemKind};
+use backupkit::registry::{
+    ConnectionSecrets, Registry, SourceContext, SystemKind, TargetContext,
+};
 use backupkit::repo::KeyOwner;
 use backupkit::secret::{GivenKeys, MasterKey};
 use backupkit::source::Source;
@@ -58,8 +60,7 @@ impl SystemKind for MemoryKind {
     fn target(
         &self,
         _: &RawValue,
-        _: &ConnectionSecrets,
-        _: &Env,
+        _: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
         Err(Error::new(ErrorKind::Unsupported, "nothing is restored here"))
     }

@@ -93,6 +93,13 @@ impl ObjectRecord {
         Self { version: VERSION, ..Self::default() }
     }
 
+    /// What goes with an object that is ours.
+    pub(super) fn of_ours(storage_class: Option<&str>) -> Self {
+        let storage_class = storage_class.map(str::to_owned);
+        let content_type = Some("application/octet-stream".to_owned());
+        Self { storage_class, content_type, ..Self::new() }
+    }
+
     /// What `Content-Type` was.
     pub(super) fn content_type(&self) -> &str {
         self.content_type.as_deref().unwrap_or(USUAL_TYPE)

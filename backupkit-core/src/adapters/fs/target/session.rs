@@ -13,7 +13,7 @@ use futures::stream::{self, BoxStream};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 
 use super::super::blocking::blocking;
-use super::decisions::Decisions;
+use super::super::super::decisions::Decisions;
 use super::folders::Folders;
 use super::metadata::{Receiver, apply};
 use super::place::{is_temporary, temporary_prefix};
