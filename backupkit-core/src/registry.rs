@@ -173,8 +173,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// All there are.
-    pub const ALL: [Self; 4] =
-        [Self::Source, Self::Repository, Self::Maintenance, Self::Target];
+    pub const ALL: [Self; 4] = [Self::Source, Self::Repository, Self::Maintenance, Self::Target];
 }
 
 /// What a source is told besides its settings.

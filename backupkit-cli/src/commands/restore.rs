@@ -89,14 +89,9 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
 }
 
 /// What to restore into, and how it is shown.
-fn place(
-    app: &App<'_>,
-    arguments: &RestoreArguments,
-) -> Result<(Arc<dyn RestoreTarget>, PathBuf)> {
+fn place(app: &App<'_>, arguments: &RestoreArguments) -> Result<(Arc<dyn RestoreTarget>, PathBuf)> {
     match uri::place(&arguments.to)? {
-        Place::Folder(folder) => {
-            Ok((Arc::new(FsTarget::new(&folder, app.env.clone())), folder))
-        }
+        Place::Folder(folder) => Ok((Arc::new(FsTarget::new(&folder, app.env.clone())), folder)),
         #[cfg(feature = "s3")]
         Place::Bucket(bucket) => {
             let target = app.bucket_target(&bucket, &arguments.repository.repository)?;

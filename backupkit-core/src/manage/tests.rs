@@ -128,11 +128,7 @@ impl SystemKind for MemoryKind {
         Ok(self.place(&format!("{at}/{path}")))
     }
 
-    fn target(
-        &self,
-        _: &RawValue,
-        _: &TargetContext<'_>,
-    ) -> Result<Arc<dyn RestoreTarget>> {
+    fn target(&self, _: &RawValue, _: &TargetContext<'_>) -> Result<Arc<dyn RestoreTarget>> {
         Err(Error::new(ErrorKind::Unsupported, "memory is no target"))
     }
 }

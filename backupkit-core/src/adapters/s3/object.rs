@@ -105,11 +105,6 @@ impl ObjectRecord {
         self.content_type.as_deref().unwrap_or(USUAL_TYPE)
     }
 
-    /// The storage class it was in.
-    pub(super) fn storage_class(&self) -> &str {
-        self.storage_class.as_deref().unwrap_or(USUAL_CLASS)
-    }
-
     /// Keeps the type, unless it is the usual one.
     pub(super) fn set_content_type(&mut self, content_type: Option<&str>) {
         self.content_type = content_type.filter(|text| *text != USUAL_TYPE).map(str::to_owned);
@@ -240,7 +235,7 @@ mod tests {
         );
         let back = ObjectRecord::of(&metadata).unwrap().unwrap();
         assert_eq!(back, record);
-        assert_eq!((back.content_type(), back.storage_class()), (USUAL_TYPE, USUAL_CLASS));
+        assert_eq!((back.content_type(), back.storage_class), (USUAL_TYPE, None));
     }
 
     #[test]

@@ -58,10 +58,7 @@ impl TargetProbe for FakeProbe {
     }
 }
 
-fn fixture(
-    options: S3ServerOptions,
-    change: impl Fn(S3Settings) -> S3Settings,
-) -> TargetFixture {
+fn fixture(options: S3ServerOptions, change: impl Fn(S3Settings) -> S3Settings) -> TargetFixture {
     let place = Place::with(options);
     let target = place.target(&change);
     let prefix = change(S3Settings::new(BUCKET)).prefix;
@@ -155,10 +152,7 @@ impl TargetProbe for RealProbe {
 }
 
 /// A prefix of its own for each case.
-fn real(
-    server: &str,
-    adapt: impl Fn(S3Settings) -> S3Settings,
-) -> Setup<TargetFixture> {
+fn real(server: &str, adapt: impl Fn(S3Settings) -> S3Settings) -> Setup<TargetFixture> {
     match place_on(server, |settings| settings) {
         Err(why) => Setup::Unavailable(why),
         Ok((settings, id, secret)) => {

@@ -58,7 +58,8 @@ async fn a_large_object_keeps_what_goes_with_it_and_its_entity_tag() {
 #[tokio::test]
 async fn an_archived_object_comes_back_readable() {
     let place = Place::new();
-    let snapshot = with_object(bucket_snapshot(), "cold", "bytes", r#"{"v":1,"sc":"DEEP_ARCHIVE"}"#);
+    let snapshot =
+        with_object(bucket_snapshot(), "cold", "bytes", r#"{"v":1,"sc":"DEEP_ARCHIVE"}"#);
     let restored = place.restore(snapshot).await;
     restored.assert_fine();
     assert!(restored.notes[0].contains("archive"), "{:?}", restored.notes);
@@ -101,7 +102,11 @@ async fn a_refusal_of_tags_is_not_one_of_conditions() {
     assert!(restored.notes.is_empty(), "{:?}", restored.notes);
     let created = with_object(bucket_snapshot(), "later", "ours", FULL);
     place.restore(created).await;
-    assert_eq!(place.server.counters().unconditional_writes, 3, "only what is tried is written without one");
+    assert_eq!(
+        place.server.counters().unconditional_writes,
+        3,
+        "only what is tried is written without one"
+    );
 }
 
 #[tokio::test]
@@ -153,8 +158,8 @@ async fn what_comes_after_the_plan_is_kept_unless_all_is_to_be_replaced() {
             let options = S3ServerOptions::default().with_conditional_writes(conditions);
             let place = Place::with(options).with_policy(policy);
             let snapshot = with_object(bucket_snapshot(), "a", "ours", r#"{"v":1}"#);
-            let snapshot =
-                with_object(snapshot, "large", random_bytes(1, 17 << 20), r#"{"v":1}"#).into_reader();
+            let snapshot = with_object(snapshot, "large", random_bytes(1, 17 << 20), r#"{"v":1}"#)
+                .into_reader();
             let target = place.target(|settings| settings);
             let session = place.open(&target, &snapshot).await.unwrap();
             let steps: Vec<_> = session.plan().try_collect().await.unwrap();

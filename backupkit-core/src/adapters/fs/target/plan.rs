@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
-use super::super::blocking::{BATCH_ITEMS, blocking};
 use super::super::super::decisions::LogReader;
+use super::super::blocking::{BATCH_ITEMS, blocking};
 use super::decisions::Decision;
 use super::descent::{Descent, Scope, Way};
 use super::judge::{Judge, is_empty_folder};

@@ -34,7 +34,11 @@ pub(super) async fn check(place: &Place) -> Probe {
         None => None,
     };
     let Some((key, parts)) = tried else {
-        return skip(probing, &[WRITE, TAGS, LOOK, CONDITION, UPLOAD, DELETE], "it cannot be reached");
+        return skip(
+            probing,
+            &[WRITE, TAGS, LOOK, CONDITION, UPLOAD, DELETE],
+            "it cannot be reached",
+        );
     };
     let mut record = tried_record();
     let tagged = record.tags.take();
@@ -90,7 +94,9 @@ async fn look(place: &Place, key: &str, parts: &Parts, record: &ObjectRecord) ->
     match found {
         None => wrong("it is gone as soon as it is written"),
         Some(found) if found.len_bytes != parts.len_bytes() => wrong("it has another length"),
-        Some(found) if found.user_metadata.get("backupkit") != record.user_metadata.get("backupkit") => {
+        Some(found)
+            if found.user_metadata.get("backupkit") != record.user_metadata.get("backupkit") =>
+        {
             wrong("its metadata is not what was written")
         }
         Some(_) => Ok(()),

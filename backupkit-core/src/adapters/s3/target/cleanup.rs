@@ -63,9 +63,11 @@ impl Core {
 
     async fn note_upload(&self, key: &str, id: Option<String>) -> Result<()> {
         let since = self.place.env.now().as_second() - CLOCKS_DIFFER_SECONDS;
-        let text = serde_json::to_vec(&Begun { key: key.to_owned(), id, since }).map_err(|error| {
-            Error::new(ErrorKind::Internal, "cannot write that an upload begins").with_source(error)
-        })?;
+        let text =
+            serde_json::to_vec(&Begun { key: key.to_owned(), id, since }).map_err(|error| {
+                Error::new(ErrorKind::Internal, "cannot write that an upload begins")
+                    .with_source(error)
+            })?;
         self.store.put(&self.upload(key), text.into(), false).await
     }
 }

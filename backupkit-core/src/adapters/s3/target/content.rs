@@ -32,9 +32,10 @@ pub(super) async fn is_same(
     content: Content<'_>,
 ) -> Result<bool> {
     let is_theirs = |(name, value): (&String, &String)| {
-        found.user_metadata.iter().any(|(theirs, text)| {
-            theirs.eq_ignore_ascii_case(name) && text.trim() == value.trim()
-        })
+        found
+            .user_metadata
+            .iter()
+            .any(|(theirs, text)| theirs.eq_ignore_ascii_case(name) && text.trim() == value.trim())
     };
     if found.content_type.as_deref().is_some_and(|theirs| theirs != record.content_type())
         || !record.user_metadata.iter().all(is_theirs)

@@ -205,9 +205,8 @@ impl Names {
     /// Where an entry goes. They must come in the order of the walk.
     fn way(&mut self, entry: &SnapshotEntry) -> Way {
         let depth = entry.path.len();
-        let is_above = |level: &Level| {
-            depth == level.path.len() + 1 && entry.path.starts_with(&level.path)
-        };
+        let is_above =
+            |level: &Level| depth == level.path.len() + 1 && entry.path.starts_with(&level.path);
         while self.levels.last().is_some_and(|level| !is_above(level)) {
             self.levels.pop();
         }

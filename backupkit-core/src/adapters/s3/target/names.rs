@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn every_key_comes_back_from_its_path() {
-        for key in ["a", "a/b", "/a", "//a", "a//b", "a/", "a//", "/", "//", "a/./b", "///a///b///"] {
+        for key in ["a", "a/b", "/a", "//a", "a//b", "a/", "a//", "/", "//", "a/./b", "///a///b///"]
+        {
             let path = path_of(key);
             assert_eq!(key_of(&path), key);
             assert!(path.names().all(|name| !name.is_empty()), "{key}");

@@ -182,12 +182,7 @@ async fn drop_upload(core: &Core, key: &str, id: &str) -> Result<()> {
     }
 }
 
-async fn begin(
-    core: &Core,
-    key: &str,
-    part_bytes: u64,
-    outgoing: &mut Outgoing,
-) -> Result<Upload> {
+async fn begin(core: &Core, key: &str, part_bytes: u64, outgoing: &mut Outgoing) -> Result<Upload> {
     core.will_begin(key).await?;
     loop {
         match core.place.bucket.begin_object(key, &outgoing.record).await {
