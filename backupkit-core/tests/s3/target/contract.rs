@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Settings, S3Target};
+use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Settings, S3Source, S3Target};
 use backupkit_core::destination::{Destination as _, ObjectKey};
 use backupkit_core::model::{EntryPath, FileTime};
+use backupkit_core::source::Source as _;
 use backupkit_core::testing::conformance::{Found, Setup, TargetFixture, TargetProbe};
 use backupkit_core::testing::fakes::{
     ConditionalWrites, S3Effect, S3Fault, S3Operation, S3Server, S3ServerOptions,
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use super::Place;
 use crate::real_server::place_on;
 use crate::scene::BUCKET;
+use crate::source;
 
 #[derive(Debug)]
 struct FakeProbe {
@@ -118,7 +120,11 @@ target_conformance!(s3_on_a_bad_day, async || {
 
 /// Looks at a real server as a destination does.
 #[derive(Debug)]
-struct RealProbe(S3Destination);
+struct RealProbe {
+    destination: S3Destination,
+    /// For keys that no destination has.
+    source: S3Source,
+}
 
 fn object_key(path: &EntryPath) -> Option<ObjectKey> {
     let names: Vec<_> = path.names().map(String::from_utf8_lossy).collect();
@@ -128,22 +134,30 @@ fn object_key(path: &EntryPath) -> Option<ObjectKey> {
 #[async_trait]
 impl TargetProbe for RealProbe {
     async fn read(&self, path: &EntryPath) -> Option<Found> {
-        self.0.get(&object_key(path)?, None).await.ok().map(Found::File)
+        if let Some(key) = object_key(path) {
+            return self.destination.get(&key, None).await.ok().map(Found::File);
+        }
+        let view = self.source.open(source::context()).await.unwrap();
+        let listed = source::list(&*view, None).await.unwrap();
+        let mut entries = source::entries(&listed).into_iter();
+        let entry = entries.find(|entry| entry.path.name() == path.name())?;
+        Some(Found::File(source::read(&*view, &entry).await.unwrap().1))
     }
 
     async fn put(&self, path: &EntryPath, bytes: Bytes, _mtime: FileTime) {
         let key = object_key(path).unwrap();
-        self.0.delete(&key).await.unwrap();
-        self.0.create(&key, bytes.into()).await.unwrap();
+        self.destination.delete(&key).await.unwrap();
+        self.destination.create(&key, bytes.into()).await.unwrap();
     }
 
     async fn files(&self) -> Vec<EntryPath> {
         let mut found = Vec::new();
         for top in ["one", "folder", "sizes", "three", "other", "a", "ok"] {
             let key = ObjectKey::new(top).unwrap();
-            let below: Vec<_> = self.0.list(&key).try_collect().await.unwrap();
+            let below: Vec<_> = self.destination.list(&key).try_collect().await.unwrap();
             found.extend(below.iter().map(|meta| meta.key.as_str().to_owned()));
-            if self.0.stat(&key).await.is_ok() && !found.iter().any(|known| known == top) {
+            if self.destination.stat(&key).await.is_ok() && !found.iter().any(|known| known == top)
+            {
                 found.push(top.to_owned());
             }
         }
@@ -152,34 +166,36 @@ impl TargetProbe for RealProbe {
 }
 
 /// A prefix of its own for each case.
-fn real(server: &str, adapt: impl Fn(S3Settings) -> S3Settings) -> Setup<TargetFixture> {
-    match place_on(server, |settings| settings) {
-        Err(why) => Setup::Unavailable(why),
-        Ok((settings, id, secret)) => {
-            let credentials = S3Credentials::keys(id, secret);
-            let target = S3Target::new(settings.clone(), &credentials, Env::system()).unwrap();
-            let probe = S3Destination::new(adapt(settings), &credentials, Env::system()).unwrap();
-            TargetFixture::new(target, RealProbe(probe))
-                .with_plain_files_only()
-                .with_own_times()
-                .into()
-        }
-    }
+async fn real(server: &str, adapt: impl Fn(S3Settings) -> S3Settings) -> Setup<TargetFixture> {
+    let (settings, id, secret) = match place_on(server, |settings| settings) {
+        Err(why) => return Setup::Unavailable(why),
+        Ok(place) => place,
+    };
+    let credentials = S3Credentials::keys(id, secret);
+    let open = |settings| S3Destination::new(adapt(settings), &credentials, Env::system()).unwrap();
+    // Some make the bucket with the first object.
+    let made = open(settings.clone().with_prefix("made"));
+    let bytes = Bytes::from_static(b"made");
+    made.create(&ObjectKey::new("here").unwrap(), bytes.into()).await.unwrap();
+    let source = S3Source::new(settings.clone(), &credentials, Env::system(), "host").unwrap();
+    let probe = RealProbe { destination: open(settings.clone()), source };
+    let target = S3Target::new(settings, &credentials, Env::system()).unwrap();
+    TargetFixture::new(target, probe).with_plain_files_only().with_own_times().into()
 }
 
 target_conformance!(minio, async || -> Setup<TargetFixture> {
-    real("BACKUPKIT_TEST_S3_MINIO", |settings| settings)
+    real("BACKUPKIT_TEST_S3_MINIO", |settings| settings).await
 });
 
 target_conformance!(seaweedfs, async || -> Setup<TargetFixture> {
-    real("BACKUPKIT_TEST_S3_SEAWEEDFS", |settings| settings)
+    real("BACKUPKIT_TEST_S3_SEAWEEDFS", |settings| settings).await
 });
 
 target_conformance!(moto, async || -> Setup<TargetFixture> {
-    real("BACKUPKIT_TEST_S3_MOTO", |settings| settings)
+    real("BACKUPKIT_TEST_S3_MOTO", |settings| settings).await
 });
 
 // It keeps no conditions of writes, which is found out.
 target_conformance!(rclone, async || -> Setup<TargetFixture> {
-    real("BACKUPKIT_TEST_S3_RCLONE", S3Settings::without_conditional_writes)
+    real("BACKUPKIT_TEST_S3_RCLONE", S3Settings::without_conditional_writes).await
 });

@@ -138,7 +138,7 @@ async fn an_object_that_is_certainly_the_same_is_left_alone() {
         let record = format!(r#"{{"v":1,"etag":{etag:?}}}"#);
         let restored = place.restore(with_object(bucket_snapshot(), "a", "bytes", &record)).await;
         assert_eq!(*restored.action(&at("a")), StepAction::Skip);
-        let other = with_object(bucket_snapshot(), "a", "other", &record);
+        let other = with_object(bucket_snapshot(), "a", "other bytes", &record);
         let restored = place.with_policy(ConflictPolicy::Overwrite).restore(other).await;
         assert_eq!(*restored.action(&at("a")), StepAction::Overwrite);
     }
