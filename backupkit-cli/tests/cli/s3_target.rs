@@ -177,7 +177,7 @@ fn a_run_restores_through_a_connection_which_stays_while_it_rests() {
     buckets.run(&["connection", "add", "copy", "--bucket", &to]).expect(0);
     let run = |arguments: &[&str]| buckets.scene.run(arguments);
     run(&["connection", "add", "disk", "--folder", "."]).expect(0);
-    run(&["repo", "add", "r", "--connection", "disk", "--path", "repo", "--init"]);
+    run(&["repo", "add", "r", "--connection", "disk", "--path", "repo"]).expect(0);
     run(&["plan", "create", "daily", "--from", "pictures", "--to", "r"]).expect(0);
     run(&["plan", "run", "daily"]).expect(0);
     let denied = S3Fault::new(S3Effect::refuse(403, "InvalidAccessKeyId"));

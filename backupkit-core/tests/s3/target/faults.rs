@@ -214,10 +214,11 @@ async fn a_token_of_parts_that_are_gone_is_of_no_use() {
 async fn a_comparison_reads_what_no_checksum_proves() {
     for checksums in [true, false] {
         let place = Place::new();
-        let target = place.target(|settings| match checksums {
-            true => settings,
-            false => settings.without_checksums(),
-        });
+        let target = place.target(
+            |settings| {
+                if checksums { settings } else { settings.without_checksums() }
+            },
+        );
         let snapshot = with_object(bucket_snapshot(), "a", "bytes", r#"{"v":1}"#);
         let snapshot = with_object(snapshot, "b", "bytes", r#"{"v":1}"#).into_reader();
         let session = place.open(&target, &snapshot).await.unwrap();

@@ -59,6 +59,7 @@ pub(super) async fn check(place: &Place) -> Probe {
     }
     let hint = "see whether something before the server changes what is written";
     probing.step_async(LOOK, hint, look(place, &key, &parts, &record)).await;
+    let hint = "let this key write objects below the prefix";
     let why = "other programs should not write there at the same time";
     match bucket.put(&key, &parts, &Condition::Absent, None).await {
         Err(error) if error.is(ErrorKind::Conflict) => {
