@@ -235,7 +235,7 @@ mod tests {
         );
         let back = ObjectRecord::of(&metadata).unwrap().unwrap();
         assert_eq!(back, record);
-        assert_eq!((back.content_type(), back.storage_class), (USUAL_TYPE, None));
+        assert_eq!((back.content_type(), &back.storage_class), (USUAL_TYPE, &None));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) fn mapped(core: Arc<Core>, cancel: CancelToken) -> BoxStream<'static,
             Ok(mapper) => stream::unfold(Some(mapper), async |mapper| {
                 let mut mapper = mapper?;
                 match mapper.next().await {
-                    Ok(Some(mapped)) => Some((Ok(mapped), Some(mapper))),
+                    Ok(Some(found)) => Some((Ok(found), Some(mapper))),
                     Ok(None) => None,
                     Err(error) => Some((Err(error), None)),
                 }
