@@ -1,6 +1,6 @@
 //! Buckets: what addresses, options and variables say about them together.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use backupkit_core::adapters::s3::{S3Credentials, S3Kind};
 use backupkit_core::destination::Destination;
 use backupkit_core::manage::ConnectionBody;
 use backupkit_core::registry::{
-    ConnectionSecrets, RepositoryPlace, SourceContext, SystemKind as _,
+    ConnectionSecrets, RepositoryPlace, SourceContext, SystemKind as _, TargetContext,
 };
 use backupkit_core::source::Source;
+use backupkit_core::target::RestoreTarget;
 use backupkit_core::{Error, ErrorKind, Result};
 use secrecy::SecretString;
 use serde_json::value::RawValue;
@@ -64,6 +65,26 @@ impl App<'_> {
         let (secrets, env, repositories) = (&secrets, &self.env, &places[..]);
         let context = SourceContext { secrets, env, host, repositories };
         self.bucket_kind().source(&settings, &context)
+    }
+
+    /// The bucket as what a repository is restored into, which does not lie there.
+    pub(crate) fn bucket_target(
+        &self,
+        address: &BucketAddress,
+        repository: &OsStr,
+    ) -> Result<Arc<dyn RestoreTarget>> {
+        let repository = match uri::place(repository)? {
+            Place::Bucket(bucket) => Some(self.bucket_connection(&bucket)?.0.settings),
+            Place::Folder(_) => None,
+        };
+        let places: Vec<_> = repository
+            .iter()
+            .map(|settings| RepositoryPlace { kind: S3Kind::NAME, settings, path: "" })
+            .collect();
+        let (ConnectionBody { settings, .. }, secrets) = self.bucket_connection(address)?;
+        let (secrets, env, repositories) = (&secrets, &self.env, &places[..]);
+        let context = TargetContext { secrets, env, repositories };
+        self.bucket_kind().target(&settings, &context)
     }
 
     /// A bucket as a connection to it, and its secrets.

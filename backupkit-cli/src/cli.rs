@@ -257,7 +257,7 @@ pub(crate) struct RestoreArguments {
     pub(crate) snapshot: OsString,
     #[command(flatten)]
     pub(crate) repository: RepositoryOption,
-    /// The folder to restore into: a path or file:///path
+    /// Where to restore into: a path, file:///path or s3://bucket/prefix
     #[arg(long, value_name = "URI")]
     pub(crate) to: OsString,
     /// Only say what would be done

@@ -111,8 +111,7 @@ pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
     fn target(
         &self,
         settings: &RawValue,
-        secrets: &ConnectionSecrets,
-        env: &Env,
+        context: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>>;
 }
 
@@ -168,11 +167,13 @@ pub enum Purpose {
     Repository,
     /// To keep repositories, and to remove from them what is not needed any more.
     Maintenance,
+    /// To be restored into.
+    Target,
 }
 
 impl Purpose {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Source, Self::Repository, Self::Maintenance];
+    pub const ALL: [Self; 4] = [Self::Source, Self::Repository, Self::Maintenance, Self::Target];
 }
 
 /// What a source is told besides its settings.
@@ -185,6 +186,17 @@ pub struct SourceContext<'a> {
     /// The host that snapshots name.
     pub host: &'a str,
     /// The repositories of the run: a source leaves out those that lie in it.
+    pub repositories: &'a [RepositoryPlace<'a>],
+}
+
+/// What a target is told besides its settings.
+#[derive(Debug)]
+pub struct TargetContext<'a> {
+    /// The secrets of its connection.
+    pub secrets: &'a ConnectionSecrets,
+    /// Clock, randomness and time zone.
+    pub env: &'a Env,
+    /// The repositories that are known: a target never writes over their files.
     pub repositories: &'a [RepositoryPlace<'a>],
 }
 

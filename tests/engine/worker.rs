@@ -9,7 +9,7 @@ use backupkit::manage::{
     ConnectionBody, ConnectionChange, NewRepository, WorkerEvent, WorkerOptions, Workspace,
 };
 use backupkit::model::RunState;
-use backupkit::registry::{ConnectionSecrets, Registry, SourceContext, SystemKind};
+use backupkit::registry::{ConnectionSecrets, Registry, SourceContext, SystemKind, TargetContext};
 use backupkit::repo::KeyOwner;
 use backupkit::secret::{GivenKeys, MasterKey};
 use backupkit::source::Source;
@@ -55,12 +55,7 @@ impl SystemKind for MemoryKind {
         Ok(Arc::new(self.places.lock().unwrap().entry(path.to_owned()).or_default().clone()))
     }
 
-    fn target(
-        &self,
-        _: &RawValue,
-        _: &ConnectionSecrets,
-        _: &Env,
-    ) -> Result<Arc<dyn RestoreTarget>> {
+    fn target(&self, _: &RawValue, _: &TargetContext<'_>) -> Result<Arc<dyn RestoreTarget>> {
         Err(Error::new(ErrorKind::Unsupported, "nothing is restored here"))
     }
 }

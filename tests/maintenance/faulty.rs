@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backupkit::adapters::fs::FolderKind;
 use backupkit::destination::Destination;
-use backupkit::registry::{ConnectionSecrets, SourceContext, SystemKind};
+use backupkit::registry::{ConnectionSecrets, SourceContext, SystemKind, TargetContext};
 use backupkit::source::Source;
 use backupkit::target::RestoreTarget;
 use backupkit::testing::{FaultDestination, FaultPlan};
@@ -46,9 +46,8 @@ impl SystemKind for FaultyKind {
     fn target(
         &self,
         settings: &RawValue,
-        secrets: &ConnectionSecrets,
-        env: &Env,
+        context: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
-        FolderKind.target(settings, secrets, env)
+        FolderKind.target(settings, context)
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use backupkit::adapters::fs::{FsDestination, FsSource, FsTarget};
 use backupkit::destination::Destination;
 use backupkit::model::{Entry, EntryPath, Origin};
-use backupkit::registry::{ConnectionSecrets, SourceContext, SystemKind};
+use backupkit::registry::{ConnectionSecrets, SourceContext, SystemKind, TargetContext};
 use backupkit::source::{
     Body, BodyContent, BodyEnd, ListError, Listed, OpenContext, Outcome, Piece, RangedBody,
     Segment, Source, SourceCapabilities, SourceNotes, SourceView, StreamBody,
@@ -76,10 +76,9 @@ impl SystemKind for WatchedKind {
     fn target(
         &self,
         settings: &RawValue,
-        _secrets: &ConnectionSecrets,
-        env: &Env,
+        context: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
-        Ok(Arc::new(FsTarget::new(parse(settings)?, env.clone())))
+        Ok(Arc::new(FsTarget::new(parse(settings)?, context.env.clone())))
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Verify {
     None,
     /// Compare existence, type and size
     Count,
+    /// Compare a checksum that the target keeps, or else read everything back
+    Checksum,
     /// Read everything back and compare it
     Bytes,
 }

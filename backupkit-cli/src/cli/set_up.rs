@@ -82,6 +82,8 @@ pub(crate) enum Purpose {
     Repository,
     /// Repositories are kept in it, and what they do not need any more is removed
     Maintenance,
+    /// Snapshots are restored into it
+    Target,
 }
 
 impl From<Purpose> for backupkit_core::registry::Purpose {
@@ -90,6 +92,7 @@ impl From<Purpose> for backupkit_core::registry::Purpose {
             Purpose::Source => Self::Source,
             Purpose::Repository => Self::Repository,
             Purpose::Maintenance => Self::Maintenance,
+            Purpose::Target => Self::Target,
         }
     }
 }

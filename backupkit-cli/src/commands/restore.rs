@@ -9,7 +9,7 @@ use backupkit_core::adapters::fs::FsTarget;
 use backupkit_core::manage::{NewRestore, RestorePlace};
 use backupkit_core::model::{EntryKind, EntryPath};
 use backupkit_core::target::{
-    ConflictPolicy, Durability, RestoreOptions, Step, StepAction, VerifyLevel,
+    ConflictPolicy, Durability, RestoreOptions, RestoreTarget, Step, StepAction, VerifyLevel,
 };
 use backupkit_core::{
     RestoreCounts, RestoreRecord, RestoreReport, RestoreRequest, Result, VerifyCounts,
@@ -21,9 +21,11 @@ use super::{connection, runs};
 use crate::app::App;
 use crate::cli::{Conflict, RestoreArguments, RestoreHow, SnapshotPath, TargetOption, Verify};
 use crate::exit::Exit;
+#[cfg(feature = "s3")]
+use crate::exit::usage;
 use crate::output::format;
 use crate::output::record::{EventRecord, PathFields};
-use crate::uri;
+use crate::uri::{self, Place};
 use crate::watch::{Run, watch_beside};
 
 /// Steps that a dry run plans ahead of their being printed.
@@ -55,12 +57,11 @@ struct StepRecord {
 
 pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Exit> {
     let wanted = SnapshotPath::parse(&arguments.snapshot)?;
-    let target = uri::absolute_folder(&arguments.to)?;
+    let (place, target) = place(app, &arguments)?;
     let repository = app.open(&arguments.repository).await?;
     let engine = app.engine_with(&arguments.resources)?;
     let (snapshot, _) = repository.find_snapshot(&wanted.snapshot).await?;
     let options = options(wanted.path, &arguments.how);
-    let place = Arc::new(FsTarget::new(&target, app.env.clone()));
     let mut request = RestoreRequest::new(repository, snapshot, place)
         .with_options(options)
         .with_verify(level(arguments.how.verify));
@@ -87,6 +88,19 @@ pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Ex
     Ok(Exit::of_restore(&report))
 }
 
+/// What to restore into, and how it is shown.
+fn place(app: &App<'_>, arguments: &RestoreArguments) -> Result<(Arc<dyn RestoreTarget>, PathBuf)> {
+    match uri::place(&arguments.to)? {
+        Place::Folder(folder) => Ok((Arc::new(FsTarget::new(&folder, app.env.clone())), folder)),
+        #[cfg(feature = "s3")]
+        Place::Bucket(bucket) => {
+            let target = app.bucket_target(&bucket, &arguments.repository.repository)?;
+            let shown = target.location().into();
+            Ok((target, shown))
+        }
+    }
+}
+
 /// Restores out of a repository that has a name, as a run.
 pub(super) async fn run_named(
     app: &App<'_>,
@@ -97,6 +111,12 @@ pub(super) async fn run_named(
 ) -> Result<Exit> {
     let wanted = SnapshotPath::parse(snapshot)?;
     let target = match target {
+        #[cfg(feature = "s3")]
+        TargetOption { to: Some(address), .. } if uri::is_bucket(address) => {
+            return Err(usage("a run needs the key of its bucket each time it goes on").with_hint(
+                "add a connection with `backupkit connection add`, and name it with --to-connection",
+            ));
+        }
         TargetOption { to: Some(folder), .. } => {
             RestorePlace::Unnamed(connection::to_folder(folder)?)
         }
@@ -132,13 +152,14 @@ fn level(verify: Verify) -> Option<VerifyLevel> {
     match verify {
         Verify::None => None,
         Verify::Count => Some(VerifyLevel::Count),
+        Verify::Checksum => Some(VerifyLevel::Checksum),
         Verify::Bytes => Some(VerifyLevel::Bytes),
     }
 }
 
 /// `create     /home/a/b`.
 fn step_line(step: &Step, target: &Path) -> String {
-    let place = format::lossy(below(target, destination(step)).as_os_str().as_bytes());
+    let place = format::lossy(&below(target, destination(step)));
     let size =
         if step.bytes > 0 { format!("  {}", format::bytes(step.bytes)) } else { String::new() };
     let reason = reason(step).map_or(String::new(), |reason| format!(": {reason}"));
@@ -179,9 +200,15 @@ fn destination(step: &Step) -> &EntryPath {
     }
 }
 
-fn below(target: &Path, path: &EntryPath) -> PathBuf {
-    let mut place = target.to_owned();
-    place.extend(path.names().map(OsStr::from_bytes));
+fn below(target: &Path, path: &EntryPath) -> Vec<u8> {
+    let mut place = target.as_os_str().as_bytes().to_vec();
+    if place.ends_with(b"/") {
+        place.pop();
+    }
+    for name in path.names() {
+        place.push(b'/');
+        place.extend_from_slice(name);
+    }
     place
 }
 

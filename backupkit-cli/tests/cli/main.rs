@@ -22,6 +22,7 @@ mod plans;
 mod restore;
 mod s3;
 mod s3_source;
+mod s3_target;
 mod scene;
 mod several;
 mod small_disk;

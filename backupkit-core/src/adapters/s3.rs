@@ -5,6 +5,7 @@
 //! - [`S3Kind`] makes them of connections, which keep secrets sealed.
 //! - [`S3Source`] is a bucket that is backed up.
 //! - [`S3Destination`] keeps repositories in a bucket, in restic's layout.
+//! - [`S3Target`] is a bucket to restore into.
 
 mod bucket;
 mod calls;
@@ -12,10 +13,8 @@ mod client;
 mod credentials;
 mod destination;
 mod errors;
-#[cfg_attr(not(test), allow(dead_code, reason = "restore targets read names"))]
 mod keys;
 mod kind;
-#[cfg_attr(not(test), allow(dead_code, reason = "restore targets read records"))]
 mod object;
 mod payload;
 mod policy;
@@ -23,6 +22,7 @@ mod profile;
 mod settings;
 mod silence;
 mod source;
+mod target;
 mod whole;
 
 pub use credentials::S3Credentials;
@@ -30,3 +30,4 @@ pub use destination::S3Destination;
 pub use kind::S3Kind;
 pub use settings::S3Settings;
 pub use source::{ArchivedObjects, S3Filter, S3Source, S3SourceOptions};
+pub use target::S3Target;

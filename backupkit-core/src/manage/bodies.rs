@@ -94,6 +94,10 @@ pub(super) struct RestoreSettings {
     /// What of it.
     pub(super) path: EntryPath,
     pub(super) target: ConnectionBody,
+    /// Of its record: secrets are looked up each time the run goes on. One that nobody has added has none,
+    /// nor have runs of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) target_id: String,
     pub(super) conflict: ConflictPolicy,
     pub(super) durability: Durability,
     /// Nothing: what was restored is not compared.

@@ -16,7 +16,7 @@ use super::bodies::{
 use crate::engine::{AbsentRepository, BackupRequest, HeldRun, RestoreRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlobId, Level, RunKind, RunState};
-use crate::registry::{ConnectionSecrets, RepositoryPlace, SourceContext};
+use crate::registry::{ConnectionSecrets, RepositoryPlace, SourceContext, TargetContext};
 use crate::repo::Repository;
 use crate::source::Source;
 use crate::state::{NewRun, Record, RecordKind, Run, RunFilter, RunId, Slot, refusal};
@@ -106,11 +106,12 @@ impl Workspace {
     /// `Conflict` with code `run-active` if a restore into the same target has not ended; those of
     /// opening the repository.
     pub async fn order_restore(&self, new: NewRestore<'_>) -> Result<Run> {
-        let target = match new.target {
+        let (target, target_id) = match new.target {
             RestorePlace::Connection(name) => {
-                self.find(RecordKind::Connection, &name).await?.decode()?
+                let record = self.find(RecordKind::Connection, &name).await?;
+                (record.decode::<ConnectionBody>()?, record.itself.id.to_string())
             }
-            RestorePlace::Unnamed(connection) => connection,
+            RestorePlace::Unnamed(connection) => (connection, String::new()),
         };
         self.check_settings(&target.kind, &target.settings)?;
         let location = self.location(&target)?;
@@ -128,6 +129,7 @@ impl Workspace {
             snapshot,
             path,
             target,
+            target_id,
             conflict,
             durability,
             verify: new.verify,
@@ -244,11 +246,7 @@ impl Workspace {
         let places: Vec<RepositoryPlace<'_>> = part
             .repositories
             .iter()
-            .map(|OrderedRepository { connection, path, .. }| RepositoryPlace {
-                kind: &connection.kind,
-                settings: &connection.settings,
-                path,
-            })
+            .map(|OrderedRepository { connection, path, .. }| place(connection, path))
             .collect();
         let (connection, secrets) = if part.source_id.is_empty() {
             (part.source.clone(), ConnectionSecrets::default())
@@ -261,13 +259,33 @@ impl Workspace {
     }
 
     async fn restore_request(&self, settings: RestoreSettings) -> Result<RestoreRequest> {
-        let RestoreSettings { path, conflict, durability, target, .. } = settings;
-        let kind = self.registry.get(&target.kind)?;
-        let target = kind.target(&target.settings, &ConnectionSecrets::default(), &self.env)?;
+        let RestoreSettings { path, conflict, durability, target, target_id, .. } = settings;
+        let (target, secrets) = if target_id.is_empty() {
+            (target, ConnectionSecrets::default())
+        } else {
+            self.as_of_now(&target_id, &target).await?
+        };
+        let known = self.repository_places().await?;
+        let OrderedRepository { connection, path: at, .. } = &settings.repository;
+        let mut places: Vec<RepositoryPlace<'_>> =
+            known.iter().map(|(connection, path)| place(connection, path)).collect();
+        places.push(place(connection, at));
+        let context = TargetContext { secrets: &secrets, env: &self.env, repositories: &places };
+        let target = self.registry.get(&target.kind)?.target(&target.settings, &context)?;
         let repository = self.open_ordered(&settings.repository).await?;
         let request = RestoreRequest::new(repository, settings.snapshot, target);
         let options = RestoreOptions { path, conflict, durability };
         Ok(request.with_options(options).with_verify(settings.verify))
+    }
+
+    /// Where all repositories lie that were added.
+    async fn repository_places(&self) -> Result<Vec<(ConnectionBody, String)>> {
+        let mut places = Vec::new();
+        for record in self.list_all(RecordKind::Repository).await? {
+            let RepositoryBody { connection, path, .. } = record.decode()?;
+            places.push((self.connection(&connection).await?, path));
+        }
+        Ok(places)
     }
 
     /// The repositories of all parts by the ids of their records, each opened once, or why it cannot be.
@@ -300,6 +318,10 @@ impl Workspace {
         let (id, name) = (record.itself.id.to_string(), record.content.name);
         Ok(OrderedRepository { id, repository_id, name, connection_id, connection, path })
     }
+}
+
+fn place<'a>(connection: &'a ConnectionBody, path: &'a str) -> RepositoryPlace<'a> {
+    RepositoryPlace { kind: &connection.kind, settings: &connection.settings, path }
 }
 
 /// What a run uses up of the connection that it reads.

@@ -19,7 +19,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
 use crate::manage::ConnectionBody;
-use crate::registry::{ConnectionSecrets, Registry, SourceContext, SystemKind};
+use crate::registry::{ConnectionSecrets, Registry, SourceContext, SystemKind, TargetContext};
 use crate::repo::KeyOwner;
 use crate::secret::{MasterKey, MasterKeyId, MasterKeys};
 use crate::source::Source;
@@ -128,12 +128,7 @@ impl SystemKind for MemoryKind {
         Ok(self.place(&format!("{at}/{path}")))
     }
 
-    fn target(
-        &self,
-        _: &RawValue,
-        _: &ConnectionSecrets,
-        _: &Env,
-    ) -> Result<Arc<dyn RestoreTarget>> {
+    fn target(&self, _: &RawValue, _: &TargetContext<'_>) -> Result<Arc<dyn RestoreTarget>> {
         Err(Error::new(ErrorKind::Unsupported, "memory is no target"))
     }
 }

@@ -9,5 +9,6 @@ mod real_server;
 mod refusals;
 mod scene;
 mod source;
+mod target;
 mod trouble;
 mod uploads;

@@ -14,16 +14,28 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A prefix of its own for each case, in the bucket of the server whose address this variable holds.
-fn setup(server: &str, adapt: impl Fn(S3Settings) -> S3Settings) -> Setup<DestinationFixture> {
+/// A prefix of its own in the bucket of the server whose address this variable holds, and the key to it; or
+/// why there is none.
+pub(crate) fn place_on(
+    server: &str,
+    adapt: impl Fn(S3Settings) -> S3Settings,
+) -> Result<(S3Settings, String, String), String> {
     let id = variable("BACKUPKIT_TEST_S3_ACCESS_KEY_ID");
     let secret = variable("BACKUPKIT_TEST_S3_SECRET_ACCESS_KEY");
     let (Some(endpoint), Some(id), Some(secret)) = (variable(server), id, secret) else {
-        return Setup::Unavailable(format!("no server in {server}"));
+        return Err(format!("no server in {server}"));
     };
     let prefix = hex::encode(Env::system().random::<8>().expect("randomness"));
     let settings = S3Settings::new("bucket").with_endpoint(endpoint).with_prefix(prefix);
-    let settings = adapt(settings);
+    Ok((adapt(settings), id, secret))
+}
+
+/// A prefix of its own for each case.
+fn setup(server: &str, adapt: impl Fn(S3Settings) -> S3Settings) -> Setup<DestinationFixture> {
+    let (settings, id, secret) = match place_on(server, adapt) {
+        Ok(place) => place,
+        Err(why) => return Setup::Unavailable(why),
+    };
     let open = move || {
         let credentials = S3Credentials::keys(id.clone(), secret.clone());
         S3Destination::new(settings.clone(), &credentials, Env::system()).expect("a destination")

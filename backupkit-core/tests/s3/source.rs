@@ -70,12 +70,15 @@ impl Scene {
     }
 }
 
-fn context() -> OpenContext {
+pub(crate) fn context() -> OpenContext {
     let store = Arc::new(InMemoryAdapterStore::default());
     OpenContext { resume: None, parent: None, store, cancel: CancelToken::new() }
 }
 
-async fn list(view: &dyn SourceView, after: Option<&ListToken>) -> Result<Vec<Listed>, ListError> {
+pub(crate) async fn list(
+    view: &dyn SourceView,
+    after: Option<&ListToken>,
+) -> Result<Vec<Listed>, ListError> {
     let mut items = view.list(after);
     let mut listed = Vec::new();
     while let Some(item) = items.next().await {
@@ -90,7 +93,7 @@ async fn refused(view: &dyn SourceView) -> Error {
     error
 }
 
-fn entries(listed: &[Listed]) -> Vec<Entry> {
+pub(crate) fn entries(listed: &[Listed]) -> Vec<Entry> {
     let entries = listed.iter().filter_map(|listed| match &listed.item {
         ListedItem::Entry(entry) => Some((**entry).clone()),
         ListedItem::DirDone { .. } => None,
@@ -105,7 +108,7 @@ async fn only_entry(view: &dyn SourceView) -> Entry {
 }
 
 /// What a body gives, and its entry as it is then.
-async fn read(view: &dyn SourceView, entry: &Entry) -> Result<(Entry, Bytes), Error> {
+pub(crate) async fn read(view: &dyn SourceView, entry: &Entry) -> Result<(Entry, Bytes), Error> {
     let body = view.body(entry, None).await?;
     let BodyContent::Ranged(content) = body.content else { panic!("bodies are ranged") };
     let bytes = content.read_at(0..content.len_bytes()).await?;

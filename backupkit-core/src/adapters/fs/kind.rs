@@ -11,7 +11,7 @@ use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
-use crate::registry::{ConnectionSecrets, SourceContext, SystemKind};
+use crate::registry::{ConnectionSecrets, SourceContext, SystemKind, TargetContext};
 use crate::source::Source;
 use crate::target::RestoreTarget;
 
@@ -63,10 +63,9 @@ impl SystemKind for FolderKind {
     fn target(
         &self,
         settings: &RawValue,
-        _secrets: &ConnectionSecrets,
-        env: &Env,
+        context: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
-        Ok(Arc::new(FsTarget::new(parse(settings)?, env.clone())))
+        Ok(Arc::new(FsTarget::new(parse(settings)?, context.env.clone())))
     }
 }
 

@@ -1,28 +1,34 @@
 //! A bucket: the requests that we make, each repeated as its errors advise.
 
+mod described;
 mod objects;
 mod pages;
 mod reading;
 mod uploads;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, StorageClass};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType};
 
 use super::calls::Calls;
 use super::client;
 use super::credentials::S3Credentials;
 use super::errors::{INVALID_RANGE, NO_SUCH_KEY, failed, odd_reply};
+use super::object::ObjectRecord;
 use super::payload::Parts;
 use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Result, Retry};
 
+use described::{Expires, described};
 pub(super) use objects::{Version, Wanted};
 pub(super) use pages::{Page, PagedKey, incomplete};
+pub(super) use uploads::{BegunUpload, UploadedPart};
 
 /// A look that contradicts what the server says otherwise is made so often.
 const MOST_LOOKS: u32 = 3;
@@ -56,6 +62,12 @@ pub(super) struct Looked {
     pub(super) etag: Option<String>,
     /// The SHA-256 of all its bytes, if the server keeps it.
     pub(super) checksum: Option<String>,
+    /// In seconds since 1970.
+    pub(super) modified: Option<i64>,
+    /// `Content-Type`.
+    pub(super) content_type: Option<String>,
+    /// Metadata of users, by name.
+    pub(super) user_metadata: BTreeMap<String, String>,
 }
 
 impl Bucket {
@@ -102,11 +114,10 @@ impl Bucket {
         &self.0.settings.bucket
     }
 
-    /// Stores an object in one request.
+    /// Stores an object of ours in one request.
     ///
     /// # Errors
-    /// `Conflict` if the condition does not hold, also where it does not any more because an earlier
-    /// attempt of this call had its effect and its reply was lost.
+    /// As for [`Self::put_object`].
     pub(super) async fn put(
         &self,
         key: &str,
@@ -114,20 +125,34 @@ impl Bucket {
         condition: &Condition,
         storage_class: Option<&str>,
     ) -> Result<()> {
-        let doing = format!("write {key}");
+        self.put_object(key, parts, condition, &ObjectRecord::of_ours(storage_class)).await
+    }
+
+    /// Stores an object in one request, with all that the record says of it.
+    ///
+    /// # Errors
+    /// `Conflict` if the condition does not hold, also where it does not any more because an earlier
+    /// attempt of this call had its effect and its reply was lost.
+    pub(super) async fn put_object(
+        &self,
+        key: &str,
+        parts: &Parts,
+        condition: &Condition,
+        record: &ObjectRecord,
+    ) -> Result<()> {
+        let doing = format!("write {}", key.escape_debug());
         self.0
             .calls
             .run(|| async {
-                let mut request = self
+                let request = self
                     .0
                     .client
                     .put_object()
                     .bucket(self.name())
                     .key(self.full_key(key))
                     .body(parts.body())
-                    .content_length(parts.content_length())
-                    .content_type("application/octet-stream")
-                    .set_storage_class(storage_class.map(StorageClass::from));
+                    .content_length(parts.content_length());
+                let mut request = described!(request, record);
                 if self.0.settings.checksums {
                     request = request
                         .checksum_algorithm(ChecksumAlgorithm::Sha256)
@@ -138,7 +163,11 @@ impl Bucket {
                     Condition::Absent => request.if_none_match("*"),
                     Condition::Tag(etag) => request.if_match(etag),
                 };
-                let sent = request.customize().interceptor(parts.signer()).send();
+                let sent = request
+                    .customize()
+                    .interceptor(parts.signer())
+                    .interceptor(Expires::of(record))
+                    .send();
                 sent.await.map(drop).map_err(|error| failed(&doing, error))
             })
             .await
@@ -237,8 +266,16 @@ fn looked(found: &HeadObjectOutput, doing: &str) -> Result<Looked> {
     // A checksum of parts is one of their checksums, not of the bytes.
     let is_whole = found.checksum_type() != Some(&ChecksumType::Composite);
     let checksum = found.checksum_sha256().filter(|text| is_whole && text.len() == 44);
-    let (etag, checksum) = (found.e_tag().map(str::to_owned), checksum.map(str::to_owned));
-    Ok(Looked { len_bytes, etag, checksum })
+    let text = |value: Option<&str>| value.map(str::to_owned);
+    let metadata = found.metadata().into_iter().flatten();
+    Ok(Looked {
+        len_bytes,
+        etag: text(found.e_tag()),
+        checksum: text(checksum),
+        modified: found.last_modified().map(DateTime::secs),
+        content_type: text(found.content_type()),
+        user_metadata: metadata.map(|(name, value)| (name.clone(), value.clone())).collect(),
+    })
 }
 
 impl fmt::Debug for Bucket {

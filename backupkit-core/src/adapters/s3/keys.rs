@@ -15,6 +15,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::model::EntryPath;
+
 /// Stands for a part without characters.
 const EMPTY: &str = "%empty";
 /// Ends the name of an object beside a directory of the same name.
@@ -59,6 +61,29 @@ impl Name {
     }
 }
 
+/// Where the tree of a bucket has an object with this key that stands beside no directory, below the
+/// directory `base`.
+pub(super) fn usual_place(base: &EntryPath, key: &str) -> EntryPath {
+    let (prefix, last) = divide(key);
+    let mut path = base.clone();
+    for part in prefix.split_terminator('/').chain([last]) {
+        path.push(Name::of(part).text.as_bytes());
+    }
+    path
+}
+
+/// The same for an object beside a directory of its name.
+pub(super) fn place_beside_directory(usual: &EntryPath) -> EntryPath {
+    let mut path = usual.parent().unwrap_or_default();
+    path.push(&[usual.name().unwrap_or_default(), OBJECT.as_bytes()].concat());
+    path
+}
+
+/// Whether this is the name of an object beside a directory of its name.
+pub(super) fn is_beside_directory(name: &[u8]) -> bool {
+    name.ends_with(OBJECT.as_bytes())
+}
+
 /// Divides a key into the part that names its object, which may be empty, and what stands before it,
 /// which is empty or ends with `/`.
 pub(super) fn divide(key: &str) -> (&str, &str) {
@@ -86,6 +111,11 @@ impl Prefix {
             return Some(self.clone());
         }
         Some(Self(format!("{}{}/", self.0, part(name, kept)?)))
+    }
+
+    /// Returns the prefix of a directory whose name is a part of the key as it is.
+    pub(super) fn enter_plain(&self, part: &str) -> Self {
+        Self(format!("{}{part}/", self.0))
     }
 
     /// The key of a file in this directory; nothing if we did not write this name.

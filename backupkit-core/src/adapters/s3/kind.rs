@@ -9,12 +9,12 @@ use serde_json::{Map, Value};
 
 use self::read::{Authentication, S3Fields};
 use super::policy::policy;
-use super::{S3Credentials, S3Destination, S3Settings, S3Source};
+use super::{S3Credentials, S3Destination, S3Settings, S3Source, S3Target};
 use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
-use crate::registry::{ConnectionSecrets, Purpose, SourceContext, SystemKind};
+use crate::registry::{ConnectionSecrets, Purpose, SourceContext, SystemKind, TargetContext};
 use crate::source::Source;
 use crate::target::RestoreTarget;
 
@@ -182,12 +182,20 @@ impl SystemKind for S3Kind {
 
     fn target(
         &self,
-        _settings: &RawValue,
-        _secrets: &ConnectionSecrets,
-        _env: &Env,
+        settings: &RawValue,
+        cx: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
-        Err(Error::new(ErrorKind::Unsupported, "nothing can be restored into buckets yet")
-            .with_hint("restore into a folder"))
+        let S3Fields { settings, authentication, .. } = parse(settings)?;
+        let credentials = self.credentials(authentication, cx.secrets)?;
+        let mut repositories = Vec::new();
+        for place in cx.repositories.iter().filter(|place| place.kind == Self::NAME) {
+            let repository = below(parse(place.settings)?.settings, place.path)?;
+            if settings.is_same_bucket(&repository) {
+                repositories.push(repository.prefix);
+            }
+        }
+        let target = S3Target::new(settings, &credentials, cx.env.clone())?;
+        Ok(Arc::new(target.with_repositories(repositories)))
     }
 }
 
@@ -307,6 +315,36 @@ mod tests {
         open(&bucket, &bucket, "x").unwrap();
         open(&below, &bucket, "").unwrap();
         assert!(open(&bucket, &bucket, "").unwrap_err().is(ErrorKind::InvalidConfig));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn nothing_is_restored_into_a_repository_of_the_same_bucket() {
+        let (kind, env) = (S3Kind::new(), Env::system());
+        let bucket = settings(r#"{"bucket":"b","auth":"anonymous"}"#);
+        let below = settings(r#"{"bucket":"b","auth":"anonymous","prefix":"x"}"#);
+        let other = settings(r#"{"bucket":"c","auth":"anonymous"}"#);
+        let open = async |to: &RawValue, repository: &RawValue, path| {
+            let repositories = [RepositoryPlace { kind: S3Kind::NAME, settings: repository, path }];
+            let secrets = &ConnectionSecrets::default();
+            let cx = TargetContext { secrets, env: &env, repositories: &repositories };
+            let snapshot = crate::testing::MemorySnapshot::new().into_reader();
+            let target = kind.target(to, &cx).unwrap();
+            let cx = target.open(crate::target::RestoreContext {
+                snapshot,
+                options: crate::target::RestoreOptions::default(),
+                store: Arc::new(crate::store::InMemoryAdapterStore::default()),
+                cancel: crate::token::CancelToken::new(),
+            });
+            cx.await.map(drop).map_err(|error| error.code())
+        };
+        let refused = Err("target-holds-repository");
+        assert_eq!(open(&below, &bucket, "x").await, refused);
+        assert_eq!(open(&below, &bucket, "x/y").await, refused);
+        assert_eq!(open(&below, &bucket, "").await, refused);
+        assert_eq!(open(&bucket, &below, "").await, refused);
+        assert_eq!(open(&below, &bucket, "y").await, Ok(()));
+        assert_eq!(open(&bucket, &other, "").await, Ok(()));
     }
 
     #[test]

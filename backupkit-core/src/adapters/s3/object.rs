@@ -93,14 +93,16 @@ impl ObjectRecord {
         Self { version: VERSION, ..Self::default() }
     }
 
+    /// What goes with an object that is ours.
+    pub(super) fn of_ours(storage_class: Option<&str>) -> Self {
+        let storage_class = storage_class.map(str::to_owned);
+        let content_type = Some("application/octet-stream".to_owned());
+        Self { storage_class, content_type, ..Self::new() }
+    }
+
     /// What `Content-Type` was.
     pub(super) fn content_type(&self) -> &str {
         self.content_type.as_deref().unwrap_or(USUAL_TYPE)
-    }
-
-    /// The storage class it was in.
-    pub(super) fn storage_class(&self) -> &str {
-        self.storage_class.as_deref().unwrap_or(USUAL_CLASS)
     }
 
     /// Keeps the type, unless it is the usual one.
@@ -233,7 +235,7 @@ mod tests {
         );
         let back = ObjectRecord::of(&metadata).unwrap().unwrap();
         assert_eq!(back, record);
-        assert_eq!((back.content_type(), back.storage_class()), (USUAL_TYPE, USUAL_CLASS));
+        assert_eq!((back.content_type(), &back.storage_class), (USUAL_TYPE, &None));
     }
 
     #[test]

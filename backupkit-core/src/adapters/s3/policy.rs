@@ -32,6 +32,16 @@ pub(super) fn policy(settings: &S3Settings, purpose: Purpose) -> String {
                 allow("AddReadAndRemoveFiles", &actions, &[places.objects("")]),
             ]
         }
+        Purpose::Target => {
+            let tagging = ["s3:PutObjectTagging", "s3:GetObjectTagging"];
+            let actions: Vec<&str> = WRITE.into_iter().chain(tagging).collect();
+            vec![
+                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+                allow("WriteAndCompareObjects", &actions, &[places.objects("")]),
+                // What tries whether a server keeps its promises goes again.
+                allow("RemoveTries", &["s3:DeleteObject"], &[places.objects("backupkit/")]),
+            ]
+        }
     };
     format!("{:#}", json!({ "Version": "2012-10-17", "Statement": statements }))
 }

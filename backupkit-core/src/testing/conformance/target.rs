@@ -121,6 +121,7 @@ pub struct TargetFixture {
     place: Box<dyn Fn(&str) -> EntryPath + Send + Sync>,
     hostile: Vec<EntryPath>,
     plain_files_only: bool,
+    has_own_times: bool,
     keep_alive: KeepAlive,
 }
 
@@ -148,6 +149,7 @@ impl TargetFixture {
                 .chain([inner])
                 .collect(),
             plain_files_only: false,
+            has_own_times: false,
             keep_alive: Vec::new(),
         }
     }
@@ -174,6 +176,13 @@ impl TargetFixture {
     #[must_use]
     pub fn with_plain_files_only(mut self) -> Self {
         self.plain_files_only = true;
+        self
+    }
+
+    /// Says that what is put into the target is as old as its being put there.
+    #[must_use]
+    pub fn with_own_times(mut self) -> Self {
+        self.has_own_times = true;
         self
     }
 

@@ -60,6 +60,8 @@ pub struct S3ServerOptions {
     pub counted: bool,
     /// What it does about versions of objects when they are read.
     pub read_versions: ReadVersions,
+    /// Headers that writes must not have: it knows not what they mean.
+    pub unknown_headers: Vec<String>,
 }
 
 /// What a server does about versions of objects when they are read.
@@ -96,6 +98,7 @@ impl Default for S3ServerOptions {
             by_directory: false,
             counted: true,
             read_versions: ReadVersions::Kept,
+            unknown_headers: Vec::new(),
         }
     }
 }
@@ -105,6 +108,13 @@ impl S3ServerOptions {
     #[must_use]
     pub fn with_conditional_writes(mut self, conditional_writes: ConditionalWrites) -> Self {
         self.conditional_writes = conditional_writes;
+        self
+    }
+
+    /// Refuses writes with this header, as something that is not implemented.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.unknown_headers.push(name.to_owned());
         self
     }
 
@@ -152,6 +162,8 @@ pub struct S3Counters {
     pub connections: u64,
     /// Requests, whatever came of them.
     pub requests: u64,
+    /// Writes of objects without a condition.
+    pub unconditional_writes: u64,
     /// Requests of each kind.
     pub by_operation: BTreeMap<S3Operation, u64>,
     /// Bytes of bodies that arrived.
@@ -353,6 +365,11 @@ impl Shared {
         let mut counters = lock(&self.counters);
         counters.requests += 1;
         *counters.by_operation.entry(request.operation).or_default() += 1;
+        let has_condition =
+            request.header("if-none-match").is_some() || request.header("if-match").is_some();
+        if request.operation == S3Operation::PutObject && !has_condition {
+            counters.unconditional_writes += 1;
+        }
         counters.received_bytes += request.body.len() as u64;
     }
 

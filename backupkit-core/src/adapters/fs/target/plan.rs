@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
+use super::super::super::decisions::LogReader;
 use super::super::blocking::{BATCH_ITEMS, blocking};
-use super::decisions::{Decision, LogReader};
+use super::decisions::Decision;
 use super::descent::{Descent, Scope, Way};
 use super::judge::{Judge, is_empty_folder};
 use super::session::{Core, FirstLink, link_key};
@@ -66,7 +67,7 @@ struct Pass {
     phase: Phase,
     entries: BoxStream<'static, Result<SnapshotEntry>>,
     descent: Descent,
-    log: LogReader,
+    log: LogReader<Decision>,
     /// The number of the next entry.
     number: u64,
     n_sockets: u64,
@@ -275,7 +276,7 @@ async fn decide(core: &Arc<Core>) -> Result<()> {
         (judge, decisions) = decided.await?;
         for decision in decisions {
             if let Some(decision) = decision {
-                log.push(&(number, decision)).await?;
+                log.push(number, &decision).await?;
             }
             number += 1;
         }

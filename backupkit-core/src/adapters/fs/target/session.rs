@@ -12,8 +12,8 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 
+use super::super::super::decisions::Decisions;
 use super::super::blocking::blocking;
-use super::decisions::Decisions;
 use super::folders::Folders;
 use super::metadata::{Receiver, apply};
 use super::place::{is_temporary, temporary_prefix};

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType, StorageClass,
-};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
 use jiff::Timestamp;
 
+use super::described::{Expires, described};
 use super::pages::decode;
 use super::{Bucket, Condition};
 use crate::adapters::s3::errors::{NO_SUCH_UPLOAD, failed, odd_reply};
+use crate::adapters::s3::object::ObjectRecord;
 use crate::adapters::s3::payload::Parts;
 use crate::adapters::s3::whole::Whole;
 use crate::error::Result;
@@ -20,7 +20,9 @@ use crate::error::Result;
 pub(in crate::adapters::s3) struct UploadedPart {
     pub(in crate::adapters::s3) number: i32,
     pub(in crate::adapters::s3) etag: String,
-    pub(in crate::adapters::s3) checksum: String,
+    /// Its SHA-256; nothing if an earlier process has sent it, and the server does not keep it.
+    pub(in crate::adapters::s3) checksum: Option<String>,
+    pub(in crate::adapters::s3) len_bytes: u64,
 }
 
 /// An upload that has begun.
@@ -41,31 +43,39 @@ pub(in crate::adapters::s3) struct OpenUpload {
 }
 
 impl Bucket {
-    /// Begins an upload.
+    /// Begins an upload of an object of ours.
     pub(in crate::adapters::s3) async fn begin_upload(
         &self,
         key: &str,
         storage_class: Option<&str>,
     ) -> Result<BegunUpload> {
-        let doing = format!("write {key}");
+        self.begin_object(key, &ObjectRecord::of_ours(storage_class)).await
+    }
+
+    /// Begins an upload of an object, with all that the record says of it.
+    pub(in crate::adapters::s3) async fn begin_object(
+        &self,
+        key: &str,
+        record: &ObjectRecord,
+    ) -> Result<BegunUpload> {
+        let doing = format!("write {}", key.escape_debug());
         let attempts = AtomicU32::new(0);
         let begun = self
             .0
             .calls
             .run(|| async {
                 attempts.fetch_add(1, Ordering::Relaxed);
-                let mut request = self
+                let request = self
                     .0
                     .client
                     .create_multipart_upload()
                     .bucket(self.name())
-                    .key(self.full_key(key))
-                    .content_type("application/octet-stream")
-                    .set_storage_class(storage_class.map(StorageClass::from));
+                    .key(self.full_key(key));
+                let mut request = described!(request, record);
                 if self.0.settings.checksums {
                     request = request.checksum_algorithm(ChecksumAlgorithm::Sha256);
                 }
-                match request.send().await {
+                match request.customize().interceptor(Expires::of(record)).send().await {
                     Ok(begun) => Ok(begun.upload_id().unwrap_or_default().to_owned()),
                     Err(error) => match error.raw_response().and_then(misnamed_upload_id) {
                         Some(id) => Ok(id),
@@ -112,7 +122,8 @@ impl Bucket {
             })
             .await?;
         let etag = sent.e_tag().ok_or_else(|| odd_reply(&doing, "the part has no entity tag"))?;
-        Ok(UploadedPart { number, etag: etag.to_owned(), checksum: parts.checksum() })
+        let (checksum, len_bytes) = (Some(parts.checksum()), parts.len_bytes());
+        Ok(UploadedPart { number, etag: etag.to_owned(), checksum, len_bytes })
     }
 
     /// Makes the object of the parts.
@@ -133,7 +144,7 @@ impl Bucket {
             CompletedPart::builder()
                 .part_number(part.number)
                 .e_tag(&part.etag)
-                .set_checksum_sha256(checksums.then(|| part.checksum.clone()))
+                .set_checksum_sha256(part.checksum.clone().filter(|_| checksums))
                 .build()
         };
         let parts: Vec<_> = parts.iter().map(completed).collect();
@@ -240,8 +251,18 @@ impl Bucket {
 
     /// How many bytes the parts of an upload have; nothing if it is gone.
     pub(in crate::adapters::s3) async fn uploaded_bytes(&self, key: &str, id: &str) -> Result<u64> {
-        let doing = format!("look at the parts of {key}");
-        let mut bytes = 0u64;
+        let parts = self.uploaded_parts(key, id).await?.unwrap_or_default();
+        Ok(parts.iter().fold(0, |bytes, part| bytes.saturating_add(part.len_bytes)))
+    }
+
+    /// The parts that an upload has, in order; nothing if it is gone.
+    pub(in crate::adapters::s3) async fn uploaded_parts(
+        &self,
+        key: &str,
+        id: &str,
+    ) -> Result<Option<Vec<UploadedPart>>> {
+        let doing = format!("look at the parts of {}", key.escape_debug());
+        let mut found = Vec::new();
         let mut marker: Option<String> = None;
         loop {
             let page = self
@@ -258,26 +279,63 @@ impl Bucket {
                         .set_part_number_marker(marker.clone());
                     let whole = Whole::default();
                     let sent = request.customize().interceptor(whole.clone()).send();
-                    let page = sent.await.map_err(|error| failed(&doing, error))?;
-                    whole.require(&doing)?;
-                    Ok(page)
+                    match sent.await {
+                        Ok(page) => whole.require(&doing).map(|()| Ok(page)),
+                        Err(error) => match error.raw_response().and_then(misnamed_parts) {
+                            Some(parts) => Ok(Err(parts)),
+                            None => Err(failed(&doing, error)),
+                        },
+                    }
                 })
                 .await;
             let page = match page {
-                Err(error) if error.code() == NO_SUCH_UPLOAD => return Ok(bytes),
-                page => page?,
+                Err(error) if error.code() == NO_SUCH_UPLOAD => return Ok(None),
+                page => match page? {
+                    Ok(page) => page,
+                    Err(parts) => return Ok(Some(parts)),
+                },
             };
             for part in page.parts() {
                 let size = part.size().and_then(|size| u64::try_from(size).ok());
-                bytes = bytes.saturating_add(size.unwrap_or_default());
+                found.push(UploadedPart {
+                    number: part.part_number().unwrap_or_default(),
+                    etag: part.e_tag().unwrap_or_default().to_owned(),
+                    checksum: part.checksum_sha256().map(str::to_owned),
+                    len_bytes: size.unwrap_or_default(),
+                });
             }
             let next = page.next_part_number_marker().map(str::to_owned);
             if !page.is_truncated().unwrap_or_default() || next.is_none() || next == marker {
-                return Ok(bytes);
+                found.sort_by_key(|part| part.number);
+                return Ok(Some(found));
             }
             marker = next;
         }
     }
+}
+
+/// The parts in a reply whose root has another name than the client expects: moto says
+/// `ListPartsResponse`. Nothing if there are more.
+fn misnamed_parts(reply: &HttpResponse) -> Option<Vec<UploadedPart>> {
+    let document = reply.body().bytes().filter(|_| reply.status().is_success())?;
+    let (_, inside) = std::str::from_utf8(document).ok()?.split_once("<ListPartsResponse")?;
+    let (inside, _) = inside.split_once("</ListPartsResponse>")?;
+    if !inside.contains("<IsTruncated>false<") {
+        return None;
+    }
+    let part = |text: &str| {
+        let field = |name: &str| {
+            let (_, value) = text.split_once(&format!("<{name}>"))?;
+            Some(value.split_once('<')?.0.trim().replace("&quot;", "\""))
+        };
+        Some(UploadedPart {
+            number: field("PartNumber")?.parse().ok()?,
+            etag: field("ETag")?,
+            checksum: field("ChecksumSHA256"),
+            len_bytes: field("Size")?.parse().ok()?,
+        })
+    };
+    inside.split("<Part>").skip(1).map(part).collect()
 }
 
 /// The id of an upload that has begun, in a reply whose root has another name than the client expects:

@@ -106,7 +106,9 @@ fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Repl
         S3Operation::DeleteObject => objects::delete(bucket, request),
         S3Operation::GetTagging => objects::tagging(bucket, request),
         S3Operation::CreateUpload => {
-            multipart::create(bucket, request, &shared.next_upload_id(), now)
+            let id = shared.next_upload_id();
+            let refused = objects::refuse_headers(request, options);
+            refused.unwrap_or_else(|| multipart::create(bucket, request, &id, now))
         }
         S3Operation::UploadPart => multipart::put_part(bucket, request),
         S3Operation::ListParts => multipart::list_parts(bucket, request),

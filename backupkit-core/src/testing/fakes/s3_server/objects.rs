@@ -43,12 +43,21 @@ pub(super) fn refuse_write(
     }
 }
 
+/// Why a write is refused whose headers the server does not know.
+pub(super) fn refuse_headers(request: &Request, options: &S3ServerOptions) -> Option<Reply> {
+    let is_unknown = options.unknown_headers.iter().any(|name| request.header(name).is_some());
+    is_unknown.then(|| Reply::error(501, "NotImplemented"))
+}
+
 pub(super) fn put(
     bucket: &mut Bucket,
     request: &Request,
     options: &S3ServerOptions,
     now: Timestamp,
 ) -> Reply {
+    if let Some(reply) = refuse_headers(request, options) {
+        return reply;
+    }
     if let Some(reply) = refuse_write(bucket, request, options) {
         return reply;
     }

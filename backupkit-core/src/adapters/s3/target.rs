@@ -1,0 +1,147 @@
+//! A bucket to restore into.
+
+mod body;
+mod check;
+mod cleanup;
+mod content;
+mod guard;
+mod judge;
+mod kept;
+mod mapping;
+mod names;
+mod notes;
+mod outgoing;
+mod plan;
+mod session;
+mod upload;
+mod verify;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::kept::Trials;
+use self::session::Session;
+use super::bucket::Bucket;
+use super::credentials::S3Credentials;
+use super::settings::S3Settings;
+use crate::env::Env;
+use crate::error::Result;
+use crate::probe::Probe;
+use crate::target::{Phase, RestoreContext, RestoreSession, RestoreTarget, TargetCapabilities};
+
+/// Steps at the same time: buckets are bound by the latency of requests.
+const CONCURRENCY: usize = 16;
+/// All objects.
+const OBJECTS: Phase = Phase(1);
+
+/// A bucket, or a prefix of it, as the target of a restore.
+///
+/// # Keys
+/// A snapshot of a bucket gives back the keys that it was made of, below the prefix of the target: the
+/// name of the bucket that was backed up is no part of them. Of a snapshot of folders, paths become keys.
+/// A bucket knows no folders: one that is empty is restored only if the snapshot has its marker, an
+/// object whose key ends with `/`; how many were left out is told at the end.
+///
+/// Refused one by one, with the reason: links, devices, pipes and sockets; names that are no text, or
+/// `.` or `..`; keys longer than 1024 bytes, and keys that lead out of the prefix by `..`; the second of
+/// two entries with the same key. Whether a server keeps keys with empty parts, `.` or `..` as they are
+/// is tried before the first of them is written; where it does not, they fail.
+///
+/// # Objects
+/// Headers, metadata, tags and the storage class go with the object in one request. An archived class
+/// becomes the usual one. Encryption is as the bucket has it. What the server refuses of this is left
+/// out with a warning. An object of up to 16 MiB is written in one request, a larger one, or one that was
+/// written in parts, in parts: of the size that they had if that can be guessed, so that the entity tag is
+/// the same again. A restore that rests goes on behind the last part that the server has.
+///
+/// # Conflicts
+/// What is there is looked at once, before the first write. Nothing that comes later is replaced unless
+/// the policy is to overwrite: writes have conditions (`If-None-Match`, `If-Match`). Whether the server
+/// keeps them is tried before, with an object below `backupkit/` that goes again. Where it does not, each
+/// key is looked at just before it is written, and a note says so.
+///
+/// An object whose entity tag and length are those that were recorded is left alone.
+#[derive(Clone)]
+pub struct S3Target {
+    place: Arc<Place>,
+    /// Whole prefixes of repositories in the same bucket.
+    repositories: Arc<[String]>,
+}
+
+/// Where is restored into.
+pub(super) struct Place {
+    /// Without the prefix: keys are whole ones here.
+    bucket: Bucket,
+    /// The same, for calls that nobody waits long for.
+    hasty: Bucket,
+    /// With the prefix.
+    settings: S3Settings,
+    env: Env,
+    trials: Trials,
+}
+
+impl S3Target {
+    /// Returns a target. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for certificates or a proxy that will not do.
+    pub fn new(settings: S3Settings, credentials: &S3Credentials, env: Env) -> Result<Self> {
+        let mut whole = settings.clone();
+        whole.prefix.clear();
+        let bucket = Bucket::new(whole, credentials, &env)?;
+        let hasty = bucket.impatient(&env);
+        let place = Place { bucket, hasty, settings, env, trials: Trials::default() };
+        Ok(Self { place: Arc::new(place), repositories: Arc::default() })
+    }
+
+    /// Names prefixes of the same bucket that hold repositories. Nothing is restored into one of them, or
+    /// around it; an empty one is the whole bucket.
+    #[must_use]
+    pub fn with_repositories(mut self, prefixes: impl IntoIterator<Item = String>) -> Self {
+        let trimmed = prefixes.into_iter().map(|prefix| prefix.trim_matches('/').to_owned());
+        self.repositories = trimmed.collect();
+        self
+    }
+}
+
+impl Place {
+    /// The whole key of one below the prefix.
+    fn whole(&self, key: &str) -> String {
+        self.settings.root() + key
+    }
+}
+
+impl fmt::Debug for S3Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Target").field("at", &self.location()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("at", &self.settings.location()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl RestoreTarget for S3Target {
+    fn capabilities(&self) -> TargetCapabilities {
+        TargetCapabilities::new(CONCURRENCY)
+    }
+
+    fn location(&self) -> String {
+        self.place.settings.location()
+    }
+
+    async fn check(&self) -> Result<Probe> {
+        Ok(check::check(&self.place).await)
+    }
+
+    async fn open(&self, cx: RestoreContext) -> Result<Arc<dyn RestoreSession>> {
+        guard::refuse_known(&self.place.settings, &self.repositories)?;
+        Ok(Arc::new(Session::new(&self.place, cx)))
+    }
+}

@@ -1,0 +1,65 @@
+//! What a restore has to tell at its end.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// So many keys are named.
+const NAMED: usize = 3;
+
+/// What is counted on the way.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Of a snapshot of folders.
+    pub(super) is_of_folders: AtomicBool,
+    pub(super) n_empty_folders: AtomicU64,
+    pub(super) n_thawed: AtomicU64,
+    /// Something was written without a condition, as the server keeps none.
+    pub(super) is_unconditional: AtomicBool,
+    /// Keys of objects beside directories of their names.
+    beside: Mutex<Vec<String>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Notes {
+    pub(super) fn add_beside(&self, key: &str) {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        if beside.len() < NAMED && beside.iter().all(|known| known != key) {
+            beside.push(key.to_owned());
+        }
+    }
+
+    pub(super) fn beside(&self) -> Vec<String> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn warn(&self, warning: String) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// All as sentences.
+    pub(super) fn sentences(&self) -> Vec<String> {
+        let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = warnings.clone();
+        if self.is_unconditional.load(Ordering::Relaxed) {
+            told.push(
+                "this server keeps no conditions of writes: what others wrote into the target at the \
+                 same time may have been replaced"
+                    .to_owned(),
+            );
+        }
+        match self.n_empty_folders.load(Ordering::Relaxed) {
+            0 => {}
+            n => told.push(format!("a bucket knows no folders: {n} empty ones were left out")),
+        }
+        match self.n_thawed.load(Ordering::Relaxed) {
+            0 => {}
+            n => told.push(format!(
+                "{n} objects that were in an archive are in the usual storage class now"
+            )),
+        }
+        told
+    }
+}

@@ -1,0 +1,380 @@
+//! Objects that are written in parts.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::body::Pieces;
+use super::content::Content;
+use super::outgoing::Outgoing;
+use super::session::Core;
+use super::write::{Replacing, check_tags};
+use crate::adapters::s3::bucket::UploadedPart;
+use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::payload::Parts;
+use crate::error::{Error, ErrorKind, Result};
+use crate::target::{BodyReader, Step};
+use crate::token::WriteToken;
+
+const MIB: u64 = 1 << 20;
+/// Parts have from 5 MiB to 5 GiB, and there are 10,000 at most.
+const LEAST_PART_BYTES: u64 = 5 * MIB;
+const USUAL_PART_BYTES: u64 = 8 * MIB;
+const MOST_PARTS: u64 = 9_500;
+/// Larger parts are not made only to have the same entity tag again.
+const MOST_SAME_PART_BYTES: u64 = 64 * MIB;
+/// What programs make parts of, in MiB, the most usual first.
+const USUAL_PARTS_MIB: [u64; 12] = [8, 5, 16, 10, 15, 64, 32, 50, 25, 20, 6, 12];
+/// Parts of an object that are under way have so many bytes together, if they are not large.
+const BYTES_AT_ONCE: u64 = 32 * MIB;
+const PARTS_AT_ONCE: u64 = 3;
+
+const TOKEN_VERSION: u32 = 1;
+
+/// An upload under way.
+#[derive(Debug)]
+pub(super) struct Upload {
+    id: String,
+    part_bytes: u64,
+    /// The first parts, that the server has.
+    parts: Vec<UploadedPart>,
+}
+
+/// What a token says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    #[serde(rename = "v")]
+    version: u32,
+    #[serde(rename = "r")]
+    restore: String,
+    #[serde(rename = "k")]
+    key: String,
+    #[serde(rename = "u")]
+    id: String,
+    #[serde(rename = "p")]
+    part_bytes: u64,
+    #[serde(rename = "n")]
+    n_parts: usize,
+    /// Of the entity tags of the parts.
+    #[serde(rename = "h")]
+    hash: String,
+    #[serde(rename = "s")]
+    size_bytes: u64,
+    #[serde(rename = "m")]
+    modified: i64,
+}
+
+/// How large the parts of an object were that was written in parts, if that can be guessed from its entity
+/// tag, which ends with their number.
+pub(super) fn recorded_part_bytes(etag: &str, size_bytes: u64) -> Option<u64> {
+    let (_, count) = etag.trim_matches('"').rsplit_once('-')?;
+    let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
+    let fits = |bytes: &u64| size_bytes.div_ceil(*bytes) == count;
+    let even = size_bytes.div_ceil(count).div_ceil(MIB) * MIB;
+    let usual = USUAL_PARTS_MIB.into_iter().map(|mib| mib * MIB);
+    let found = usual.chain([even.max(LEAST_PART_BYTES)]).find(fits)?;
+    (found <= MOST_SAME_PART_BYTES).then_some(found)
+}
+
+/// How large parts are if no others are to be made again.
+fn usual_part_bytes(size_bytes: u64) -> u64 {
+    (size_bytes.div_ceil(MOST_PARTS).div_ceil(MIB) * MIB).max(USUAL_PART_BYTES)
+}
+
+/// The upload that a token names, if the server still has what was told.
+pub(super) async fn find(core: &Core, step: &Step, token: &WriteToken) -> Result<Option<Upload>> {
+    let key = core.key_of(step);
+    let Ok(told) = serde_json::from_slice::<Told>(token.as_bytes()) else { return Ok(None) };
+    let expected = Told { hash: told.hash.clone(), ..told_of(core, step, &key, &told) };
+    if told != expected || told.part_bytes < LEAST_PART_BYTES.min(step.bytes) || told.n_parts == 0 {
+        return Ok(None);
+    }
+    let Some(mut parts) = core.place.bucket.uploaded_parts(&key, &told.id).await? else {
+        return Ok(None);
+    };
+    parts.truncate(told.n_parts);
+    let mut hasher = Sha256::new();
+    let mut left = step.bytes;
+    for (number, part) in (1..).zip(&parts) {
+        let len_bytes = told.part_bytes.min(left);
+        left -= len_bytes;
+        if part.number != number || part.len_bytes != len_bytes || len_bytes == 0 {
+            return Ok(None);
+        }
+        add(&mut hasher, part);
+    }
+    let is_whole = parts.len() == told.n_parts && hex::encode(hasher.finalize()) == told.hash;
+    let Told { id, part_bytes, .. } = told;
+    Ok(is_whole.then_some(Upload { id, part_bytes, parts }))
+}
+
+/// What a token would say that names the same parts of this step's upload.
+fn told_of(core: &Core, step: &Step, key: &str, parts: &Told) -> Told {
+    Told {
+        version: TOKEN_VERSION,
+        restore: core.name.clone(),
+        key: key.to_owned(),
+        id: parts.id.clone(),
+        part_bytes: parts.part_bytes,
+        n_parts: parts.n_parts,
+        hash: String::new(),
+        size_bytes: step.bytes,
+        modified: step.entry.metadata.mtime.unix_seconds(),
+    }
+}
+
+fn add(hasher: &mut Sha256, part: &UploadedPart) {
+    hasher.update(part.etag.as_bytes());
+    hasher.update(b"\n");
+}
+
+/// Writes an object in parts, from its beginning or behind what a token tells. What it had to leave out is
+/// returned.
+pub(super) async fn write(
+    core: &Core,
+    step: &Step,
+    key: &str,
+    recorded: ObjectRecord,
+    body: BodyReader,
+    from: Option<WriteToken>,
+) -> Result<Vec<Error>> {
+    let part_bytes = recorded_part_bytes(&recorded.etag, step.bytes);
+    let part_bytes = part_bytes.unwrap_or_else(|| usual_part_bytes(step.bytes));
+    let mut outgoing = Outgoing::of(core, recorded);
+    let mut upload = match from {
+        None => begin(core, key, part_bytes, &mut outgoing).await?,
+        Some(token) => find(core, step, &token).await?.ok_or_else(|| {
+            let why = "what was written of it before is not there any more";
+            Error::new(ErrorKind::Conflict, format!("cannot go on with {}: {why}", step.entry.path))
+        })?,
+    };
+    let wants_tokens = body.wants_tokens();
+    let sent = async {
+        send(core, step, key, &mut upload, body).await?;
+        complete(core, step, key, &upload, &outgoing.record).await
+    };
+    let is_complete = match sent.await {
+        Ok(is_complete) => is_complete,
+        // Somebody comes back.
+        Err(error) if wants_tokens && error.is(ErrorKind::Cancelled) => return Err(error),
+        Err(error) => {
+            drop_upload(core, key, &upload.id).await?;
+            return Err(error);
+        }
+    };
+    if is_complete {
+        core.is_over(key).await?;
+    } else {
+        drop_upload(core, key, &upload.id).await?;
+    }
+    check_tags(core, key, &mut outgoing).await?;
+    Ok(outgoing.taken(core))
+}
+
+/// Should the parts not go now, they go with the end of the restore.
+async fn drop_upload(core: &Core, key: &str, id: &str) -> Result<()> {
+    match core.place.hasty.abort_upload(key, id).await {
+        Ok(()) => core.is_over(key).await,
+        Err(_) => Ok(()),
+    }
+}
+
+async fn begin(core: &Core, key: &str, part_bytes: u64, outgoing: &mut Outgoing) -> Result<Upload> {
+    core.will_begin(key).await?;
+    loop {
+        match core.place.bucket.begin_object(key, &outgoing.record).await {
+            Ok(begun) => {
+                core.has_begun(key, &begun).await?;
+                return Ok(Upload { id: begun.id, part_bytes, parts: Vec::new() });
+            }
+            Err(error) if outgoing.yields_to(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends all parts that are missing, a few at the same time, and tells how far it is.
+async fn send(
+    core: &Core,
+    step: &Step,
+    key: &str,
+    upload: &mut Upload,
+    body: BodyReader,
+) -> Result<()> {
+    let mut progress = Progress::of(core, step, key, upload);
+    let start = progress.told_bytes();
+    let mut pieces = Pieces::new(body, start, step.bytes);
+    let part_bytes = progress.upload.part_bytes;
+    let at_once = usize::try_from((BYTES_AT_ONCE / part_bytes).clamp(1, PARTS_AT_ONCE));
+    let at_once = at_once.unwrap_or(1);
+    let id = progress.upload.id.clone();
+    let mut next = i32::try_from(progress.upload.parts.len()).unwrap_or(i32::MAX).saturating_add(1);
+    let mut sends = FuturesUnordered::new();
+    let ended = loop {
+        let gathered = loop {
+            if sends.is_empty() {
+                break pieces.gather(part_bytes).await;
+            }
+            tokio::select! {
+                biased;
+                Some(sent) = sends.next() => {
+                    progress.add(sent?);
+                    progress.tell(pieces.reader())?;
+                }
+                gathered = pieces.gather(part_bytes) => break gathered,
+            }
+        };
+        if gathered.is_err() {
+            break gathered;
+        }
+        let bytes = pieces.take();
+        if bytes.is_empty() {
+            break pieces.end().await;
+        }
+        while sends.len() >= at_once {
+            if let Some(sent) = sends.next().await {
+                progress.add(sent?);
+                progress.tell(pieces.reader())?;
+            }
+        }
+        let parts = Parts::new(bytes.into()).await?;
+        let (bucket, id, number) = (&core.place.bucket, &id, next);
+        sends.push(async move { bucket.put_part(key, id, number, &parts).await });
+        next = next.saturating_add(1);
+    };
+    // What is under way is not wasted, also if the body broke off.
+    while let Some(sent) = sends.next().await {
+        match sent {
+            Ok(part) => progress.add(part),
+            Err(_) if ended.is_err() => break,
+            Err(error) => return Err(error),
+        }
+        progress.tell(pieces.reader())?;
+    }
+    ended
+}
+
+/// How far an upload is.
+struct Progress<'a> {
+    core: &'a Core,
+    step: &'a Step,
+    key: &'a str,
+    upload: &'a mut Upload,
+    /// Parts behind one that is missing.
+    early: BTreeMap<i32, UploadedPart>,
+    hasher: Sha256,
+}
+
+impl<'a> Progress<'a> {
+    fn of(core: &'a Core, step: &'a Step, key: &'a str, upload: &'a mut Upload) -> Self {
+        let mut hasher = Sha256::new();
+        upload.parts.iter().for_each(|part| add(&mut hasher, part));
+        Self { core, step, key, upload, early: BTreeMap::new(), hasher }
+    }
+
+    fn told_bytes(&self) -> u64 {
+        let parts = self.upload.parts.len() as u64;
+        parts.saturating_mul(self.upload.part_bytes).min(self.step.bytes)
+    }
+
+    fn add(&mut self, part: UploadedPart) {
+        self.early.insert(part.number, part);
+        while let Some(next) = self.early.first_entry() {
+            let due = self.upload.parts.len().saturating_add(1);
+            if usize::try_from(*next.key()) != Ok(due) {
+                break;
+            }
+            let part = next.remove();
+            add(&mut self.hasher, &part);
+            self.upload.parts.push(part);
+        }
+    }
+
+    fn tell(&self, reader: &BodyReader) -> Result<()> {
+        if !reader.wants_tokens() || self.upload.parts.is_empty() {
+            return Ok(());
+        }
+        let parts = Told {
+            version: TOKEN_VERSION,
+            restore: String::new(),
+            key: String::new(),
+            id: self.upload.id.clone(),
+            part_bytes: self.upload.part_bytes,
+            n_parts: self.upload.parts.len(),
+            hash: String::new(),
+            size_bytes: 0,
+            modified: 0,
+        };
+        let told = Told {
+            hash: hex::encode(self.hasher.clone().finalize()),
+            ..told_of(self.core, self.step, self.key, &parts)
+        };
+        let text = serde_json::to_vec(&told).map_err(|error| {
+            Error::new(ErrorKind::Internal, "cannot write how far an upload is").with_source(error)
+        })?;
+        reader.report(self.told_bytes(), WriteToken::new(text));
+        Ok(())
+    }
+}
+
+/// Makes the object of the parts. Returns whether it did: an earlier try may have.
+async fn complete(
+    core: &Core,
+    step: &Step,
+    key: &str,
+    upload: &Upload,
+    record: &ObjectRecord,
+) -> Result<bool> {
+    let kept = core.place.keeps_of_uploads().await?;
+    let content = Content::Entry(&step.entry);
+    let mut way = Replacing::of(core, step, key);
+    loop {
+        let Some(condition) = way.condition(kept, record, content).await? else {
+            return Ok(false);
+        };
+        let bucket = &core.place.bucket;
+        match bucket.complete_upload(key, &upload.id, &upload.parts, &condition).await {
+            Ok(()) => return Ok(true),
+            Err(error) => {
+                if way.is_done_after(error, record, content).await? {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_parts_are_guessed_from_their_number() {
+        for (etag, size, expected) in [
+            ("\"x-3\"", 17 * MIB, Some(8 * MIB)),
+            ("\"x-4\"", 17 * MIB, Some(5 * MIB)),
+            ("\"x-1\"", 3, Some(8 * MIB)),
+            ("\"x-1\"", 40 * MIB, Some(64 * MIB)),
+            ("\"x-2\"", 100 * MIB, Some(64 * MIB)),
+            ("\"x-100\"", 1_000 * MIB, Some(10 * MIB)),
+            ("\"x-300\"", 2_100 * MIB, Some(7 * MIB)),
+            ("\"x\"", 17 * MIB, None),
+            ("\"x-0\"", 17 * MIB, None),
+            ("\"x-9\"", 3, None),
+            ("\"x-2\"", 1_000 * MIB, None),
+            ("", 17, None),
+        ] {
+            assert_eq!(recorded_part_bytes(etag, size), expected, "{etag} {size}");
+        }
+    }
+
+    #[test]
+    fn there_are_never_too_many_parts() {
+        for size in [1_u64, 16 << 20, 1 << 30, 200 << 30, 5 << 40, 48 << 40] {
+            assert!(size.div_ceil(usual_part_bytes(size)) <= 10_000, "{size}");
+        }
+    }
+}
