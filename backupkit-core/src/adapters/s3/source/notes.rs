@@ -74,7 +74,7 @@ impl Notes {
             0 => {}
             1 => notes.remarks.push("1 object is left out by the filter of the source".to_owned()),
             n => {
-                notes.remarks.push(format!("{n} objects are left out by the filter of the source"))
+                notes.remarks.push(format!("{n} objects are left out by the filter of the source"));
             }
         }
         let vanished = "deleted while the backup ran, and left out";
