@@ -139,7 +139,9 @@ impl Bucket {
         condition: &Condition,
     ) -> Result<()> {
         let doing = format!("write {key}");
-        let checksums = self.0.settings.checksums;
+        // Of all parts or of none: some servers do not list them, and refuse to have a few.
+        let has_all = parts.iter().all(|part| part.checksum.is_some());
+        let checksums = self.0.settings.checksums && has_all;
         let completed = |part: &UploadedPart| {
             CompletedPart::builder()
                 .part_number(part.number)
