@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::snapshot::SnapshotEntry;
 
 /// How much is read and compared at a time.
-const COMPARED_BYTES: u64 = 8 << 20;
+pub(super) const COMPARED_BYTES: u64 = 8 << 20;
 
 /// What an object should hold.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +109,7 @@ pub(super) async fn read_back(core: &Core, key: &str, entry: &SnapshotEntry) -> 
 }
 
 /// Hashes where blocking is allowed.
-async fn hash(mut hasher: Sha256, bytes: Bytes) -> Result<Sha256> {
+pub(super) async fn hash(mut hasher: Sha256, bytes: Bytes) -> Result<Sha256> {
     let hashing = tokio::task::spawn_blocking(move || {
         hasher.update(&bytes);
         hasher

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::body::Pieces;
-use super::content::Content;
+use super::content::{COMPARED_BYTES, Content, hash};
 use super::outgoing::Outgoing;
 use super::session::Core;
 use super::write::{Replacing, check_tags};
 use crate::adapters::s3::bucket::UploadedPart;
+use crate::adapters::s3::errors::REFUSED;
 use crate::adapters::s3::object::ObjectRecord;
 use crate::adapters::s3::payload::Parts;
 use crate::error::{Error, ErrorKind, Result};
@@ -330,14 +333,20 @@ async fn complete(
 ) -> Result<bool> {
     let kept = core.place.keeps_of_uploads().await?;
     let content = Content::Entry(&step.entry);
+    let mut parts = upload.parts.clone();
     let mut way = Replacing::of(core, step, key);
     loop {
         let Some(condition) = way.condition(kept, record, content).await? else {
             return Ok(false);
         };
         let bucket = &core.place.bucket;
-        match bucket.complete_upload(key, &upload.id, &upload.parts, &condition).await {
+        let lacks_checksums = parts.iter().any(|part| part.checksum.is_none());
+        match bucket.complete_upload(key, &upload.id, &parts, &condition).await {
             Ok(()) => return Ok(true),
+            // Some servers want to have the checksums of all parts, and do not list them.
+            Err(error) if error.code() == REFUSED && lacks_checksums => {
+                add_checksums(core, step, upload.part_bytes, &mut parts).await?;
+            }
             Err(error) => {
                 if way.is_done_after(error, record, content).await? {
                     return Ok(false);
@@ -345,6 +354,34 @@ async fn complete(
             }
         }
     }
+}
+
+/// Adds the checksums of parts that an earlier session has sent, from the snapshot: the tags of those
+/// parts are the ones that it was told.
+async fn add_checksums(
+    core: &Core,
+    step: &Step,
+    part_bytes: u64,
+    parts: &mut [UploadedPart],
+) -> Result<()> {
+    let mut start = 0_u64;
+    for part in parts {
+        let end = start.saturating_add(part_bytes).min(step.bytes);
+        if part.checksum.is_none() {
+            let mut hasher = Sha256::new();
+            let mut at = start;
+            while at < end {
+                let next = at.saturating_add(COMPARED_BYTES).min(end);
+                let reading = core.snapshot.read(&step.entry, at..next);
+                let bytes = core.cancel.unless_cancelled(reading).await?;
+                hasher = hash(hasher, bytes).await?;
+                at = next;
+            }
+            part.checksum = Some(STANDARD.encode(hasher.finalize()));
+        }
+        start = end;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
