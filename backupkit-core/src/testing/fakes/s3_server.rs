@@ -111,7 +111,7 @@ impl S3ServerOptions {
         self
     }
 
-    /// Refuses writes with this header, as something that is not implemented.
+    /// Answers writes that have this header with 501, as a server does that does not know it.
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {
         self.unknown_headers.push(name.to_owned());
