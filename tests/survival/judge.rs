@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use backupkit::Env;
@@ -18,7 +19,7 @@ use crate::support::restic::packs;
 use crate::world::{PASSWORD, World};
 
 /// A chunk of this size may be cut anew from its start.
-const CHUNK_BYTES: u64 = 8 << 20;
+pub(crate) const CHUNK_BYTES: u64 = 8 << 20;
 /// What is known of a run so far.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
@@ -36,7 +37,7 @@ pub(crate) struct Account {
 pub(crate) struct Kept {
     pub(crate) state: String,
     /// What the last checkpoint covers, in bytes at least.
-    covered_bytes: u64,
+    pub(crate) covered_bytes: u64,
 }
 
 impl Account {
@@ -48,7 +49,7 @@ impl Account {
 
     /// Of an attempt that was killed.
     pub(crate) async fn judge_killed(&mut self, world: &World<'_>, why: &str) -> Kept {
-        let kept = kept(world, why).await;
+        let kept = kept(world.folder(), world.data.n_files, why).await;
         self.judge_reads(world, why);
         let lag = self.coverage.bytes().saturating_sub(kept.covered_bytes);
         if kept.state == "running" {
@@ -65,7 +66,7 @@ impl Account {
 
     /// Of an attempt that ended by itself.
     pub(crate) async fn judge_ended(&mut self, world: &World<'_>, why: &str) {
-        let kept = kept(world, why).await;
+        let kept = kept(world.folder(), world.data.n_files, why).await;
         assert_eq!(kept.state, "succeeded", "{why}");
         self.judge_reads(world, why);
         assert_eq!(self.coverage.bytes(), world.data.total_bytes, "{why}: not all was read");
@@ -126,8 +127,9 @@ pub(crate) async fn data_trees(world: &World<'_>) -> Vec<BlobId> {
     trees
 }
 
-async fn kept(world: &World<'_>, why: &str) -> Kept {
-    let options = SqliteConnectOptions::new().filename(world.path("state.db"));
+/// Of the newest run in the state store of a folder.
+pub(crate) async fn kept(folder: &Path, n_files: u64, why: &str) -> Kept {
+    let options = SqliteConnectOptions::new().filename(folder.join("state.db"));
     let mut database = SqliteConnection::connect_with(&options).await.unwrap();
     let integrity: String =
         sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut database).await.unwrap();
@@ -152,5 +154,5 @@ async fn kept(world: &World<'_>, why: &str) -> Kept {
     database.close().await.unwrap();
     let reach = u64::try_from(reach.unwrap_or_default()).unwrap();
     // It counts files too.
-    Kept { state, covered_bytes: reach.saturating_sub(world.data.n_files) }
+    Kept { state, covered_bytes: reach.saturating_sub(n_files) }
 }

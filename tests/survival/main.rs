@@ -12,6 +12,7 @@
 #[path = "../support/lib.rs"]
 mod support;
 
+mod bucket;
 mod coverage;
 mod judge;
 mod kills;

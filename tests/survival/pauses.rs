@@ -11,7 +11,7 @@ use backupkit::{CancelToken, HeldRunOptions};
 use serde_json::value::RawValue;
 
 use crate::coverage::{Coverage, Tail, load};
-use crate::judge::{data_trees, judge_snapshot};
+use crate::judge::{CHUNK_BYTES, data_trees, judge_snapshot};
 use crate::source::WatchedKind;
 use crate::support::compare::{Aspects, assert_same};
 use crate::support::process::Running;
@@ -20,10 +20,8 @@ use crate::support::tools::count;
 use crate::world::{Data, Desk, PATIENCE, PLAN, World};
 
 const MIB: u64 = 1 << 20;
-/// A chunk of this size may be cut anew from its start.
-const CHUNK_BYTES: u64 = 8 * MIB;
 /// The reader of a large file has so many ranges on their way, and there are two.
-const RANGES_ON_THEIR_WAY: u64 = 4;
+pub(crate) const RANGES_ON_THEIR_WAY: u64 = 4;
 /// What a restore reads in one go, and may have read ahead.
 const WINDOW_BYTES: u64 = 16 * MIB;
 const WINDOWS: u64 = 3;

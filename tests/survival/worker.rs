@@ -9,7 +9,9 @@ use backupkit::state::CheckpointInterval;
 use backupkit::{CancelToken, HeldRunOptions};
 
 use crate::witness::Witness;
-use crate::world::{ATTEMPT, Desk, FOLDER, LEASE_SECONDS, MOMENT, STOP_FILE};
+use crate::world::{
+    ATTEMPT, CHECKPOINT_BYTES, Desk, FOLDER, LEASE_SECONDS, MOMENT, STOP_FILE, TOTAL_BYTES,
+};
 
 /// How often it looks for a run.
 const POLL: Duration = Duration::from_millis(20);
@@ -23,11 +25,14 @@ pub(crate) fn run_if_asked() {
     let moment = std::env::var(MOMENT).unwrap().parse().unwrap();
     let stop = std::env::var_os(STOP_FILE).map(|path| File::open(path).unwrap());
     let attempt = number(ATTEMPT).try_into().unwrap();
-    let witness = Witness::new(&folder, attempt, moment, stop, number("SURVIVAL_TOTAL"));
-    let options = HeldRunOptions {
-        checkpoints: CHECKPOINTS,
-        lease: Duration::from_secs(number(LEASE_SECONDS)),
+    let witness = Witness::new(&folder, attempt, moment, stop, number(TOTAL_BYTES));
+    let checkpoints = match std::env::var_os(CHECKPOINT_BYTES) {
+        None => CHECKPOINTS,
+        Some(_) => {
+            CheckpointInterval { time: Duration::from_hours(1), bytes: number(CHECKPOINT_BYTES) }
+        }
     };
+    let options = HeldRunOptions { checkpoints, lease: Duration::from_secs(number(LEASE_SECONDS)) };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let desk = Desk::open(&folder, &witness).await;

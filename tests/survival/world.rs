@@ -38,6 +38,8 @@ pub(crate) const ATTEMPT: &str = "SURVIVAL_ATTEMPT";
 pub(crate) const MOMENT: &str = "SURVIVAL_MOMENT";
 pub(crate) const STOP_FILE: &str = "SURVIVAL_STOP_FILE";
 pub(crate) const LEASE_SECONDS: &str = "SURVIVAL_LEASE_SECONDS";
+pub(crate) const TOTAL_BYTES: &str = "SURVIVAL_TOTAL";
+pub(crate) const CHECKPOINT_BYTES: &str = "SURVIVAL_CHECKPOINT_BYTES";
 const LEASE: Duration = Duration::from_mins(1);
 
 /// What is backed up: one large file, one that is read in order, and many small ones.
@@ -78,6 +80,25 @@ impl Data {
         let source = FsSource::new(vec![self.path().to_owned()], Env::system(), "host");
         source.unwrap().capabilities().range_bytes
     }
+}
+
+/// Makes the key with which a state store in this folder seals.
+pub(crate) fn write_key(folder: &Path) {
+    let key = MasterKey::generate(&Env::system()).unwrap().to_text();
+    fs::write(folder.join("key"), key.expose_secret()).unwrap();
+}
+
+/// A process that works in this folder until no run is left.
+pub(crate) fn worker(folder: &Path, attempt: u32) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "worker_process", "--nocapture", "--test-threads", "1"])
+        .env(FOLDER, folder)
+        .env(ATTEMPT, attempt.to_string())
+        .env(MOMENT, Moment::Never.to_string())
+        .env(LEASE_SECONDS, LEASE.as_secs().to_string())
+        .env(TOTAL_BYTES, u64::MAX.to_string());
+    command
 }
 
 /// A repository, a state store, and the processes that were started so far.
@@ -124,6 +145,14 @@ impl Desk {
         Self { workspace, engine }
     }
 
+    /// Of somebody whom nothing ends.
+    pub(crate) async fn of_a_person(folder: &Path) -> Self {
+        let own = folder.join("ours");
+        fs::create_dir_all(&own).unwrap();
+        let witness = Witness::new(&own, 0, Moment::Never, None, u64::MAX);
+        Self::open(folder, &witness).await
+    }
+
     pub(crate) async fn latest(&self) -> Run {
         self.workspace.find_run("latest").await.unwrap()
     }
@@ -135,8 +164,7 @@ impl<'a> World<'a> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let restic = Restic::find(&at("restic"), &at("repo"), PASSWORD)?;
-        let key = MasterKey::generate(&Env::system()).unwrap().to_text();
-        fs::write(at("key"), key.expose_secret()).unwrap();
+        write_key(folder.path());
         let world = Self { data, folder, restic, attempts: 0, lease: LEASE };
         let desk = world.desk().await;
         let connect = async |name: &str, path: &Path| {
@@ -162,16 +190,17 @@ impl<'a> World<'a> {
         Some(world)
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// This process takes part too, and nothing ends it.
     pub(crate) async fn desk(&self) -> Desk {
-        let folder = self.path("ours");
-        fs::create_dir_all(&folder).unwrap();
-        let witness = Witness::new(&folder, 0, Moment::Never, None, u64::MAX);
-        Desk::open(self.folder.path(), &witness).await
+        Desk::of_a_person(self.folder()).await
     }
 
     /// Starts a worker that works until no run is left, or its moment comes.
@@ -195,14 +224,11 @@ impl<'a> World<'a> {
     }
 
     fn command(&mut self, moment: &Moment) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = worker(self.folder(), self.attempts);
         command
-            .args(["--exact", "worker_process", "--nocapture", "--test-threads", "1"])
-            .env(FOLDER, self.folder.path())
-            .env(ATTEMPT, self.attempts.to_string())
             .env(MOMENT, moment.to_string())
             .env(LEASE_SECONDS, self.lease.as_secs().to_string())
-            .env("SURVIVAL_TOTAL", self.data.total_bytes.to_string());
+            .env(TOTAL_BYTES, self.data.total_bytes.to_string());
         self.attempts += 1;
         command
     }

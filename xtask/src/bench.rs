@@ -10,6 +10,7 @@ mod programs;
 mod random;
 mod report;
 mod round;
+mod s3;
 
 use std::fs;
 use std::process::Command;
@@ -22,6 +23,11 @@ use programs::Program;
 use report::Report;
 
 pub(crate) fn run_bench(arguments: &[String]) -> Outcome {
+    if let Some((task, rest)) = arguments.split_first()
+        && task == "s3"
+    {
+        return s3::run(rest);
+    }
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         println!("{}", options::HELP);
         return Ok(());

@@ -5,7 +5,8 @@ mod install;
 mod instance;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use self::install::Origin;
 use self::instance::Instance;
@@ -13,8 +14,8 @@ use crate::Outcome;
 use crate::step::skipping_is_a_failure;
 
 /// Whoever asks the servers. They hold nothing that is worth a secret, and nobody else reaches them.
-const ACCESS_KEY_ID: &str = "backupkit-test";
-const SECRET_ACCESS_KEY: &str = "backupkit-test-secret";
+pub(crate) const ACCESS_KEY_ID: &str = "backupkit-test";
+pub(crate) const SECRET_ACCESS_KEY: &str = "backupkit-test-secret";
 
 /// What each server has from the start.
 const BUCKETS: [&str; 2] = ["bucket", "other"];
@@ -122,6 +123,59 @@ const SERVERS: [Server; 4] = [
         environment: &[],
     },
 ];
+
+/// For benchmarks: of the machine's cores it takes the least.
+const BENCHMARK_SERVER: Server = Server {
+    name: "versitygw",
+    variable: "",
+    origin: Origin::Go {
+        module: "github.com/versity/versitygw/cmd/versitygw",
+        version: "v1.8.0",
+        program: "versitygw",
+    },
+    ready_path: "/",
+    buckets: Buckets::Folders,
+    arguments: &[
+        "--quiet",
+        "--keep-alive",
+        "--port",
+        "127.0.0.1:{port}",
+        "--access-log",
+        "{folder}-requests.log",
+        "posix",
+        "{folder}",
+    ],
+    environment: &[("ROOT_ACCESS_KEY", ACCESS_KEY_ID), ("ROOT_SECRET_KEY", SECRET_ACCESS_KEY)],
+};
+
+/// The server of benchmarks, until this is dropped.
+pub(crate) struct BenchmarkServer(Instance);
+
+impl BenchmarkServer {
+    /// Fetches it where it is missing, and starts it.
+    pub(crate) fn start() -> Outcome<Self> {
+        let program = BENCHMARK_SERVER.origin.find()?;
+        BENCHMARK_SERVER.start(&program).map(Self)
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.0.address()
+    }
+
+    /// Where its buckets lie.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.0.data()
+    }
+
+    /// How many requests it answered so far.
+    pub(crate) fn requests(&self) -> Outcome<u64> {
+        // Beside its folder, a line for each.
+        let path = self.data().with_file_name("data-requests.log");
+        let log = fs::read_to_string(&path);
+        let log = log.map_err(|error| format!("read {}: {error}", path.display()))?;
+        Ok(log.lines().count() as u64)
+    }
+}
 
 /// Servers that run until this is dropped.
 pub(crate) struct Servers {

@@ -34,8 +34,9 @@ use crate::token::ListToken;
 const MAX_UNFINISHED: usize = 4096;
 /// Directories whose trees may be under way; then listing waits.
 const MAX_TREES: usize = 64;
-/// How often checkpoints are looked after, at most.
-const TEND_INTERVAL: Duration = Duration::from_secs(5);
+/// How often checkpoints are looked after at least: a fast source reads much in a second, and it costs
+/// next to nothing to see that none is due.
+const TEND_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Which listing is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

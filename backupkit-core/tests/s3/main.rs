@@ -7,6 +7,7 @@ mod listing;
 mod reading;
 mod real_server;
 mod refusals;
+mod round_trip;
 mod scene;
 mod source;
 mod target;

@@ -8,6 +8,7 @@ use crate::Outcome;
 
 pub(super) const HELP: &str = "\
 cargo xtask bench [OPTIONS]
+cargo xtask bench s3 [OPTIONS]      buckets; `cargo xtask bench s3 --help`
 
 Runs this program and its peers in turn on the same data, and prints medians and ratios.
 

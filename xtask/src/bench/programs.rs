@@ -159,6 +159,11 @@ impl Program {
         }
     }
 
+    /// This program, with nothing said yet.
+    pub(crate) fn bare(&self, cache: &Path) -> Command {
+        self.command(None, cache, &[], None)
+    }
+
     fn command(
         &self,
         repository: Option<&Path>,

@@ -100,7 +100,7 @@ impl Report {
     }
 }
 
-fn spread(ratios: Vec<f64>) -> String {
+pub(crate) fn spread(ratios: Vec<f64>) -> String {
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let median = median(ratios);
@@ -111,7 +111,7 @@ fn spread(ratios: Vec<f64>) -> String {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     match figures.len() {
@@ -122,7 +122,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-fn to_f64(number: u64) -> f64 {
+pub(crate) fn to_f64(number: u64) -> f64 {
     number as f64
 }
 

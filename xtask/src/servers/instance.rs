@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// What is told of the log of a server that fails.
 const TOLD_BYTES: usize = 2000;
+const DATA: &str = "data";
 /// As many as a server needs at most.
 const PORTS: usize = 10;
 
@@ -36,7 +37,7 @@ impl Instance {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unique = format!("backupkit-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(unique);
-        let data = folder.join("data");
+        let data = folder.join(DATA);
         cache::remove(&folder)?;
         cache::create(&data)?;
         folders.iter().try_for_each(|inner| cache::create(&data.join(inner)))?;
@@ -57,6 +58,11 @@ impl Instance {
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = command.spawn().map_err(|error| format!("start {name}: {error}"))?;
         Ok(Self { name, port: ports[0], folder, child })
+    }
+
+    /// What it serves.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.join(DATA)
     }
 
     pub(super) fn address(&self) -> String {

@@ -12,7 +12,8 @@ use crate::pipeline::driver::Driver;
 use crate::pipeline::lane::{Lane, Ticket};
 use crate::state::{CheckpointInterval, RunJournal, refusal};
 
-/// Packs that keep a row waiting for so many intervals are closed.
+/// Packs that keep a row waiting for so many intervals of time are closed, however little is in them. If
+/// as much was read as in an interval of bytes, they are not what that goes into, and are closed as well.
 const PATIENCE: u32 = 5;
 
 /// Takes checkpoints at the interval of the journal.
@@ -86,10 +87,8 @@ impl Checkpoints {
                 !lane.is_live() || lane.durable_below() >= *below
             };
             if !lanes.into_iter().all(durable) {
-                let patience = CheckpointInterval {
-                    time: interval.time.saturating_mul(PATIENCE),
-                    bytes: interval.bytes.saturating_mul(PATIENCE.into()),
-                };
+                let time = interval.time.saturating_mul(PATIENCE);
+                let patience = CheckpointInterval { time, ..interval };
                 if pending.patience.is_due(patience, now, read_bytes) {
                     // Also those opened since: they may hold what was under way then.
                     for lane in driver.reading.store.lanes().iter().filter(|lane| lane.is_live()) {

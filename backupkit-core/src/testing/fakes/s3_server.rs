@@ -13,6 +13,7 @@ mod signature;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -179,6 +180,16 @@ impl S3Counters {
     }
 }
 
+/// Bytes of an object that were sent, whether they arrived or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct S3Read {
+    /// The key.
+    pub key: String,
+    /// Which bytes of the object.
+    pub bytes: Range<u64>,
+}
+
 struct Shared {
     options: S3ServerOptions,
     buckets: Mutex<BTreeMap<String, Bucket>>,
@@ -186,6 +197,7 @@ struct Shared {
     now: Mutex<Timestamp>,
     faults: FaultScript,
     counters: Mutex<S3Counters>,
+    reads: Mutex<Vec<S3Read>>,
     /// How many uploads were begun.
     uploads: AtomicU64,
     held: watch::Sender<u64>,
@@ -223,6 +235,7 @@ impl S3Server {
             now: Mutex::new(Timestamp::constant(1_767_225_600, 0)),
             faults: FaultScript::default(),
             counters: Mutex::default(),
+            reads: Mutex::default(),
             uploads: AtomicU64::new(0),
             held: watch::Sender::new(0),
             gate: Semaphore::new(0),
@@ -281,6 +294,11 @@ impl S3Server {
     /// What it was asked so far.
     pub fn counters(&self) -> S3Counters {
         lock(&self.shared.counters).clone()
+    }
+
+    /// The bytes of objects that were sent since this was last asked, in the order of the requests.
+    pub fn take_reads(&self) -> Vec<S3Read> {
+        std::mem::take(&mut lock(&self.shared.reads))
     }
 
     /// Starts to count anew.
@@ -373,9 +391,14 @@ impl Shared {
         counters.received_bytes += request.body.len() as u64;
     }
 
-    fn note_reply(&self, reply: &Reply) {
-        let sent = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
-        lock(&self.counters).sent_bytes += sent as u64;
+    fn note_reply(&self, request: &Request, reply: &Reply) {
+        let sent = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len()) as u64;
+        lock(&self.counters).sent_bytes += sent;
+        if request.operation == S3Operation::GetObject && matches!(reply.status, 200 | 206) {
+            let start = reply.range_start().unwrap_or_default();
+            let (key, bytes) = (request.object().to_owned(), start..start + sent);
+            lock(&self.reads).push(S3Read { key, bytes });
+        }
     }
 
     fn next_upload_id(&self) -> String {

@@ -80,7 +80,7 @@ async fn answer(
         Some(reply) => reply,
         None => tamper(handle(shared, &request, effect.as_ref()), effect.as_ref())?,
     };
-    shared.note_reply(&reply);
+    shared.note_reply(&request, &reply);
     reply.into_response(request.method == Method::HEAD)
 }
 

@@ -71,6 +71,12 @@ impl Reply {
         self
     }
 
+    /// Where the body begins in the object, if it is a part of it.
+    pub(super) fn range_start(&self) -> Option<u64> {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == "content-range")?;
+        value.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+    }
+
     /// As the connection sends it; to HEAD only the headers go out.
     pub(super) fn into_response(self, is_head: bool) -> Result<Response<ReplyBody>, Broken> {
         let len_bytes = self.body.len();
