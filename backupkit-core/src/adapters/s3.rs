@@ -17,6 +17,7 @@ mod keys;
 mod kind;
 mod object;
 mod payload;
+mod percent;
 mod policy;
 mod profile;
 mod settings;
@@ -25,7 +26,7 @@ mod source;
 mod target;
 mod whole;
 
-pub use credentials::S3Credentials;
+pub use credentials::{S3Credentials, S3Role};
 pub use destination::S3Destination;
 pub use kind::S3Kind;
 pub use settings::S3Settings;
