@@ -20,6 +20,7 @@ mod payload;
 mod percent;
 mod policy;
 mod profile;
+mod reach;
 mod settings;
 mod silence;
 mod source;

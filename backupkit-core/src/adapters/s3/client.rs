@@ -42,14 +42,7 @@ const IDLE_CONNECTIONS: usize = 64;
 /// # Errors
 /// `InvalidConfig` for certificates or a proxy that will not do.
 pub(super) fn build(settings: &S3Settings, provider: Option<Provider>) -> Result<Client> {
-    for address in [&settings.endpoint, &settings.proxy].into_iter().flatten() {
-        if address.contains('@') {
-            let why = "the address of the server or of the proxy holds credentials";
-            return Err(Error::new(ErrorKind::InvalidConfig, why)
-                .with_code("s3-address")
-                .with_hint("write it as http://host:port; addresses are shown and logged"));
-        }
-    }
+    require_plain(settings)?;
     let mut builder = Config::builder()
         // Pinned, as the version of the crate: what is sent must not change by itself.
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -78,6 +71,19 @@ pub(super) fn build(settings: &S3Settings, provider: Option<Provider>) -> Result
         None => builder.allow_no_auth(),
     };
     Ok(Client::from_conf(builder.build()))
+}
+
+/// Addresses are shown, so none holds credentials.
+pub(super) fn require_plain(settings: &S3Settings) -> Result<()> {
+    for address in [&settings.endpoint, &settings.proxy].into_iter().flatten() {
+        if address.contains('@') {
+            let why = "the address of the server or of the proxy holds credentials";
+            return Err(Error::new(ErrorKind::InvalidConfig, why)
+                .with_code("s3-address")
+                .with_hint("write it as http://host:port; addresses are shown and logged"));
+        }
+    }
+    Ok(())
 }
 
 /// The same client and its connections, for somebody who waits before a screen.

@@ -8,7 +8,7 @@ mod instance;
 mod lent;
 mod provider;
 mod sts;
-mod web;
+pub(super) mod web;
 
 use std::path::PathBuf;
 

@@ -47,7 +47,7 @@ pub(super) const REFUSED_ROLE: &str = "s3-role-refused";
 
 /// The proxy wants to know who asks.
 pub(super) const PROXY_REFUSED: &str = "s3-proxy-refused";
-const PROXY_HINT: &str = "check proxy_user, and give the password of the proxy anew";
+pub(super) const PROXY_HINT: &str = "check proxy_user, and give the password of the proxy anew";
 
 /// A server may say anything; a line of a log may not.
 const MOST_WORDS: usize = 200;

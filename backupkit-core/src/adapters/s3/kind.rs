@@ -3,17 +3,21 @@
 mod read;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use self::read::{Authentication, S3Fields};
 use super::policy::policy;
+use super::reach;
 use super::{S3Credentials, S3Destination, S3Settings, S3Source, S3SourceOptions, S3Target};
 use crate::destination::Destination;
-use crate::env::Env;
+use crate::env::{Env, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
+use crate::probe::{Probe, Probing};
 use crate::registry::{ConnectionSecrets, Purpose, SourceContext, SystemKind, TargetContext};
 use crate::source::Source;
 use crate::target::RestoreTarget;
@@ -21,6 +25,8 @@ use crate::target::RestoreTarget;
 /// The key, what goes with it, and the password of a proxy.
 const SECRETS: [&str; 3] =
     [S3Kind::SECRET_ACCESS_KEY, S3Kind::SESSION_TOKEN, S3Kind::PROXY_PASSWORD];
+/// Somebody waits before a screen.
+const PROBE_TIME: Duration = Duration::from_secs(15);
 const GIVE_AGAIN: &str = "give it again: it goes when a connection comes to lead elsewhere";
 
 /// Buckets. Settings are an object with these fields; all but `bucket` may be left out:
@@ -247,6 +253,54 @@ impl SystemKind for S3Kind {
         }
         let target = S3Target::new(settings, &credentials, cx.env.clone())?;
         Ok(Arc::new(target.with_repositories(repositories)))
+    }
+
+    /// First the way to the server, then what the purpose needs; 15 seconds in all.
+    fn probe<'a>(
+        &'a self,
+        settings: &'a RawValue,
+        purpose: Purpose,
+        secrets: &'a ConnectionSecrets,
+        env: &'a Env,
+    ) -> BoxFuture<'a, Result<Probe>> {
+        Box::pin(async move {
+            let Opened { settings, credentials, options } = self.open(settings, secrets)?;
+            let started = env.clock().elapsed_since_boot();
+            let mut probing = Probing::new(env);
+            let way = reach::probe(&settings, env).await;
+            let is_open = way.is_healthy();
+            probing.extend(way);
+            if !is_open {
+                return Ok(probing.finish());
+            }
+            let trying = async {
+                let env = env.clone();
+                match purpose {
+                    Purpose::Source => {
+                        let source = S3Source::new(settings, &credentials, env, "")?;
+                        source.with_options(options).check().await
+                    }
+                    Purpose::Repository => {
+                        S3Destination::new(settings, &credentials, env)?.check().await
+                    }
+                    Purpose::Maintenance => {
+                        let destination = S3Destination::new(settings, &credentials, env)?;
+                        Ok(destination.check_for_maintenance().await)
+                    }
+                    Purpose::Target => S3Target::new(settings, &credentials, env)?.check().await,
+                }
+            };
+            let took = env.clock().elapsed_since_boot().saturating_sub(started);
+            let limit = PROBE_TIME.saturating_sub(took);
+            match within(env.clock(), limit, trying).await {
+                Err(error) if error.is(ErrorKind::Timeout) => {
+                    let hint = "see whether the server is overloaded, or the line is slow";
+                    probing.step::<()>("answer within 15 seconds", hint, || Err(error));
+                }
+                tried => probing.extend(tried?),
+            }
+            Ok(probing.finish())
+        })
     }
 }
 

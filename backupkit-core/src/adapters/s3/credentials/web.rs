@@ -29,7 +29,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_REPLY_BYTES: usize = 256 << 10;
 
 /// Sends requests. Connections are made when the first one is sent.
-pub(super) struct Web {
+pub(in crate::adapters::s3) struct Web {
     settings: S3Settings,
     far: OnceLock<SharedHttpConnector>,
     near: OnceLock<SharedHttpConnector>,
@@ -37,7 +37,7 @@ pub(super) struct Web {
 
 /// Whom a request goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(in crate::adapters::s3) enum Reach {
     /// A server, through the proxy and with the certificates of settings.
     Far,
     /// This machine, which a proxy would take for itself.
@@ -45,15 +45,15 @@ pub(super) enum Reach {
 }
 
 /// What came back.
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub(in crate::adapters::s3) struct Reply {
+    pub(in crate::adapters::s3) status: u16,
     /// What the clock of the server shows.
-    pub(super) date: Option<Timestamp>,
+    pub(in crate::adapters::s3) date: Option<Timestamp>,
     pub(super) text: Zeroizing<String>,
 }
 
 impl Web {
-    pub(super) fn new(settings: &S3Settings) -> Self {
+    pub(in crate::adapters::s3) fn new(settings: &S3Settings) -> Self {
         Self { settings: settings.clone(), far: OnceLock::new(), near: OnceLock::new() }
     }
 
@@ -62,7 +62,7 @@ impl Web {
     /// # Errors
     /// `Unavailable` or `Timeout` without a reply that can be read; `InvalidConfig` for certificates or a
     /// proxy that will not do.
-    pub(super) async fn send(
+    pub(in crate::adapters::s3) async fn send(
         &self,
         reach: Reach,
         request: HttpRequest,

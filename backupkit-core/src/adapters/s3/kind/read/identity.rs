@@ -177,7 +177,6 @@ fn wrong_role(arn: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::value::RawValue;
 
     fn wrong(json: &str) -> Vec<String> {
