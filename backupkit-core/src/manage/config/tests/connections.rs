@@ -94,7 +94,7 @@ async fn secrets_do_not_stand_in_the_file_and_each_one_missing_is_told() {
     assert!(!shown.contains(CANARY), "{shown}");
     let unused = TEXT.replace("label = \"\"", "label = \"\"\nwho = \"nobody\"");
     let error = parse(&scene, &unused, &all()).unwrap_err();
-    let expected = ["8 connections.cloud.session", "7 connections.cloud.token"];
+    let expected = ["7 connections.cloud.token", "8 connections.cloud.session"];
     assert_eq!(places(&error), expected, "{error:?}");
     let configuration = parse(&scene, TEXT, &all()).unwrap();
     let mut unset = all();
