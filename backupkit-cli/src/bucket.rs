@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backupkit_core::adapters::s3::{S3Credentials, S3Kind};
+use backupkit_core::adapters::s3::{S3Credentials, S3Kind, S3Role};
 use backupkit_core::destination::Destination;
 use backupkit_core::manage::ConnectionBody;
 use backupkit_core::registry::{
@@ -25,11 +25,13 @@ use crate::uri::{self, BucketAddress, Place};
 const ACCESS_KEY_ID: &str = "BACKUPKIT_S3_ACCESS_KEY_ID";
 const SECRET_ACCESS_KEY: &str = "BACKUPKIT_S3_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "BACKUPKIT_S3_SESSION_TOKEN";
+const PROXY_PASSWORD: &str = "BACKUPKIT_S3_PROXY_PASSWORD";
+
+/// Where a container that is told only a path asks. Source: the SDK reference of AWS.
+const CONTAINER_SERVICE: &str = "http://169.254.170.2";
 
 /// What the address says already.
 const IN_ADDRESS: [&str; 2] = ["bucket", "prefix"];
-/// Who asks.
-const IDENTITY: [&str; 3] = ["access_key_id", "profile", "profile_file"];
 /// What is true or false.
 const FLAGS: [&str; 4] = ["checksums", "conditional_writes", "path_style", "tags"];
 /// What is a number.
@@ -96,7 +98,9 @@ impl App<'_> {
         address: &BucketAddress,
     ) -> Result<(ConnectionBody, ConnectionSecrets)> {
         let mut fields = self.fields(address)?;
-        let auth = fields.get("auth").and_then(Value::as_str).unwrap_or("keys").to_owned();
+        let word = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("keys");
+        let auth = if word("auth") == "assume_role" { word("base_auth") } else { word("auth") };
+        let auth = auth.to_owned();
         let mut secrets = ConnectionSecrets::default();
         if auth == "keys" {
             secrets = self.keys(&mut fields)?;
@@ -107,6 +111,13 @@ impl App<'_> {
             })?;
             fields.insert("profile_file".to_owned(), file.to_string_lossy().into());
         }
+        if fields.contains_key("proxy_user") {
+            let password = self.text(PROXY_PASSWORD)?.ok_or_else(|| {
+                usage("no password for the proxy was given")
+                    .with_hint(format!("set {PROXY_PASSWORD}"))
+            })?;
+            secrets = secrets.with(S3Kind::PROXY_PASSWORD, SecretString::from(password));
+        }
         Ok((self.to_connection(fields)?, secrets))
     }
 
@@ -116,7 +127,7 @@ impl App<'_> {
     /// A usage error that names whatever is wrong.
     pub(crate) fn bucket_for_anybody(&self, address: &BucketAddress) -> Result<ConnectionBody> {
         let mut fields = self.fields(address)?;
-        fields.retain(|name, _| !IDENTITY.contains(&name.as_str()));
+        fields.retain(|name, _| !S3Kind::IDENTITY.contains(&name.as_str()));
         fields.insert("auth".to_owned(), "anonymous".into());
         self.to_connection(fields)
     }
@@ -148,28 +159,25 @@ impl App<'_> {
 
     /// The kind, with the variables of AWS for those who choose them.
     pub(crate) fn bucket_kind(&self) -> S3Kind {
-        let text = |name: &str| self.environment.variable(name)?.to_str();
-        let given = text("AWS_ACCESS_KEY_ID").zip(text("AWS_SECRET_ACCESS_KEY"));
-        match given {
+        match given(self.environment) {
             None => S3Kind::new(),
-            Some((id, secret)) => S3Kind::new().with_environment(S3Credentials::Keys {
-                access_key_id: id.to_owned(),
-                secret_access_key: SecretString::from(secret),
-                session_token: text("AWS_SESSION_TOKEN").map(SecretString::from),
-            }),
+            Some(credentials) => S3Kind::new().with_environment(credentials),
         }
     }
 
-    /// The key: its id among the fields, and its secrets.
-    fn keys(&self, fields: &mut Map<String, Value>) -> Result<ConnectionSecrets> {
-        let text = |name: &'static str| match self.environment.variable(name) {
+    fn text(&self, name: &'static str) -> Result<Option<&str>> {
+        match self.environment.variable(name) {
             None => Ok(None),
             Some(value) => match value.to_str() {
                 Some(text) => Ok(Some(text)),
                 None => Err(usage(format!("{name} is not UTF-8"))),
             },
-        };
-        let (id, secret) = (text(ACCESS_KEY_ID)?, text(SECRET_ACCESS_KEY)?);
+        }
+    }
+
+    /// The key: its id among the fields, and its secrets.
+    fn keys(&self, fields: &mut Map<String, Value>) -> Result<ConnectionSecrets> {
+        let (id, secret) = (self.text(ACCESS_KEY_ID)?, self.text(SECRET_ACCESS_KEY)?);
         if let Some(id) = id
             && !fields.contains_key("access_key_id")
         {
@@ -183,7 +191,7 @@ impl App<'_> {
         };
         let secrets = ConnectionSecrets::default()
             .with(S3Kind::SECRET_ACCESS_KEY, SecretString::from(secret));
-        Ok(match text(SESSION_TOKEN)? {
+        Ok(match self.text(SESSION_TOKEN)? {
             Some(token) => secrets.with(S3Kind::SESSION_TOKEN, SecretString::from(token)),
             None => secrets,
         })
@@ -200,10 +208,14 @@ fn options(options: &[String]) -> Result<Map<String, Value>> {
         if IN_ADDRESS.contains(&name) {
             return Err(usage(format!("--s3 {name}: the address says that")));
         }
-        let is_secret = [S3Kind::SECRET_ACCESS_KEY, S3Kind::SESSION_TOKEN].contains(&name);
-        if is_secret {
+        let of_secrets = [
+            (S3Kind::SECRET_ACCESS_KEY, SECRET_ACCESS_KEY),
+            (S3Kind::SESSION_TOKEN, SESSION_TOKEN),
+            (S3Kind::PROXY_PASSWORD, PROXY_PASSWORD),
+        ];
+        if let Some((_, variable)) = of_secrets.iter().find(|(secret, _)| *secret == name) {
             return Err(usage(format!("--s3 {name}: command lines are seen by others"))
-                .with_hint(format!("set {SECRET_ACCESS_KEY} or {SESSION_TOKEN}")));
+                .with_hint(format!("set {variable}")));
         }
         if LISTS.contains(&name) {
             let list = fields.entry(name).or_insert_with(|| Value::Array(Vec::new()));
@@ -221,6 +233,36 @@ fn options(options: &[String]) -> Result<Map<String, Value>> {
         fields.insert(name.to_owned(), value);
     }
     Ok(fields)
+}
+
+/// Who asks by the variables that AWS's own programs take: a key, else a token, else a container.
+fn given(environment: &Environment) -> Option<S3Credentials> {
+    let text = |name: &str| environment.variable(name)?.to_str();
+    let keys = text("AWS_ACCESS_KEY_ID").zip(text("AWS_SECRET_ACCESS_KEY"));
+    if let Some((id, secret)) = keys {
+        return Some(S3Credentials::Keys {
+            access_key_id: id.to_owned(),
+            secret_access_key: SecretString::from(secret),
+            session_token: text("AWS_SESSION_TOKEN").map(SecretString::from),
+        });
+    }
+    let file = |name: &str| environment.variable(name).map(PathBuf::from);
+    if let Some(token_file) = file("AWS_WEB_IDENTITY_TOKEN_FILE")
+        && let Some(arn) = text("AWS_ROLE_ARN")
+    {
+        let role = S3Role::new(arn);
+        let session = text("AWS_ROLE_SESSION_NAME").unwrap_or(S3Role::DEFAULT_SESSION_NAME);
+        return Some(S3Credentials::WebIdentity {
+            token_file,
+            role: role.with_session_name(session),
+        });
+    }
+    let path = text("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    let endpoint = path
+        .map(|path| format!("{CONTAINER_SERVICE}{path}"))
+        .or_else(|| text("AWS_CONTAINER_CREDENTIALS_FULL_URI").map(str::to_owned))?;
+    let token_file = file("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    Some(S3Credentials::Container { endpoint, token_file })
 }
 
 /// Where AWS's own programs keep keys.
@@ -254,7 +296,7 @@ mod tests {
 
     #[test]
     fn secrets_do_not_stand_on_command_lines() {
-        for word in ["secret_access_key=geheim", "session_token=geheim", "geheim", "bucket=geheim"]
+        for word in ["secret_access_key=geheim", "proxy_password=geheim", "geheim", "bucket=geheim"]
         {
             let shown = read(&[word]).unwrap_err().report();
             assert!(!shown.contains("geheim"), "{shown}");

@@ -77,7 +77,9 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             ConnectionCommand::Set { name, new_name, folder, bucket, max_runs } => {
                 connection::set(app, &name, new_name, folder.or(bucket).as_deref(), max_runs).await
             }
-            ConnectionCommand::Test { name } => connection::test(app, &name).await,
+            ConnectionCommand::Test { name, purpose } => {
+                connection::test(app, &name, purpose.map(Into::into)).await
+            }
             ConnectionCommand::Policy { name, bucket, purpose } => {
                 connection::policy(app, name.as_deref(), bucket.as_deref(), purpose.into()).await
             }

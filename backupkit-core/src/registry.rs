@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 
@@ -11,6 +12,7 @@ use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
+use crate::probe::Probe;
 use crate::source::Source;
 use crate::target::RestoreTarget;
 
@@ -113,6 +115,37 @@ pub trait SystemKind: fmt::Debug + Send + Sync + 'static {
         settings: &RawValue,
         context: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>>;
+
+    /// Tries step by step whether a connection is good for this purpose. What goes wrong at the other side
+    /// stands in the probe. Cancel safe; what was written to try may then stay.
+    ///
+    /// By default that is what the source, the destination or the target of the connection tries.
+    ///
+    /// # Errors
+    /// Those of making the source, the destination or the target.
+    fn probe<'a>(
+        &'a self,
+        settings: &'a RawValue,
+        purpose: Purpose,
+        secrets: &'a ConnectionSecrets,
+        env: &'a Env,
+    ) -> BoxFuture<'a, Result<Probe>> {
+        Box::pin(async move {
+            match purpose {
+                Purpose::Source => {
+                    let context = SourceContext { secrets, env, host: "", repositories: &[] };
+                    self.source(settings, &context)?.check().await
+                }
+                Purpose::Repository | Purpose::Maintenance => {
+                    self.destination(settings, secrets, "", env)?.check().await
+                }
+                Purpose::Target => {
+                    let context = TargetContext { secrets, env, repositories: &[] };
+                    self.target(settings, &context)?.check().await
+                }
+            }
+        })
+    }
 }
 
 /// The secrets of a connection by their names, opened.

@@ -52,6 +52,9 @@ pub(crate) enum ConnectionCommand {
         /// Its name
         #[arg(value_name = "NAME")]
         name: String,
+        /// What it is to be good for [default: to be read]
+        #[arg(long = "for", value_name = "PURPOSE")]
+        purpose: Option<Purpose>,
     },
     /// Print the least that its key must be allowed to do, as a policy to hand to the server
     Policy {

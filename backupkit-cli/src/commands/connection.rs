@@ -122,9 +122,9 @@ pub(super) async fn list(app: &App<'_>) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-pub(super) async fn test(app: &App<'_>, name: &str) -> Result<Exit> {
+pub(super) async fn test(app: &App<'_>, name: &str, purpose: Option<Purpose>) -> Result<Exit> {
     let workspace = app.workspace().await?;
-    let probe = workspace.test_connection(name).await?;
+    let probe = workspace.test_connection(name, purpose).await?;
     Ok(probe::print(app, &probe))
 }
 

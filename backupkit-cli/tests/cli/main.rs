@@ -21,6 +21,7 @@ mod passwords;
 mod plans;
 mod restore;
 mod s3;
+mod s3_access;
 mod s3_partial;
 mod s3_source;
 mod s3_target;

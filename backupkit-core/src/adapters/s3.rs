@@ -17,15 +17,17 @@ mod keys;
 mod kind;
 mod object;
 mod payload;
+mod percent;
 mod policy;
 mod profile;
+mod reach;
 mod settings;
 mod silence;
 mod source;
 mod target;
 mod whole;
 
-pub use credentials::S3Credentials;
+pub use credentials::{S3Credentials, S3Role};
 pub use destination::S3Destination;
 pub use kind::S3Kind;
 pub use settings::S3Settings;

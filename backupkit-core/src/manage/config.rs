@@ -6,6 +6,12 @@
 //! path = "/mnt/disk"
 //! max_runs = 2                   # at the same time; may be left out
 //!
+//! [connections.cloud]
+//! kind = "s3"
+//! bucket = "box"
+//! access_key_id = "AKIA..."
+//! secret_access_key = "${CLOUD_SECRET_ACCESS_KEY}"
+//!
 //! [repositories.nas]
 //! connection = "disk"
 //! path = "repo"
@@ -18,7 +24,9 @@
 //! tags = ["t"]
 //! ```
 //!
-//! Whatever is named stands in the same text. No secret does: it is referred to. Elsewhere, `${NAME}`
+//! Whatever is named stands in the same text. No secret does, neither the password of a repository nor one
+//! that a [kind](crate::registry::SystemKind::secret_names) of connections has: it is referred to. One that is
+//! left out stays as it is kept. Elsewhere, `${NAME}`
 //! stands for a variable and `$${` for `${`.
 
 mod apply;
@@ -59,6 +67,8 @@ pub struct Configuration {
 struct DeclaredConnection {
     line: u64,
     body: ConnectionBody,
+    /// By name.
+    secrets: BTreeMap<String, SecretReference>,
 }
 
 #[derive(Debug)]

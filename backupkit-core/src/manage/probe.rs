@@ -9,7 +9,7 @@ use super::bodies::{ConnectionBody, RepositoryBody};
 use crate::destination::{Destination, ObjectKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, Probing};
-use crate::registry::SourceContext;
+use crate::registry::Purpose;
 use crate::repo::Repository;
 use crate::state::RecordKind;
 
@@ -25,21 +25,24 @@ const COMPARE: &str = "compare its id";
 const WRITE: &str = "write into it";
 
 impl Workspace {
-    /// Tries whether what a connection leads to can be read, or else written, step by step.
+    /// Tries step by step whether a connection is good for a purpose; without one, whether what it leads to
+    /// can be read, or else written.
     ///
     /// # Errors
-    /// `NotFound`; those of the store. What goes wrong at the other side stands in the probe.
-    pub async fn test_connection(&self, name: &str) -> Result<Probe> {
+    /// `NotFound`; `Unsupported` if the kind has no such purpose; those of the store. What goes wrong at the
+    /// other side stands in the probe.
+    pub async fn test_connection(&self, name: &str, purpose: Option<Purpose>) -> Result<Probe> {
         let record = self.find(RecordKind::Connection, name).await?;
         let body: ConnectionBody = record.decode()?;
         let secrets = &self.secrets_of(&record).await?;
-        let context = SourceContext { secrets, env: &self.env, host: "", repositories: &[] };
-        match self.registry.get(&body.kind)?.source(&body.settings, &context) {
+        let kind = self.registry.get(&body.kind)?;
+        let probe = |purpose| kind.probe(&body.settings, purpose, secrets, &self.env);
+        match probe(purpose.unwrap_or(Purpose::Source)).await {
             // What cannot be read may still be written.
-            Err(error) if error.is(ErrorKind::Unsupported) => {
-                self.destination(&body, secrets, "")?.check().await
+            Err(error) if purpose.is_none() && error.is(ErrorKind::Unsupported) => {
+                probe(Purpose::Repository).await
             }
-            source => source?.check().await,
+            probed => probed,
         }
     }
 

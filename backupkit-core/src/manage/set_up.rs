@@ -219,7 +219,18 @@ impl Workspace {
         password: &SecretString,
     ) -> Result<Repository> {
         let secrets = self.secrets_for(&body.connection, connection).await?;
-        let destination = self.destination(connection, &secrets, path)?;
+        self.open_at(body, (connection, &secrets), path, password).await
+    }
+
+    /// Opens a repository through a connection with these secrets.
+    pub(super) async fn open_at(
+        &self,
+        body: &RepositoryBody,
+        (connection, secrets): (&ConnectionBody, &ConnectionSecrets),
+        path: &str,
+        password: &SecretString,
+    ) -> Result<Repository> {
+        let destination = self.destination(connection, secrets, path)?;
         self.open_only(body, destination, password).await
     }
 

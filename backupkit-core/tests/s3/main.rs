@@ -1,9 +1,12 @@
 //! S3 buckets, on a server in this process that does wrong what it is told to.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod canary;
 mod conformance;
 mod creating;
+mod lending;
 mod listing;
+mod proxy;
 mod reading;
 mod real_server;
 mod refusals;
@@ -11,5 +14,6 @@ mod round_trip;
 mod scene;
 mod source;
 mod target;
+mod tls;
 mod trouble;
 mod uploads;

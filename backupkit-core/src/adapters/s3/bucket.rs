@@ -76,7 +76,7 @@ impl Bucket {
         credentials: &S3Credentials,
         env: &Env,
     ) -> Result<Self> {
-        let provider = credentials.provider(env);
+        let provider = credentials.provider(&settings, env);
         let client = client::build(&settings, provider.clone())?;
         let (calls, root) = (Calls::new(env, provider), settings.root());
         Ok(Self(Arc::new(Inner { client, calls, settings, root })))

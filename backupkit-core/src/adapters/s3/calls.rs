@@ -126,6 +126,7 @@ impl Calls {
         loop {
             let slot = self.slot().await?;
             let called_at = self.now();
+            let forgotten = self.provider.as_ref().map_or(0, Provider::forgotten);
             // The client's futures are large.
             let result = Box::pin(call()).await;
             match &result {
@@ -143,7 +144,7 @@ impl Calls {
                     attempts = Attempts::begun(self.now());
                     self.delay(1)
                 }
-                Err(error) if self.has_other_key(&mut attempts, &error) => continue,
+                Err(error) if self.has_other_key(&mut attempts, &error, forgotten) => continue,
                 Err(error) => self.wait_after(&mut attempts, error)?,
             };
             self.env.clock().sleep(wait).await;
@@ -215,11 +216,12 @@ impl Calls {
         state.was_throttled |= error.is(ErrorKind::RateLimited) || error.is(ErrorKind::Timeout);
     }
 
-    /// Whether there may be another key by now than the one that was refused.
-    fn has_other_key(&self, attempts: &mut Attempts, error: &Error) -> bool {
+    /// Whether there may be another key by now than the one that was refused. `forgotten` is how many
+    /// were when the call began.
+    fn has_other_key(&self, attempts: &mut Attempts, error: &Error, forgotten: u64) -> bool {
         let is_of_key = error.code() == EXPIRED || error.code() == UNKNOWN_KEY;
         let is_first = is_of_key && !std::mem::replace(&mut attempts.has_other_key, is_of_key);
-        is_first && self.provider.as_ref().is_some_and(Provider::renew)
+        is_first && self.provider.as_ref().is_some_and(|provider| provider.renew(forgotten))
     }
 
     /// How long to wait before the next attempt; the error if there should be none.

@@ -14,12 +14,14 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{
     Provider as TlsProvider, TlsContext, TrustStore, rustls_provider::CryptoMode,
 };
-use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
+use aws_smithy_http_client::{Builder as HttpBuilder, Connector, ConnectorBuilder};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use secrecy::ExposeSecret as _;
 
 use super::credentials::Provider;
+use super::percent::encoded;
 use super::settings::S3Settings;
 use super::silence::Watched;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,14 +42,7 @@ const IDLE_CONNECTIONS: usize = 64;
 /// # Errors
 /// `InvalidConfig` for certificates or a proxy that will not do.
 pub(super) fn build(settings: &S3Settings, provider: Option<Provider>) -> Result<Client> {
-    for address in [&settings.endpoint, &settings.proxy].into_iter().flatten() {
-        if address.contains('@') {
-            let why = "the address of the server or of the proxy holds credentials";
-            return Err(Error::new(ErrorKind::InvalidConfig, why)
-                .with_code("s3-address")
-                .with_hint("write it as http://host:port; addresses are shown and logged"));
-        }
-    }
+    require_plain(settings)?;
     let mut builder = Config::builder()
         // Pinned, as the version of the crate: what is sent must not change by itself.
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -78,6 +73,19 @@ pub(super) fn build(settings: &S3Settings, provider: Option<Provider>) -> Result
     Ok(Client::from_conf(builder.build()))
 }
 
+/// Addresses are shown, so none holds credentials.
+pub(super) fn require_plain(settings: &S3Settings) -> Result<()> {
+    for address in [&settings.endpoint, &settings.proxy].into_iter().flatten() {
+        if address.contains('@') {
+            let why = "the address of the server or of the proxy holds credentials";
+            return Err(Error::new(ErrorKind::InvalidConfig, why)
+                .with_code("s3-address")
+                .with_hint("write it as http://host:port; addresses are shown and logged"));
+        }
+    }
+    Ok(())
+}
+
 /// The same client and its connections, for somebody who waits before a screen.
 pub(super) fn impatient(client: &Client) -> Client {
     let config = client.config();
@@ -91,14 +99,7 @@ pub(super) fn impatient(client: &Client) -> Client {
 }
 
 fn http_client(settings: &S3Settings) -> Result<SharedHttpClient> {
-    let proxy = match &settings.proxy {
-        None => ProxyConfig::disabled(),
-        Some(address) => ProxyConfig::all(address.as_str()).map_err(|_| {
-            Error::new(ErrorKind::InvalidConfig, "the address of the proxy is not one")
-                .with_code("s3-proxy")
-                .with_hint("write it as http://host:port")
-        })?,
-    };
+    let proxy = proxy(settings)?;
     let is_plain =
         settings.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let tls = if is_plain { None } else { Some(tls(settings.ca_file.as_deref())?) };
@@ -116,6 +117,29 @@ fn http_client(settings: &S3Settings) -> Result<SharedHttpClient> {
                 .build(),
         }
     }))
+}
+
+/// The proxy of settings. Variables of the environment name none.
+pub(super) fn proxy(settings: &S3Settings) -> Result<ProxyConfig> {
+    let Some(address) = &settings.proxy else { return Ok(ProxyConfig::disabled()) };
+    let proxy = ProxyConfig::all(address.as_str()).map_err(|_| {
+        Error::new(ErrorKind::InvalidConfig, "the address of the proxy is not one")
+            .with_code("s3-proxy")
+            .with_hint("write it as http://host:port")
+    })?;
+    Ok(match &settings.proxy_user {
+        // The client puts them into an address: one that is none would be no proxy at all.
+        Some((name, password)) => {
+            proxy.with_basic_auth(encoded(name), encoded(password.expose_secret()))
+        }
+        None => proxy,
+    })
+}
+
+/// A connector for whatever address, which trusts the system and a file.
+pub(super) fn secured(builder: ConnectorBuilder, ca_file: Option<&Path>) -> Result<Connector> {
+    let provider = TlsProvider::Rustls(CryptoMode::Ring);
+    Ok(builder.tls_provider(provider).tls_context(tls(ca_file)?).build())
 }
 
 /// Whom to trust: the certificates of the system, and those of a file.
@@ -167,7 +191,7 @@ mod tests {
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, pem).unwrap();
         let settings = S3Settings::new("b").with_endpoint("https://h").with_ca_file(file);
-        build(&settings, S3Credentials::keys("k", "s").provider(&Env::system()))
+        build(&settings, S3Credentials::keys("k", "s").provider(&settings, &Env::system()))
     }
 
     #[test]

@@ -1,23 +1,28 @@
 //! Who asks.
+//!
+//! Keys that are lent for a time come by requests of our own. `aws-config` would bring 42 000 lines
+//! (half of them a client of STS) for these few, reads the environment by default, and knows nothing
+//! of our clocks, proxies and errors.
+
+mod instance;
+mod lent;
+mod provider;
+mod sts;
+pub(super) mod web;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::future;
-use aws_sdk_s3::config::{Credentials, ProvideCredentials};
-use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroizing;
+use secrecy::SecretString;
 
-use super::profile;
+pub(super) use self::instance::wrong_container;
+pub(super) use self::provider::Provider;
+use super::settings::S3Settings;
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
 
-/// A file of credentials is read again after so long: programs change keys there.
-const READ_AGAIN: Duration = Duration::from_mins(5);
-
-/// Who asks. It is always said; nothing is looked for in the surroundings.
+/// Who asks. It is always said; nothing is looked for in the surroundings, and what was said is never
+/// replaced by something else.
+///
+/// Keys that are lent for a time are asked for again before that is over, and when they are refused.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum S3Credentials {
@@ -38,8 +43,86 @@ pub enum S3Credentials {
         /// The profile in it.
         profile: String,
     },
+    /// A role that somebody else takes on: STS `AssumeRole`.
+    AssumedRole {
+        /// Who takes it on. Neither nobody nor another role.
+        base: Box<S3Credentials>,
+        /// The role.
+        role: S3Role,
+    },
+    /// A role for who holds a token of an identity provider: STS `AssumeRoleWithWebIdentity`. The file
+    /// is read anew each time.
+    WebIdentity {
+        /// The file with the token.
+        token_file: PathBuf,
+        /// The role.
+        role: S3Role,
+    },
+    /// The role of the machine, as version 2 of the metadata service of EC2 tells it.
+    Instance {
+        /// The address of the service; without one `http://169.254.169.254`. It is never asked through
+        /// a proxy.
+        endpoint: Option<String>,
+    },
+    /// The role of the container, as ECS and EKS tell it.
+    Container {
+        /// Where to ask. It is never asked through a proxy.
+        endpoint: String,
+        /// A file with what goes along as `Authorization`.
+        token_file: Option<PathBuf>,
+    },
     /// Nobody: requests are not signed.
     Anonymous,
+}
+
+/// A role to take on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct S3Role {
+    /// Its name, such as `arn:aws:iam::123456789012:role/backup`.
+    pub arn: String,
+    /// What logs of the account call the session.
+    pub session_name: String,
+    /// What the account wants to hear from outsiders.
+    pub external_id: Option<String>,
+    /// The address of STS. Without one that of the region at AWS; for other servers the server itself.
+    pub sts_endpoint: Option<String>,
+}
+
+impl S3Role {
+    /// The name of sessions that are given none.
+    pub const DEFAULT_SESSION_NAME: &'static str = "backupkit";
+
+    /// Returns a role.
+    pub fn new(arn: impl Into<String>) -> Self {
+        Self {
+            arn: arn.into(),
+            session_name: Self::DEFAULT_SESSION_NAME.to_owned(),
+            external_id: None,
+            sts_endpoint: None,
+        }
+    }
+
+    /// Names the session.
+    #[must_use]
+    pub fn with_session_name(mut self, name: impl Into<String>) -> Self {
+        self.session_name = name.into();
+        self
+    }
+
+    /// Says what the account wants to hear from outsiders.
+    #[must_use]
+    pub fn with_external_id(mut self, id: impl Into<String>) -> Self {
+        self.external_id = Some(id.into());
+        self
+    }
+
+    /// Names the address of STS.
+    #[must_use]
+    pub fn with_sts_endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.sts_endpoint = Some(endpoint.into());
+        self
+    }
 }
 
 impl S3Credentials {
@@ -55,86 +138,11 @@ impl S3Credentials {
         }
     }
 
-    /// What gives them to the client; nothing for nobody.
-    pub(super) fn provider(&self, env: &Env) -> Option<Provider> {
+    /// What gives them to the client; nothing for nobody. Nothing is read or sent yet.
+    pub(super) fn provider(&self, settings: &S3Settings, env: &Env) -> Option<Provider> {
         match self {
             Self::Anonymous => None,
-            given => {
-                Some(Provider { given: given.clone(), env: env.clone(), kept: Arc::default() })
-            }
+            given => Some(Provider::new(given.clone(), settings, env)),
         }
     }
-}
-
-/// Gives credentials to the client. Clones share what was read.
-#[derive(Debug, Clone)]
-pub(super) struct Provider {
-    given: S3Credentials,
-    env: Env,
-    /// What a file held, and when it was read, since boot.
-    kept: Arc<Mutex<Option<(Credentials, Duration)>>>,
-}
-
-impl Provider {
-    /// Forgets what was read: it was refused. Returns whether there may be something else to read.
-    pub(super) fn renew(&self) -> bool {
-        *self.kept() = None;
-        matches!(self.given, S3Credentials::Profile { .. })
-    }
-
-    async fn load(&self) -> Result<Credentials> {
-        match &self.given {
-            S3Credentials::Keys { access_key_id, secret_access_key, session_token } => {
-                Ok(credentials(access_key_id, secret_access_key, session_token.as_ref()))
-            }
-            S3Credentials::Profile { file, profile } => {
-                let now = self.env.clock().elapsed_since_boot();
-                if let Some((kept, read_at)) = &*self.kept()
-                    && now.saturating_sub(*read_at) < READ_AGAIN
-                {
-                    return Ok(kept.clone());
-                }
-                let (path, name) = (file.clone(), profile.clone());
-                let read = tokio::task::spawn_blocking(move || {
-                    let text = std::fs::read_to_string(&path).map(Zeroizing::new);
-                    let text =
-                        text.map_err(|error| Error::io(format!("read {}", path.display()), error))?;
-                    profile::find(&text, &name).map_err(|error| {
-                        error.while_doing(format!("find a key in {}", path.display()))
-                    })
-                });
-                let keys = read.await.map_err(|error| {
-                    Error::new(ErrorKind::Internal, "cannot read a file of credentials")
-                        .with_source(error)
-                })??;
-                let (id, token) = (&keys.access_key_id, keys.session_token.as_ref());
-                let read = credentials(id, &keys.secret_access_key, token);
-                *self.kept() = Some((read.clone(), now));
-                Ok(read)
-            }
-            S3Credentials::Anonymous => {
-                Err(Error::new(ErrorKind::Internal, "nobody has no credentials"))
-            }
-        }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<(Credentials, Duration)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ProvideCredentials for Provider {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            self.load().await.map_err(CredentialsError::provider_error)
-        })
-    }
-}
-
-fn credentials(id: &str, secret: &SecretString, token: Option<&SecretString>) -> Credentials {
-    let token = token.map(|token| token.expose_secret().to_owned());
-    Credentials::new(id, secret.expose_secret(), token, None, "backupkit")
 }

@@ -103,7 +103,7 @@ impl Destination for S3Destination {
     }
 
     async fn check(&self) -> Result<Probe> {
-        Ok(probe::probe(self).await)
+        Ok(probe::probe(self, false).await)
     }
 
     async fn create(&self, key: &ObjectKey, payload: Payload) -> Result<()> {
@@ -173,6 +173,11 @@ impl Destination for S3Destination {
 }
 
 impl S3Destination {
+    /// As [`check`](Destination::check), where the key must be allowed to delete.
+    pub(super) async fn check_for_maintenance(&self) -> Probe {
+        probe::probe(self, true).await
+    }
+
     /// The entity tag of an object, if it has just these bytes.
     async fn tag_of(&self, key: &ObjectKey, bytes: &Bytes) -> Result<Option<String>> {
         let Some(found) = self.bucket.look(key.as_str()).await? else { return Ok(None) };

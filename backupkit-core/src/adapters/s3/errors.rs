@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use crate::error::{Error, ErrorKind, Retry};
 
@@ -38,6 +39,15 @@ pub(super) const ARCHIVED: &str = "s3-archived";
 pub(super) const UNAVAILABLE: &str = "s3-unavailable";
 /// No server was reached, or the connection broke off.
 pub(super) const UNREACHABLE: &str = "s3-unreachable";
+
+/// There is no key to sign with.
+pub(super) const NO_CREDENTIALS: &str = "s3-no-credentials";
+/// Those who lend keys refuse.
+pub(super) const REFUSED_ROLE: &str = "s3-role-refused";
+
+/// The proxy wants to know who asks.
+pub(super) const PROXY_REFUSED: &str = "s3-proxy-refused";
+pub(super) const PROXY_HINT: &str = "check proxy_user, and give the password of the proxy anew";
 
 /// A server may say anything; a line of a log may not.
 const MOST_WORDS: usize = 200;
@@ -88,14 +98,14 @@ where
         SdkError::DispatchFailure(lost) => match lost.as_connector_error() {
             Some(error) if error.is_timeout() => timeout(doing),
             // Before anything is sent, credentials are loaded.
-            Some(error) if is_of_credentials(error) => no_credentials(doing, &deepest(error)),
+            Some(error) if is_of_credentials(error) => no_credentials(doing, error),
             // And the address is made.
             Some(error) if error.is_other() && error.as_other().is_none() => unsent(doing, error),
             Some(error) => unreachable_server(doing, &deepest(error)),
             None => unreachable_server(doing, "the request was not sent"),
         },
         failure @ SdkError::ConstructionFailure(_) => match failure.into_source() {
-            Ok(source) if is_of_credentials(&*source) => no_credentials(doing, &deepest(&*source)),
+            Ok(source) if is_of_credentials(&*source) => no_credentials(doing, &*source),
             Ok(source) => unsent(doing, &*source),
             Err(_) => Error::new(
                 ErrorKind::Internal,
@@ -109,6 +119,11 @@ where
 /// A reply that contradicts itself, or not the one that was asked for.
 pub(super) fn odd_reply(doing: &str, why: &str) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot {doing}: {why}")).with_code(ODD_REPLY)
+}
+
+/// A request that went to whoever it was for, or not. No reply came.
+pub(super) fn not_reached(doing: &str, why: &ConnectorError) -> Error {
+    if why.is_timeout() { timeout(doing) } else { unreachable_server(doing, &deepest(why)) }
 }
 
 /// A body that broke off.
@@ -257,6 +272,7 @@ impl Failure {
                 "s3-wrong-region",
                 Some("set the region and the endpoint of the bucket"),
             ),
+            Some(407) => (Kind::Unauthenticated, PROXY_REFUSED, Some(PROXY_HINT)),
             Some(401) => (Kind::Unauthenticated, UNKNOWN_KEY, Some("check the key")),
             Some(403) => (
                 Kind::PermissionDenied,
@@ -291,11 +307,24 @@ fn timeout(doing: &str) -> Error {
 fn unreachable_server(doing: &str, why: &str) -> Error {
     let message = format!("cannot {doing}: {why}");
     if why.contains("certificate") {
+        let hint = if why.contains("not valid for") || why.contains("NotValidForName") {
+            "use the name that the certificate is for, or renew the certificate for this one"
+        } else if why.contains("xpired") || why.contains("ot valid yet") {
+            "renew the certificate of the server, or set the clock of this machine"
+        } else {
+            "name the certificates to trust with ca_file, or mend those of the server"
+        };
         // Nothing gets better by asking again.
         return Error::new(ErrorKind::Unavailable, message)
             .with_retry(Retry::Never)
             .with_code(CERTIFICATE)
-            .with_hint("name the certificates to trust with ca_file, or mend those of the server");
+            .with_hint(hint);
+    }
+    if why.contains("proxy authorization") {
+        let message = format!("cannot {doing}: the proxy refuses");
+        return Error::new(ErrorKind::Unauthenticated, message)
+            .with_code(PROXY_REFUSED)
+            .with_hint(PROXY_HINT);
     }
     Error::new(ErrorKind::Unavailable, message).with_code(UNREACHABLE)
 }
@@ -318,9 +347,35 @@ fn is_of_credentials(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-fn no_credentials(doing: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Unauthenticated, format!("cannot {doing}: {why}"))
-        .with_code("s3-no-credentials")
+/// No key to sign with. Whether there will be one is for those to say who lend it.
+fn no_credentials(doing: &str, why: &(dyn StdError + 'static)) -> Error {
+    let mut next = Some(why);
+    while let Some(error) = next {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return of_lender(doing, ours);
+        }
+        next = error.source();
+    }
+    Error::new(ErrorKind::Unauthenticated, format!("cannot {doing}: {}", deepest(why)))
+        .with_code(NO_CREDENTIALS)
+}
+
+fn of_lender(doing: &str, why: &Error) -> Error {
+    let message = format!("cannot {doing}: {why}");
+    let mut error = if why.retry() == Retry::Never {
+        // Of its kinds others mean the object: a file of keys that is not there is none.
+        let code = if why.code() == REFUSED_ROLE { REFUSED_ROLE } else { NO_CREDENTIALS };
+        Error::new(ErrorKind::Unauthenticated, message).with_code(code)
+    } else {
+        Error::new(why.kind(), message).with_code(why.code()).with_retry(why.retry())
+    };
+    for (name, value) in why.context() {
+        error = error.with_context(name, value);
+    }
+    match why.hint() {
+        Some(hint) => error.with_hint(hint.to_owned()),
+        None => error,
+    }
 }
 
 /// The reason behind all others.
@@ -333,7 +388,7 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// A short line in lower case, without characters that would disturb a terminal.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let mut line: String = text
         .trim()
         .trim_end_matches('.')

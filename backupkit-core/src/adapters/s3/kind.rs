@@ -3,20 +3,31 @@
 mod read;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use self::read::{Authentication, S3Fields};
 use super::policy::policy;
-use super::{S3Credentials, S3Destination, S3Settings, S3Source, S3Target};
+use super::reach;
+use super::{S3Credentials, S3Destination, S3Settings, S3Source, S3SourceOptions, S3Target};
 use crate::destination::Destination;
-use crate::env::Env;
+use crate::env::{Env, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::FieldErrors;
+use crate::probe::{Probe, Probing};
 use crate::registry::{ConnectionSecrets, Purpose, SourceContext, SystemKind, TargetContext};
 use crate::source::Source;
 use crate::target::RestoreTarget;
+
+/// The key, what goes with it, and the password of a proxy.
+const SECRETS: [&str; 3] =
+    [S3Kind::SECRET_ACCESS_KEY, S3Kind::SESSION_TOKEN, S3Kind::PROXY_PASSWORD];
+/// Somebody waits before a screen.
+const PROBE_TIME: Duration = Duration::from_secs(15);
+const GIVE_AGAIN: &str = "give it again: it goes when a connection comes to lead elsewhere";
 
 /// Buckets. Settings are an object with these fields; all but `bucket` may be left out:
 ///
@@ -34,9 +45,17 @@ use crate::target::RestoreTarget;
 /// | `checksums` | `false` for a server that refuses them |
 /// | `tags` | `true` to read the tags of objects that are backed up |
 /// | `archived` | `skip` (the default) or `fail`: objects in archives, when they are to be backed up |
-/// | `auth` | `keys` (the default), `profile`, `environment` or `anonymous` |
+/// | `proxy_user` | whom the proxy knows; the secret is `proxy_password` |
+/// | `auth` | `keys` (the default), `profile`, `environment`, `assume_role`, `web_identity`, `instance`, `container` or `anonymous` |
 /// | `access_key_id` | of `keys`; the secrets are `secret_access_key` and maybe `session_token` |
 /// | `profile_file`, `profile` | of `profile`: a shared file of credentials, and the profile in it |
+/// | `role_arn`, `role_session_name` | of `assume_role` and `web_identity`: the role, and what logs call the session |
+/// | `base_auth` | of `assume_role`: who takes on the role, `keys` (the default), `profile`, `environment`, `instance` or `container`, with their fields |
+/// | `external_id` | of `assume_role`: what the account wants to hear from outsiders |
+/// | `sts_endpoint` | where roles are lent; without it STS of the region, or the server itself if it is not AWS's |
+/// | `token_file` | of `web_identity`: a file with a token; of `container` maybe, too |
+/// | `instance_endpoint` | of `instance`: the metadata service; without it that of EC2 |
+/// | `container_endpoint` | of `container`: where the container asks for its key |
 #[derive(Debug, Clone, Default)]
 pub struct S3Kind {
     environment: Option<S3Credentials>,
@@ -50,6 +69,11 @@ impl S3Kind {
     /// The secret that comes with a key that is lent for a time.
     pub const SESSION_TOKEN: &'static str = "session_token";
 
+    /// The secret of the `proxy_user`.
+    pub const PROXY_PASSWORD: &'static str = "proxy_password";
+    /// The settings that say who asks.
+    pub const IDENTITY: &'static [&'static str] = &read::IDENTITY;
+
     /// Returns the kind. Connections with `auth = "environment"` do not work until
     /// [`Self::with_environment`] says what that is.
     pub fn new() -> Self {
@@ -62,6 +86,19 @@ impl S3Kind {
     pub fn with_environment(mut self, credentials: S3Credentials) -> Self {
         self.environment = Some(credentials);
         self
+    }
+
+    /// What settings say, with secrets.
+    fn open(&self, settings: &RawValue, secrets: &ConnectionSecrets) -> Result<Opened> {
+        let S3Fields { mut settings, proxy_user, authentication, options } = parse(settings)?;
+        let credentials = self.credentials(authentication, secrets)?;
+        if let Some(name) = proxy_user {
+            let password = secrets.get(Self::PROXY_PASSWORD).ok_or_else(|| {
+                no_credentials("the connection has no password for its proxy").with_hint(GIVE_AGAIN)
+            })?;
+            settings.proxy_user = Some((name, password.clone()));
+        }
+        Ok(Opened { settings, credentials, options })
     }
 
     fn credentials(
@@ -78,11 +115,20 @@ impl S3Kind {
                 no_credentials("the environment holds no key for S3")
                     .with_hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
             }),
+            Authentication::AssumeRole { base, role } => {
+                let base = Box::new(self.credentials(*base, secrets)?);
+                Ok(S3Credentials::AssumedRole { base, role })
+            }
+            Authentication::WebIdentity { token_file, role } => {
+                Ok(S3Credentials::WebIdentity { token_file, role })
+            }
+            Authentication::Instance { endpoint } => Ok(S3Credentials::Instance { endpoint }),
+            Authentication::Container { endpoint, token_file } => {
+                Ok(S3Credentials::Container { endpoint, token_file })
+            }
             Authentication::Keys { access_key_id } => {
                 let secret = secrets.get(Self::SECRET_ACCESS_KEY).ok_or_else(|| {
-                    no_credentials("the connection has no secret access key").with_hint(
-                        "give it again: it goes when a connection comes to lead elsewhere",
-                    )
+                    no_credentials("the connection has no secret access key").with_hint(GIVE_AGAIN)
                 })?;
                 Ok(S3Credentials::Keys {
                     access_key_id,
@@ -104,15 +150,19 @@ impl SystemKind for S3Kind {
     }
 
     fn secret_names(&self) -> &'static [&'static str] {
-        &[Self::SECRET_ACCESS_KEY, Self::SESSION_TOKEN]
+        &SECRETS
     }
 
-    /// Requests are signed with the secret, and go to a server through a proxy, trusting somebody: these
-    /// three are the place.
+    /// Requests are signed with the secret, and go to a server, or to who lends roles, through a proxy,
+    /// trusting somebody: these are the place.
     fn is_same_endpoint(&self, settings: &RawValue, other: &RawValue) -> bool {
         let place = |settings| {
-            let S3Fields { settings, .. } = read::read(settings).ok()?;
-            Some((settings.endpoint, settings.proxy, settings.ca_file))
+            let S3Fields { settings, authentication, .. } = read::read(settings).ok()?;
+            let lender = match authentication {
+                Authentication::AssumeRole { role, .. } => role.sts_endpoint,
+                _ => None,
+            };
+            Some((settings.endpoint, settings.proxy, settings.ca_file, lender))
         };
         place(settings).is_some_and(|found| Some(found) == place(other))
     }
@@ -122,9 +172,19 @@ impl SystemKind for S3Kind {
     }
 
     fn used_secrets(&self, settings: &RawValue) -> &'static [&'static str] {
-        match read::read(settings) {
-            Ok(S3Fields { authentication: Authentication::Keys { .. }, .. }) => self.secret_names(),
-            _ => &[],
+        let Ok(S3Fields { authentication, proxy_user, .. }) = read::read(settings) else {
+            return &[];
+        };
+        let asks = match &authentication {
+            Authentication::AssumeRole { base, .. } => base,
+            other => other,
+        };
+        // In their order: the key, what goes with it, and the password.
+        match (matches!(asks, Authentication::Keys { .. }), proxy_user.is_some()) {
+            (true, true) => &SECRETS,
+            (true, false) => &SECRETS[..2],
+            (false, true) => &SECRETS[2..],
+            (false, false) => &[],
         }
     }
 
@@ -146,8 +206,7 @@ impl SystemKind for S3Kind {
     }
 
     fn source(&self, settings: &RawValue, cx: &SourceContext<'_>) -> Result<Arc<dyn Source>> {
-        let S3Fields { settings, authentication, options } = parse(settings)?;
-        let credentials = self.credentials(authentication, cx.secrets)?;
+        let Opened { settings, credentials, options } = self.open(settings, cx.secrets)?;
         let mut excluded = Vec::new();
         for place in cx.repositories.iter().filter(|place| place.kind == Self::NAME) {
             let repository = below(parse(place.settings)?.settings, place.path)?;
@@ -174,8 +233,7 @@ impl SystemKind for S3Kind {
         path: &str,
         env: &Env,
     ) -> Result<Arc<dyn Destination>> {
-        let S3Fields { settings, authentication, .. } = parse(settings)?;
-        let credentials = self.credentials(authentication, secrets)?;
+        let Opened { settings, credentials, .. } = self.open(settings, secrets)?;
         let settings = below(settings, path)?;
         Ok(Arc::new(S3Destination::new(settings, &credentials, env.clone())?))
     }
@@ -185,8 +243,7 @@ impl SystemKind for S3Kind {
         settings: &RawValue,
         cx: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
-        let S3Fields { settings, authentication, .. } = parse(settings)?;
-        let credentials = self.credentials(authentication, cx.secrets)?;
+        let Opened { settings, credentials, .. } = self.open(settings, cx.secrets)?;
         let mut repositories = Vec::new();
         for place in cx.repositories.iter().filter(|place| place.kind == Self::NAME) {
             let repository = below(parse(place.settings)?.settings, place.path)?;
@@ -197,6 +254,61 @@ impl SystemKind for S3Kind {
         let target = S3Target::new(settings, &credentials, cx.env.clone())?;
         Ok(Arc::new(target.with_repositories(repositories)))
     }
+
+    /// First the way to the server, then what the purpose needs; 15 seconds in all.
+    fn probe<'a>(
+        &'a self,
+        settings: &'a RawValue,
+        purpose: Purpose,
+        secrets: &'a ConnectionSecrets,
+        env: &'a Env,
+    ) -> BoxFuture<'a, Result<Probe>> {
+        Box::pin(async move {
+            let Opened { settings, credentials, options } = self.open(settings, secrets)?;
+            let started = env.clock().elapsed_since_boot();
+            let mut probing = Probing::new(env);
+            let way = reach::probe(&settings, env).await;
+            let is_open = way.is_healthy();
+            probing.extend(way);
+            if !is_open {
+                return Ok(probing.finish());
+            }
+            let trying = async {
+                let env = env.clone();
+                match purpose {
+                    Purpose::Source => {
+                        let source = S3Source::new(settings, &credentials, env, "")?;
+                        source.with_options(options).check().await
+                    }
+                    Purpose::Repository => {
+                        S3Destination::new(settings, &credentials, env)?.check().await
+                    }
+                    Purpose::Maintenance => {
+                        let destination = S3Destination::new(settings, &credentials, env)?;
+                        Ok(destination.check_for_maintenance().await)
+                    }
+                    Purpose::Target => S3Target::new(settings, &credentials, env)?.check().await,
+                }
+            };
+            let took = env.clock().elapsed_since_boot().saturating_sub(started);
+            let limit = PROBE_TIME.saturating_sub(took);
+            match within(env.clock(), limit, trying).await {
+                Err(error) if error.is(ErrorKind::Timeout) => {
+                    let hint = "see whether the server is overloaded, or the line is slow";
+                    probing.step::<()>("answer within 15 seconds", hint, || Err(error));
+                }
+                tried => probing.extend(tried?),
+            }
+            Ok(probing.finish())
+        })
+    }
+}
+
+/// All that a connection says, with its secrets.
+struct Opened {
+    settings: S3Settings,
+    credentials: S3Credentials,
+    options: S3SourceOptions,
 }
 
 fn parse(settings: &RawValue) -> Result<S3Fields> {
@@ -234,137 +346,4 @@ fn below(mut settings: S3Settings, path: &str) -> Result<S3Settings> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::RepositoryPlace;
-
-    fn settings(json: &str) -> Box<RawValue> {
-        RawValue::from_string(json.to_owned()).unwrap()
-    }
-
-    #[test]
-    fn only_another_server_proxy_or_trust_is_another_place() {
-        let with = |more: &str| {
-            settings(&format!(
-                r#"{{"bucket":"b","access_key_id":"k","endpoint":"https://a"{more}}}"#
-            ))
-        };
-        let is_same = |more: &str| S3Kind::new().is_same_endpoint(&with(""), &with(more));
-        for more in ["", r#","prefix":"x""#, r#","region":"r""#, r#","storage_class":"S""#] {
-            assert!(is_same(more), "{more}");
-        }
-        for more in [r#","proxy":"http://p""#, r#","ca_file":"/x""#, r#","bogus":1"#] {
-            assert!(!is_same(more), "{more}");
-        }
-        let aws = settings(r#"{"bucket":"b","access_key_id":"k"}"#);
-        assert!(!S3Kind::new().is_same_endpoint(&with(""), &aws));
-    }
-
-    #[test]
-    fn who_asks_is_taken_from_other_settings_and_nothing_else() {
-        let kept = settings(r#"{"bucket":"b","prefix":"p","auth":"keys","access_key_id":"old"}"#);
-        for (now, expected) in [
-            (
-                r#"{"bucket":"c","access_key_id":"new"}"#,
-                r#"{"access_key_id":"new","bucket":"b","prefix":"p"}"#,
-            ),
-            (
-                r#"{"bucket":"c","region":"r","auth":"profile","profile_file":"/f","profile":"q"}"#,
-                r#"{"auth":"profile","bucket":"b","prefix":"p","profile":"q","profile_file":"/f"}"#,
-            ),
-        ] {
-            let found = S3Kind::new().with_identity_of(&kept, &settings(now)).unwrap();
-            assert_eq!(found.get(), expected);
-            assert!(S3Kind::new().check_settings(&found).is_empty());
-        }
-    }
-
-    #[test]
-    fn secrets_are_kept_only_for_keys() {
-        let used = |json: &str| S3Kind::new().used_secrets(&settings(json)).len();
-        assert_eq!(used(r#"{"bucket":"b","access_key_id":"k"}"#), 2);
-        assert_eq!(used(r#"{"bucket":"b","auth":"environment"}"#), 0);
-        assert_eq!(S3Kind::new().secrets_with("secret_access_key"), ["session_token"]);
-    }
-
-    #[test]
-    fn a_repository_lies_below_its_connection() {
-        let place = |prefix: &str, path| below(S3Settings::new("b").with_prefix(prefix), path);
-        assert_eq!(place("", "").unwrap().prefix, "");
-        assert_eq!(place("a", "").unwrap().prefix, "a");
-        assert_eq!(place("", "x/y").unwrap().prefix, "x/y");
-        assert_eq!(place("a", "x/y").unwrap().prefix, "a/x/y");
-        for path in ["..", "a/../..", "/etc", "./a", "a//b", "a/"] {
-            assert!(place("a", path).is_err(), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_repository_in_the_bucket_that_is_backed_up_is_left_out() {
-        let kind = S3Kind::new();
-        let env = Env::system();
-        let bucket = settings(r#"{"bucket":"b","auth":"anonymous"}"#);
-        let below = settings(r#"{"bucket":"b","auth":"anonymous","prefix":"x"}"#);
-        let open = |of: &RawValue, repository: &RawValue, path| {
-            let repositories = [RepositoryPlace { kind: S3Kind::NAME, settings: repository, path }];
-            let secrets = &ConnectionSecrets::default();
-            let cx = SourceContext { secrets, env: &env, host: "h", repositories: &repositories };
-            kind.source(of, &cx).map(drop)
-        };
-        open(&bucket, &below, "").unwrap();
-        open(&bucket, &bucket, "x").unwrap();
-        open(&below, &bucket, "").unwrap();
-        assert!(open(&bucket, &bucket, "").unwrap_err().is(ErrorKind::InvalidConfig));
-    }
-
-    #[cfg(feature = "testing")]
-    #[tokio::test]
-    async fn nothing_is_restored_into_a_repository_of_the_same_bucket() {
-        let (kind, env) = (S3Kind::new(), Env::system());
-        let bucket = settings(r#"{"bucket":"b","auth":"anonymous"}"#);
-        let below = settings(r#"{"bucket":"b","auth":"anonymous","prefix":"x"}"#);
-        let other = settings(r#"{"bucket":"c","auth":"anonymous"}"#);
-        let open = async |to: &RawValue, repository: &RawValue, path| {
-            let repositories = [RepositoryPlace { kind: S3Kind::NAME, settings: repository, path }];
-            let secrets = &ConnectionSecrets::default();
-            let cx = TargetContext { secrets, env: &env, repositories: &repositories };
-            let snapshot = crate::testing::MemorySnapshot::new().into_reader();
-            let target = kind.target(to, &cx).unwrap();
-            let cx = target.open(crate::target::RestoreContext {
-                snapshot,
-                options: crate::target::RestoreOptions::default(),
-                store: Arc::new(crate::store::InMemoryAdapterStore::default()),
-                cancel: crate::token::CancelToken::new(),
-            });
-            cx.await.map(drop).map_err(|error| error.code())
-        };
-        let refused = Err("target-holds-repository");
-        assert_eq!(open(&below, &bucket, "x").await, refused);
-        assert_eq!(open(&below, &bucket, "x/y").await, refused);
-        assert_eq!(open(&below, &bucket, "").await, refused);
-        assert_eq!(open(&bucket, &below, "").await, refused);
-        assert_eq!(open(&below, &bucket, "y").await, Ok(()));
-        assert_eq!(open(&bucket, &other, "").await, Ok(()));
-    }
-
-    #[test]
-    fn nobody_asks_who_was_not_named() {
-        let open = |kind: &S3Kind, json: &str, secrets: &ConnectionSecrets| {
-            kind.destination(&settings(json), secrets, "", &Env::system()).map(drop)
-        };
-        let none = ConnectionSecrets::default();
-        let keys = r#"{"bucket":"b","access_key_id":"k"}"#;
-        let from_environment = r#"{"bucket":"b","auth":"environment"}"#;
-        for json in [keys, from_environment] {
-            let error = open(&S3Kind::new(), json, &none).unwrap_err();
-            assert_eq!(error.code(), "s3-no-credentials", "{json}");
-            assert!(error.hint().is_some());
-        }
-        let secrets = none.clone().with(S3Kind::SECRET_ACCESS_KEY, "s".into());
-        open(&S3Kind::new(), keys, &secrets).unwrap();
-        let kind = S3Kind::new().with_environment(S3Credentials::keys("k", "s"));
-        open(&kind, from_environment, &none).unwrap();
-        open(&kind, r#"{"bucket":"b","auth":"anonymous"}"#, &none).unwrap();
-        assert!(open(&kind, keys, &none).is_err());
-    }
-}
+mod tests;

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use secrecy::SecretString;
+
 /// The part of a prefix after which AWS's own addresses are told from others.
 const AWS_DOMAINS: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
 
-/// Where a bucket is, and how its server behaves. No secret.
-#[derive(Clone, PartialEq, Eq)]
+/// Where a bucket is, and how its server behaves. The only secret is that of a proxy, which is never
+/// shown.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct S3Settings {
     /// The bucket.
@@ -24,6 +27,8 @@ pub struct S3Settings {
     pub ca_file: Option<PathBuf>,
     /// The address of an HTTP proxy.
     pub proxy: Option<String>,
+    /// The name and the password that the proxy wants to hear.
+    pub proxy_user: Option<(String, SecretString)>,
     /// The storage class of packs; all else has the bucket's default.
     pub storage_class: Option<String>,
     /// Whether the server keeps conditions of writes, so that of two writers one is refused. It is
@@ -47,6 +52,7 @@ impl S3Settings {
             path_style: false,
             ca_file: None,
             proxy: None,
+            proxy_user: None,
             storage_class: None,
             conditional_writes: true,
             checksums: true,
@@ -94,6 +100,17 @@ impl S3Settings {
     #[must_use]
     pub fn with_proxy(mut self, proxy: impl Into<String>) -> Self {
         self.proxy = Some(proxy.into());
+        self
+    }
+
+    /// Says who asks the proxy.
+    #[must_use]
+    pub fn with_proxy_user(
+        mut self,
+        name: impl Into<String>,
+        password: impl Into<SecretString>,
+    ) -> Self {
+        self.proxy_user = Some((name.into(), password.into()));
         self
     }
 
@@ -180,6 +197,7 @@ impl fmt::Debug for S3Settings {
             .field("path_style", &self.path_style)
             .field("ca_file", &self.ca_file)
             .field("proxy", &self.proxy.as_deref().map(without_user))
+            .field("proxy_user", &self.proxy_user.as_ref().map(|(name, _)| name))
             .field("storage_class", &self.storage_class)
             .field("conditional_writes", &self.conditional_writes)
             .field("checksums", &self.checksums)

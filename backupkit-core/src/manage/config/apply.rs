@@ -31,7 +31,9 @@ impl Workspace {
         for step in std::mem::take(&mut preview.steps) {
             let ConfigChange { kind, name, .. } = &step.change;
             let taken = match kind {
-                RecordKind::Connection => self.import_connection(configuration, &step).await,
+                RecordKind::Connection => {
+                    self.import_connection(configuration, &step, &mut preview).await
+                }
                 RecordKind::Repository => {
                     self.import_repository(configuration, &step, &mut preview, owner).await
                 }
@@ -43,20 +45,26 @@ impl Workspace {
         Ok(())
     }
 
-    async fn import_connection(&self, configuration: &Configuration, step: &Step) -> Result<()> {
+    async fn import_connection(
+        &self,
+        configuration: &Configuration,
+        step: &Step,
+        preview: &mut ConfigPreview,
+    ) -> Result<()> {
         let name = &step.change.name;
         if self.keep_or_remove(step).await? {
             return Ok(());
         }
         let declared = configuration.connections.get(name).ok_or_else(other_configuration)?;
+        let secrets = preview.secrets.remove(name).unwrap_or_default();
         if let Some(seen) = &step.seen {
             let ConnectionBody { settings, max_runs, .. } = declared.body.clone();
             let max_runs = Some(max_runs.map_or(0, NonZeroU32::get));
             let settings = Some(settings);
-            let change = ConnectionChange { settings, max_runs, ..ConnectionChange::default() };
+            let change = ConnectionChange { name: None, settings, secrets, max_runs };
             self.update_connection(name, Some(seen.revision), change).await?;
         } else {
-            self.add_connection(name, &declared.body).await?;
+            self.add_connection_with(name, &declared.body, secrets).await?;
         }
         Ok(())
     }

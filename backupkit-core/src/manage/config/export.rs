@@ -7,13 +7,14 @@ use toml::Table;
 
 use super::reference::{escape, variable_for};
 use crate::error::{Error, ErrorKind, Result};
+use crate::manage::set_up::PASSWORD;
 use crate::manage::{ConnectionBody, PlanBody, RepositoryBody, Workspace};
 use crate::state::RecordKind;
 
 const HEADING: &str = "\
 # What BackupKit has set up. Import it with `backupkit config import`.
-# No secret stands here. Set the variables that passwords are taken from, or write file:/path or
-# cmd:command instead, or leave a password out to keep the one that is kept already.
+# No secret stands here. Set the variables that secrets are taken from, or write file:/path or
+# cmd:command instead, or leave a secret out to keep the one that is kept already.
 ";
 
 impl Workspace {
@@ -24,6 +25,7 @@ impl Workspace {
     /// `Unsupported` if settings of a connection cannot be written in TOML; those of the store.
     pub async fn export_config(&self) -> Result<String> {
         let mut names = BTreeMap::new();
+        let mut variables = BTreeSet::new();
         let mut connections = Table::new();
         for record in self.list_all(RecordKind::Connection).await? {
             let ConnectionBody { kind, settings, max_runs } = record.decode()?;
@@ -38,18 +40,22 @@ impl Workspace {
             if let Some(most) = max_runs {
                 table.insert("max_runs".into(), i64::from(most.get()).into());
             }
+            for secret in record.content.secrets.keys() {
+                let variable = free_variable(&variables, &name, secret);
+                table.insert(secret.clone(), format!("${{{variable}}}").into());
+                variables.insert(variable);
+            }
             names.insert(record.itself.id.to_string(), name.clone());
             connections.insert(name, table.into());
         }
         let reference = |names: &BTreeMap<String, String>, id: &str| {
             text(names.get(id).map_or("", String::as_str))
         };
-        let mut variables = BTreeSet::new();
         let mut repositories = Table::new();
         for record in self.list_all(RecordKind::Repository).await? {
             let body: RepositoryBody = record.decode()?;
             let name = record.content.name;
-            let variable = free_variable(&variables, &name);
+            let variable = free_variable(&variables, &name, PASSWORD);
             let mut table = Table::new();
             table.insert("connection".into(), reference(&names, &body.connection));
             if !body.path.is_empty() {
@@ -118,9 +124,9 @@ fn toml_of(json: Value) -> Option<toml::Value> {
     })
 }
 
-/// A variable that is not that of another repository.
-fn free_variable(used: &BTreeSet<String>, repository: &str) -> String {
-    let first = variable_for(repository);
+/// A variable that is not that of another secret.
+fn free_variable(used: &BTreeSet<String>, owner: &str, secret: &str) -> String {
+    let first = variable_for(owner, secret);
     let mut variable = first.clone();
     for number in 2_u32.. {
         if !used.contains(&variable) {

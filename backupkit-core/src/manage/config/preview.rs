@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{
-    ConfigAction, ConfigChange, ConfigErrors, Configuration, DeclaredPlan, DeclaredRepository,
-    References,
+    ConfigAction, ConfigChange, ConfigErrors, Configuration, DeclaredConnection, DeclaredPlan,
+    DeclaredRepository, References,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::manage::{ConnectionBody, PlanBody, RepositoryBody, Workspace};
@@ -22,6 +22,8 @@ pub struct ConfigPreview {
     pub(super) steps: Vec<Step>,
     /// Of the repositories whose password is to be kept anew.
     pub(super) passwords: BTreeMap<String, SecretString>,
+    /// Of the connections that have secrets to be kept anew.
+    pub(super) secrets: BTreeMap<String, ConnectionSecrets>,
 }
 
 #[derive(Debug)]
@@ -81,9 +83,21 @@ impl Workspace {
     ) -> Result<ConfigPreview> {
         let known = self.known().await?;
         let mut errors = ConfigErrors::default();
-        let mut preview = ConfigPreview { steps: Vec::new(), passwords: BTreeMap::new() };
+        let mut preview = ConfigPreview {
+            steps: Vec::new(),
+            passwords: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        };
         for (name, declared) in &configuration.connections {
             let record = known.get(RecordKind::Connection, name);
+            let given = match self.given_secrets(declared, record, references).await {
+                Ok(given) => given,
+                Err((secret, error)) => {
+                    let place = format!("connections.{name}.{secret}");
+                    errors.add_error(Some(declared.line), place, &error);
+                    continue;
+                }
+            };
             let action = match record {
                 None => ConfigAction::Create,
                 Some(record) => {
@@ -93,14 +107,19 @@ impl Workspace {
                         let place = format!("connections.{name}.kind");
                         errors.add(Some(declared.line), place, message);
                     }
-                    keep_if(is_same_connection(&body, &declared.body))
+                    keep_if(is_same_connection(&body, &declared.body) && given.is_empty())
                 }
             };
+            if !given.is_empty() {
+                preview.secrets.insert(name.clone(), given);
+            }
             preview.add(RecordKind::Connection, name, action, record);
         }
         for (name, declared) in &configuration.repositories {
             let record = known.get(RecordKind::Repository, name);
-            let looked = self.look_at(configuration, name, declared, &known, references).await;
+            let given = preview.secrets.get(&declared.connection);
+            let looked = self.look_at(configuration, (name, declared), &known, references, given);
+            let looked = looked.await;
             match looked {
                 Ok((action, password)) => {
                     preview.add(RecordKind::Repository, name, action, record);
@@ -160,10 +179,10 @@ impl Workspace {
     async fn look_at(
         &self,
         configuration: &Configuration,
-        name: &str,
-        declared: &DeclaredRepository,
+        (name, declared): (&str, &DeclaredRepository),
         known: &Known,
         references: &dyn References,
+        secrets_given: Option<&ConnectionSecrets>,
     ) -> Result<(ConfigAction, Option<SecretString>), (&'static str, Error)> {
         let of = |field: &'static str| move |error: Error| (field, error);
         let given = match &declared.password {
@@ -180,7 +199,8 @@ impl Workspace {
                 ("password", Error::new(ErrorKind::InvalidInput, message))
             })?;
             let known = known.get(RecordKind::Connection, &declared.connection);
-            let secrets = self.kept_secrets(known, connection).await.map_err(of("connection"))?;
+            let secrets = self.kept_secrets(known, connection, secrets_given).await;
+            let secrets = secrets.map_err(of("connection"))?;
             self.look_at_new(declared, connection, &secrets, &password).await?;
             return Ok((ConfigAction::Create, Some(password)));
         };
@@ -196,25 +216,69 @@ impl Workspace {
                 .get(&connection.kind)
                 .map_err(of("connection"))?
                 .is_same_endpoint(&former.settings, &connection.settings);
-        if is_renamed || leads_elsewhere || given.is_some() {
+        if is_renamed || leads_elsewhere || given.is_some() || secrets_given.is_some() {
             let password = given.as_ref().unwrap_or(&kept);
-            let opened = self.open_with(&body, connection, &declared.path, password).await;
+            let path = &declared.path;
+            let opened = if secrets_given.is_none() {
+                self.open_with(&body, connection, path, password).await
+            } else {
+                let known = known.get(RecordKind::Connection, &declared.connection);
+                let secrets = self.kept_secrets(known, connection, secrets_given).await;
+                let secrets = secrets.map_err(of("connection"))?;
+                self.open_at(&body, (connection, &secrets), path, password).await
+            };
             drop(opened.map_err(of(""))?);
         }
         Ok((keep_if(!is_renamed && given.is_none()), given))
     }
 
-    /// The secrets that a connection has already; none if it comes to lead elsewhere.
+    /// The secrets that are referred to and are not kept already; or the one that cannot be found.
+    async fn given_secrets(
+        &self,
+        declared: &DeclaredConnection,
+        known: Option<&Record>,
+        references: &dyn References,
+    ) -> Result<ConnectionSecrets, (String, Error)> {
+        let mut given = ConnectionSecrets::default();
+        if declared.secrets.is_empty() {
+            return Ok(given);
+        }
+        let kept = self.kept_secrets(known, &declared.body, None).await;
+        let kept = kept.map_err(|error| (String::from("kind"), error))?;
+        for (name, reference) in &declared.secrets {
+            let secret = reference.resolve(references).await;
+            given = given.with(name, secret.map_err(|error| (name.clone(), error))?);
+        }
+        let is_kept = |name: &str| {
+            let pair = given.get(name).zip(kept.get(name));
+            pair.is_some_and(|(one, other)| one.expose_secret() == other.expose_secret())
+        };
+        // All or none: some come with others, and go without them.
+        if given.names().all(is_kept) { Ok(ConnectionSecrets::default()) } else { Ok(given) }
+    }
+
+    /// The secrets that a connection has already, unless it comes to lead elsewhere, and those that it is
+    /// given.
     async fn kept_secrets(
         &self,
         known: Option<&Record>,
         connection: &ConnectionBody,
+        given: Option<&ConnectionSecrets>,
     ) -> Result<ConnectionSecrets> {
-        let Some(record) = known else { return Ok(ConnectionSecrets::default()) };
-        match self.secrets_for(&record.itself.id.to_string(), connection).await {
-            Err(error) if error.is(ErrorKind::Conflict) => Ok(ConnectionSecrets::default()),
-            secrets => secrets,
+        let mut secrets = match known {
+            None => ConnectionSecrets::default(),
+            Some(record) => {
+                let id = record.itself.id.to_string();
+                match self.secrets_for(&id, connection).await {
+                    Err(error) if error.is(ErrorKind::Conflict) => ConnectionSecrets::default(),
+                    secrets => secrets?,
+                }
+            }
+        };
+        for (name, secret) in given.cloned().unwrap_or_default() {
+            secrets = secrets.with(name, secret);
         }
+        Ok(secrets)
     }
 
     async fn look_at_new(

@@ -128,11 +128,20 @@ impl Reader<'_> {
         let line = fields.line;
         let kind = self.required_text(fields, "kind");
         let max_runs = self.max_runs(fields);
+        let known = kind.as_ref().map(|kind| self.registry.get(kind));
+        let secret_names = match &known {
+            Some(Ok(known)) => known.secret_names(),
+            _ => &[],
+        };
         let mut settings = serde_json::Map::new();
+        let mut secrets = BTreeMap::new();
         let mut unread = BTreeSet::new();
         for (key, value) in fields.table {
             let field = key.get_ref();
-            if !CONNECTION_FIELDS.contains(&field.as_ref()) {
+            if secret_names.contains(&field.as_ref()) {
+                let reference = self.secret(fields, field, value);
+                secrets.extend(reference.map(|reference| (field.to_string(), reference)));
+            } else if !CONNECTION_FIELDS.contains(&field.as_ref()) {
                 if let Some(json) = self.json(&fields.place_of(field), value) {
                     settings.insert(field.to_string(), json);
                 } else {
@@ -141,7 +150,7 @@ impl Reader<'_> {
             }
         }
         let kind = kind?;
-        let known = match self.registry.get(&kind) {
+        let known = match known? {
             Ok(known) => known,
             Err(error) => {
                 self.add(line, &fields.place_of("kind"), &error.report());
@@ -167,7 +176,12 @@ impl Reader<'_> {
             settings: settings.into(),
             max_runs: NonZeroU32::new(max_runs?),
         };
-        Some(DeclaredConnection { line, body })
+        let used = known.used_secrets(&body.settings);
+        for name in secrets.keys().filter(|name| !used.contains(&name.as_str())) {
+            let at = fields.get(name).map_or(line, |value| self.line(value.span().start));
+            self.add(at, &fields.place_of(name), "means nothing with these settings");
+        }
+        Some(DeclaredConnection { line, body, secrets })
     }
 
     /// 0 if nothing is said about it; nothing if it is wrong.
@@ -191,13 +205,8 @@ impl Reader<'_> {
         if let Some((value, None)) = create {
             self.wrong(fields, "create", value, "is neither true nor false");
         }
-        let password = fields.take("password").and_then(|value| {
-            let reference = match value.get_ref().as_str() {
-                Some(text) => SecretReference::parse(text, self.references),
-                None => Err("is not text".to_owned()),
-            };
-            reference.map_err(|why| self.wrong(fields, "password", value, &why)).ok()
-        });
+        let password =
+            fields.take("password").and_then(|value| self.secret(fields, "password", value));
         self.refuse_unknown(fields);
         Some(DeclaredRepository {
             line: fields.line,
@@ -206,6 +215,19 @@ impl Reader<'_> {
             password,
             create: create.and_then(|(_, create)| create).unwrap_or_default(),
         })
+    }
+
+    fn secret(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        field: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<SecretReference> {
+        let reference = match value.get_ref().as_str() {
+            Some(text) => SecretReference::parse(text, self.references),
+            None => Err("is not text".to_owned()),
+        };
+        reference.map_err(|why| self.wrong(fields, field, value, &why)).ok()
     }
 
     fn plan(&mut self, fields: &mut Fields<'_, '_>) -> Option<DeclaredPlan> {

@@ -112,12 +112,12 @@ pub(super) fn escape(text: &str) -> String {
     text.replace("${", "$${")
 }
 
-/// The variable that is to hold the password of a repository, as shells can name it.
-pub(super) fn variable_for(repository: &str) -> String {
+/// The variable that is to hold a secret, such as a password, of what is called so, as shells can name it.
+pub(super) fn variable_for(owner: &str, secret: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    let name: String = repository.chars().map(plain).collect();
+    let name: String = owner.chars().map(plain).collect();
     let prefix = if name.starts_with(|c: char| c.is_ascii_digit()) { "_" } else { "" };
-    format!("{prefix}{name}_PASSWORD")
+    format!("{prefix}{name}_{}", secret.to_ascii_uppercase())
 }
 
 fn is_variable(name: &str) -> bool {

@@ -1,3 +1,5 @@
+mod connections;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 mod bucket;
 mod connection;
 mod faults;
+mod lender;
 mod list;
 mod multipart;
 mod objects;
@@ -25,6 +26,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use bucket::S3Object;
 pub use faults::{S3Effect, S3Fault, S3Operation};
+pub use lender::S3Lender;
 
 use self::bucket::Bucket;
 use self::faults::FaultScript;

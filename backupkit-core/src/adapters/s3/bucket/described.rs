@@ -1,13 +1,13 @@
 //! What goes with an object, as headers of the request that writes it.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
 use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::percent::encode;
 
 /// Adds what a record says to a request. Those that write in one go and in parts have no type in common.
 macro_rules! described {
@@ -47,17 +47,6 @@ pub(super) fn tagging(record: &ObjectRecord) -> Option<String> {
         encode(value, &mut text);
     }
     Some(text)
-}
-
-fn encode(plain: &str, text: &mut String) {
-    for byte in plain.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            // Writing into a string does not fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
 }
 
 /// `Expires` as it was, which need not be a date. The client takes only dates.

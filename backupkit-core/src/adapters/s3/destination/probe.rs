@@ -19,7 +19,8 @@ const DELETE: &str = "delete it";
 /// How much is written.
 const TRIED_BYTES: usize = 32;
 
-pub(super) async fn probe(destination: &S3Destination) -> Probe {
+/// `is_maintained`: whether the key must be allowed to delete.
+pub(super) async fn probe(destination: &S3Destination, is_maintained: bool) -> Probe {
     // Somebody waits for the result.
     let bucket = destination.hasty();
     let mut probing = Probing::new(&destination.env);
@@ -67,14 +68,14 @@ pub(super) async fn probe(destination: &S3Destination) -> Probe {
             bucket.abort_upload(&key, &begun.id).await
         })
         .await;
-    delete(bucket, &mut probing, &key).await;
+    delete(bucket, &mut probing, &key, is_maintained).await;
     probing.finish()
 }
 
 /// Credentials that may only add are fine for backups, and safer.
-async fn delete(bucket: &Bucket, probing: &mut Probing<'_>, key: &str) {
+async fn delete(bucket: &Bucket, probing: &mut Probing<'_>, key: &str, is_maintained: bool) {
     match bucket.delete(key).await {
-        Err(error) if error.is(ErrorKind::PermissionDenied) => {
+        Err(error) if error.is(ErrorKind::PermissionDenied) && !is_maintained => {
             probing.skip(DELETE, "this key may not delete: good for backups, not for maintenance");
         }
         deleted => {

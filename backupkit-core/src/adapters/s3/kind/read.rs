@@ -1,33 +1,29 @@
 //! Settings as text becomes settings, or all that is wrong with them.
 
 mod filter;
+mod identity;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub(super) use self::identity::{Authentication, IDENTITY};
 use crate::adapters::s3::{ArchivedObjects, S3Settings, S3SourceOptions};
 use crate::fields::FieldErrors;
 
 /// What settings say.
 #[derive(Debug)]
 pub(super) struct S3Fields {
+    /// Without the user of the proxy, who has a secret.
     pub(super) settings: S3Settings,
+    pub(super) proxy_user: Option<String>,
     pub(super) authentication: Authentication,
     pub(super) options: S3SourceOptions,
 }
 
-/// Who asks, without secrets.
-#[derive(Debug)]
-pub(super) enum Authentication {
-    Keys { access_key_id: String },
-    Profile { file: PathBuf, profile: String },
-    Environment,
-    Anonymous,
-}
-
-const FIELDS: [&str; 23] = [
+/// All but those of [`IDENTITY`].
+const FIELDS: [&str; 19] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -47,14 +43,7 @@ const FIELDS: [&str; 23] = [
     "min_age_days",
     "max_age_days",
     "storage_classes",
-    "auth",
-    "access_key_id",
-    "profile_file",
-    "profile",
 ];
-
-/// Those that say who asks.
-pub(super) const IDENTITY: [&str; 4] = ["auth", "access_key_id", "profile_file", "profile"];
 
 /// Classes whose objects cannot be read before they are brought back.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
@@ -116,10 +105,12 @@ impl Reader {
         };
         let options = S3SourceOptions { tags, archived, filter: self.filter() };
         let authentication = self.authentication();
+        let proxy_user = self.proxy_user();
+        let is_known = |name: &str| FIELDS.contains(&name) || IDENTITY.contains(&name);
         let unknown: Vec<String> =
-            self.fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();
+            self.fields.keys().filter(|name| !is_known(name)).cloned().collect();
         for name in unknown {
-            let known = FIELDS.join(", ");
+            let known = [&FIELDS[..], &IDENTITY].concat().join(", ");
             self.errors.add(name, format!("is not known; these are: {known}"));
         }
         let mut settings = S3Settings::new(bucket?);
@@ -140,50 +131,7 @@ impl Reader {
             self.errors
                 .add("bucket", "is an access point, which stands in no path: give its alias");
         }
-        Some(S3Fields { settings, authentication: authentication?, options })
-    }
-
-    fn authentication(&mut self) -> Option<Authentication> {
-        let auth = self.text("auth", |_| None).unwrap_or_else(|| "keys".to_owned());
-        let access_key_id = self.text("access_key_id", wrong_key_id);
-        let file = self.text("profile_file", wrong_path);
-        let profile = self.text("profile", |_| None);
-        let mut needless = |names: &[&str]| {
-            for name in names.iter().filter(|name| self.fields.contains_key(**name)) {
-                self.errors.add(*name, format!("means nothing with auth = {auth:?}"));
-            }
-        };
-        match auth.as_str() {
-            "keys" => {
-                needless(&["profile_file", "profile"]);
-                if !self.fields.contains_key("access_key_id") {
-                    let why = "is missing: give the id of a key, or choose another way with auth";
-                    self.errors.add("access_key_id", why);
-                }
-                Some(Authentication::Keys { access_key_id: access_key_id? })
-            }
-            "profile" => {
-                needless(&["access_key_id"]);
-                if !self.fields.contains_key("profile_file") {
-                    let why = "is missing: give the whole path of a shared file of credentials";
-                    self.errors.add("profile_file", why);
-                }
-                let profile = profile.unwrap_or_else(|| "default".to_owned());
-                Some(Authentication::Profile { file: PathBuf::from(file?), profile })
-            }
-            "environment" => {
-                needless(&["access_key_id", "profile_file", "profile"]);
-                Some(Authentication::Environment)
-            }
-            "anonymous" => {
-                needless(&["access_key_id", "profile_file", "profile"]);
-                Some(Authentication::Anonymous)
-            }
-            _ => {
-                self.errors.add("auth", "is none of keys, profile, environment and anonymous");
-                None
-            }
-        }
+        Some(S3Fields { settings, proxy_user, authentication: authentication?, options })
     }
 
     /// A text, if it is there and nothing is wrong with it.
@@ -242,11 +190,6 @@ fn wrong_class(class: &str) -> Option<&'static str> {
 
 fn is_class(class: &str) -> bool {
     class.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
-fn wrong_key_id(id: &str) -> Option<&'static str> {
-    let fits = |byte: u8| byte.is_ascii_graphic() && !b"/,=".contains(&byte);
-    (id.len() > 128 || !id.bytes().all(fits)).then_some("is no id of a key")
 }
 
 fn wrong_path(path: &str) -> Option<&'static str> {
