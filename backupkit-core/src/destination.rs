@@ -1,5 +1,6 @@
 //! The trait to implement for keeping repositories in a new kind of place.
 
+mod deleting;
 mod key;
 mod limit;
 mod memory;
@@ -18,6 +19,8 @@ use futures::stream::BoxStream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
 
+pub use deleting::Undeleted;
+pub(crate) use deleting::{delete_singly, note_deleted};
 pub use key::ObjectKey;
 pub use limit::{LimitDestination, Limits};
 pub use memory::MemoryDestination;
@@ -34,7 +37,8 @@ pub(crate) use watched::WatchedDestination;
 ///    end is `InvalidInput`, never fewer bytes.
 /// 3. [`list`](Self::list) gives every object with the prefix once, or an error; never a part of them
 ///    as if it were all. A prefix without objects gives nothing.
-/// 4. [`delete`](Self::delete) of what is gone succeeds.
+/// 4. [`delete`](Self::delete) of what is gone succeeds, and so does
+///    [`delete_many`](Self::delete_many).
 /// 5. A call that is dropped leaves either nothing or a whole object.
 /// 6. Calls may run at the same time.
 #[async_trait]
@@ -73,6 +77,17 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes an object.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
+
+    /// Deletes objects, in any order. Those that must stay, each for a reason of its own, are returned;
+    /// all others are gone. It may be called again with the same keys. By default each is deleted by
+    /// itself, some at the same time.
+    ///
+    /// # Errors
+    /// What says the same of all objects, such as that nobody answers. Some may be gone then, and also
+    /// if the call is dropped.
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        delete_singly(self, keys).await
+    }
 
     /// Replaces an object only if it has the expected bytes (`None`: only if it does not exist).
     /// Optional, see [`DestinationCapabilities::swap`].
@@ -134,6 +149,8 @@ pub struct DestinationCapabilities {
     pub preferred_pack_bytes: Option<u64>,
     /// How many calls at the same time it works best with.
     pub concurrency: usize,
+    /// How many objects one request of [`Destination::delete_many`] takes; 1 if there is one for each.
+    pub delete_batch: usize,
     /// Whether [`Destination::swap`] works.
     pub swap: bool,
 }
@@ -145,6 +162,7 @@ impl DestinationCapabilities {
             exclusive_create: ExclusiveCreate::Atomic,
             preferred_pack_bytes: None,
             concurrency,
+            delete_batch: 1,
             swap: false,
         }
     }
@@ -160,6 +178,13 @@ impl DestinationCapabilities {
     #[must_use]
     pub fn with_preferred_pack_bytes(mut self, bytes: u64) -> Self {
         self.preferred_pack_bytes = Some(bytes);
+        self
+    }
+
+    /// Says how many objects one request deletes.
+    #[must_use]
+    pub fn with_delete_batch(mut self, objects: usize) -> Self {
+        self.delete_batch = objects.max(1);
         self
     }
 

@@ -23,6 +23,7 @@ pub mod polynomial;
 mod quote;
 pub(crate) mod reader;
 pub(crate) mod recent_blobs;
+pub(crate) mod removal;
 pub(crate) mod repository;
 pub(crate) mod snapshot_file;
 pub(crate) mod tree;

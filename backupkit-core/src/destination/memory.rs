@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
+use super::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, ProbeOutcome, ProbeStep};
 
@@ -153,6 +155,11 @@ impl Destination for MemoryDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.lock().remove(key);
         Ok(())
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        self.lock().retain(|key, _| !keys.contains(key));
+        Ok(Vec::new())
     }
 
     async fn remove_abandoned(

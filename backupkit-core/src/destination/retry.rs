@@ -11,7 +11,10 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use sha2::{Digest, Sha256};
 
-use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
+use super::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    delete_singly,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::probe::Probe;
@@ -207,6 +210,14 @@ impl Destination for RetryDestination {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.repeat(|| self.inner.delete(key)).await
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        if self.inner.capabilities().delete_batch <= 1 {
+            // Each is repeated by itself.
+            return delete_singly(self, keys).await;
+        }
+        self.repeat(|| self.inner.delete_many(keys)).await
     }
 
     async fn remove_abandoned(

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
+use super::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+};
 use crate::activity::Activity;
 use crate::error::Result;
 use crate::probe::Probe;
@@ -77,6 +79,11 @@ impl Destination for WatchedDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let _call = self.activity.begin();
         self.inner.delete(key).await
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        let _call = self.activity.begin();
+        self.inner.delete_many(keys).await
     }
 
     async fn remove_abandoned(

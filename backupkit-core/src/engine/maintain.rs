@@ -3,6 +3,7 @@
 mod checkpoints;
 mod files;
 mod records;
+mod removal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -189,13 +190,12 @@ impl Maintenance<'_> {
         // backups go on from.
         let before = self.before(self.settings.checkpoints_days);
         let locks = repository.dead_locks(self.run.engine.instance(), before).await?;
-        for id in &locks {
-            if let Some(guard) = guard {
-                guard.check().await?;
-                repository.delete(FileKind::Lock, id.as_bytes()).await?;
-            }
+        let mut ids: Vec<[u8; 32]> = locks.iter().map(|id| *id.as_bytes()).collect();
+        if let Some(guard) = guard {
+            let removed = self.remove_files(repository, FileKind::Lock, &ids, guard).await?;
+            ids.retain(|id| removed.contains(id));
         }
-        Ok((checkpoints, locks.len() as u64))
+        Ok((checkpoints, ids.len() as u64))
     }
 
     /// The time so many days ago.

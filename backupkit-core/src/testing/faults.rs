@@ -11,7 +11,8 @@ use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{PausePoint, lock};
 use crate::destination::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    note_deleted,
 };
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::probe::Probe;
@@ -271,24 +272,33 @@ impl FaultDestination {
         work: impl Future<Output = Result<T>>,
         corrupt: impl FnOnce(T) -> T,
     ) -> Result<T> {
-        match self.plan.begin(operation, key) {
-            None => work.await,
-            Some(Effect::Fail(kind, retry)) => Err(planned(kind, retry)),
-            Some(Effect::LoseReply(kind, retry)) => {
-                work.await?;
-                Err(planned(kind, retry))
-            }
-            Some(Effect::Pause(point)) => {
-                point.pass().await;
-                work.await
-            }
-            Some(Effect::PauseReply(point)) => {
-                let reply = work.await;
-                point.pass().await;
-                reply
-            }
-            Some(Effect::FlipBit) => work.await.map(corrupt),
+        suffer(self.plan.begin(operation, key), work, corrupt).await
+    }
+}
+
+/// Does some work, and what goes wrong with it.
+async fn suffer<T>(
+    effect: Option<Effect>,
+    work: impl Future<Output = Result<T>>,
+    corrupt: impl FnOnce(T) -> T,
+) -> Result<T> {
+    match effect {
+        None => work.await,
+        Some(Effect::Fail(kind, retry)) => Err(planned(kind, retry)),
+        Some(Effect::LoseReply(kind, retry)) => {
+            work.await?;
+            Err(planned(kind, retry))
         }
+        Some(Effect::Pause(point)) => {
+            point.pass().await;
+            work.await
+        }
+        Some(Effect::PauseReply(point)) => {
+            let reply = work.await;
+            point.pass().await;
+            reply
+        }
+        Some(Effect::FlipBit) => work.await.map(corrupt),
     }
 }
 
@@ -384,6 +394,22 @@ impl Destination for FaultDestination {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.call(Operation::Delete, Some(key), self.inner.delete(key), same).await
+    }
+
+    /// Each object is a call: those before one that fails are gone, as where each is deleted by itself.
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        let (mut fine, mut undeleted) = (Vec::new(), Vec::new());
+        for key in keys {
+            let Some(effect) = self.plan.begin(Operation::Delete, Some(key)) else {
+                fine.push(key.clone());
+                continue;
+            };
+            undeleted.extend(self.inner.delete_many(&std::mem::take(&mut fine)).await?);
+            let deleted = suffer(Some(effect), self.inner.delete(key), same).await;
+            note_deleted(key.clone(), deleted, &mut undeleted)?;
+        }
+        undeleted.extend(self.inner.delete_many(&fine).await?);
+        Ok(undeleted)
     }
 
     async fn remove_abandoned(

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod creating;
+mod deleting;
 mod listing;
 mod reading;
 mod real_server;

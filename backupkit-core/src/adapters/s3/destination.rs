@@ -3,6 +3,7 @@
 mod compare;
 mod conditions;
 mod create;
+mod deleting;
 mod large;
 mod list;
 mod orphans;
@@ -10,6 +11,7 @@ mod probe;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,12 +21,12 @@ use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
 
 use self::orphans::Orphans;
-use super::bucket::{Bucket, Condition};
+use super::bucket::{Bucket, Condition, MOST_DELETED};
 use super::credentials::S3Credentials;
 use super::payload::Parts;
 use super::settings::S3Settings;
 use crate::destination::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +59,8 @@ pub struct S3Destination {
     /// The same of the condition that the object is a certain one.
     keeps_tags: Arc<OnceCell<bool>>,
     orphans: Orphans,
+    /// Whether the server has refused to delete several objects in one request.
+    deletes_singly: Arc<AtomicBool>,
 }
 
 impl S3Destination {
@@ -73,6 +77,7 @@ impl S3Destination {
             keeps_absent: Arc::default(),
             keeps_tags: Arc::default(),
             orphans: Orphans::default(),
+            deletes_singly: Arc::default(),
         })
     }
 }
@@ -86,7 +91,8 @@ impl fmt::Debug for S3Destination {
 #[async_trait]
 impl Destination for S3Destination {
     fn capabilities(&self) -> DestinationCapabilities {
-        let capabilities = DestinationCapabilities::new(CONCURRENCY);
+        let capabilities =
+            DestinationCapabilities::new(CONCURRENCY).with_delete_batch(MOST_DELETED);
         if self.bucket.settings().conditional_writes {
             capabilities.with_swap()
         } else {
@@ -130,6 +136,11 @@ impl Destination for S3Destination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.orphans.drop_all(self.hasty(), &self.env).await;
         self.bucket.delete(key.as_str()).await
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        self.orphans.drop_all(self.hasty(), &self.env).await;
+        self.delete_objects(keys).await
     }
 
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {

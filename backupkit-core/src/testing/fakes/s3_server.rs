@@ -2,6 +2,7 @@
 
 mod bucket;
 mod connection;
+mod deleting;
 mod faults;
 mod list;
 mod multipart;

@@ -16,7 +16,7 @@ use super::Shared;
 use super::faults::{S3Effect, S3Operation};
 use super::reply::{Broken, Reply, ReplyBody};
 use super::request::Request;
-use super::{list, multipart, objects, signature};
+use super::{deleting, list, multipart, objects, signature};
 use crate::testing::lock;
 
 /// Serves until told to stop.
@@ -99,7 +99,7 @@ fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Repl
         S3Operation::HeadBucket => Reply::new(200),
         S3Operation::ListObjects => list::list(bucket, request, options, effect),
         S3Operation::ListUploads => multipart::list_uploads(bucket, request, options),
-        S3Operation::DeleteObjects => objects::delete_many(bucket, request),
+        S3Operation::DeleteObjects => deleting::delete_many(bucket, request, &shared.faults),
         S3Operation::HeadObject | S3Operation::GetObject => objects::get(bucket, request, options),
         S3Operation::PutObject => objects::put(bucket, request, options, now),
         S3Operation::CopyObject => objects::copy(bucket, request, now),

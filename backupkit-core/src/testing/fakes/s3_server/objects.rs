@@ -11,7 +11,7 @@ use jiff::fmt::rfc2822;
 use sha2::{Digest, Sha256};
 
 use super::bucket::{Bucket, CHECKSUM, S3Object, kept_headers};
-use super::reply::{Reply, elements, escape};
+use super::reply::{Reply, escape};
 use super::request::{Request, decode};
 use super::{ConditionalWrites, ReadVersions, S3ServerOptions};
 
@@ -138,19 +138,6 @@ pub(super) fn copy(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Re
 pub(super) fn delete(bucket: &mut Bucket, request: &Request) -> Reply {
     bucket.objects.remove(request.object());
     Reply::new(204)
-}
-
-pub(super) fn delete_many(bucket: &mut Bucket, request: &Request) -> Reply {
-    let text = request.text();
-    let is_quiet = elements(&text, "Quiet").iter().any(|quiet| quiet == "true");
-    let mut content = String::new();
-    for key in elements(&text, "Key") {
-        bucket.objects.remove(&key);
-        if !is_quiet {
-            _ = write!(content, "<Deleted><Key>{}</Key></Deleted>", escape(&key));
-        }
-    }
-    Reply::xml("DeleteResult", &content)
 }
 
 pub(super) fn tagging(bucket: &Bucket, request: &Request) -> Reply {
