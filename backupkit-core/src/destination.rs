@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
@@ -98,6 +99,12 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
         drop((expected, bytes));
         let message = format!("cannot replace {key}: this destination has no atomic swap");
         Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// The time by the clock of what is behind the destination, in whole seconds or better; nothing if it
+    /// has none, or does not tell. All who use the destination see the same clock.
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
     }
 
     /// Removes what is left of objects with this prefix that never became whole, if it was not written

@@ -14,6 +14,7 @@ pub mod index_file;
 mod json;
 pub mod key_file;
 pub(crate) mod layout;
+pub(crate) mod lease;
 pub(crate) mod load_index;
 mod lock_file;
 pub(crate) mod locks;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
@@ -235,6 +236,11 @@ impl Destination for LimitDestination {
         }
         let _slot = self.calls.slot().await?;
         self.inner.delete_many(keys).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        let _slot = self.calls.slot().await?;
+        self.inner.time().await
     }
 
     async fn remove_abandoned(

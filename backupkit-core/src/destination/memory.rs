@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 
 use super::{
     Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
@@ -160,6 +161,10 @@ impl Destination for MemoryDestination {
     async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
         self.lock().retain(|key, _| !keys.contains(key));
         Ok(Vec::new())
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
     }
 
     async fn remove_abandoned(

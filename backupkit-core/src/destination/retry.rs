@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -218,6 +219,10 @@ impl Destination for RetryDestination {
             return delete_singly(self, keys).await;
         }
         self.repeat(|| self.inner.delete_many(keys)).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.repeat(|| self.inner.time()).await
     }
 
     async fn remove_abandoned(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 
 use super::{
     Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
@@ -84,6 +85,11 @@ impl Destination for WatchedDestination {
     async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
         let _call = self.activity.begin();
         self.inner.delete_many(keys).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        let _call = self.activity.begin();
+        self.inner.time().await
     }
 
     async fn remove_abandoned(

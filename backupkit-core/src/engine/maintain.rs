@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::RunContext;
-use super::reading::{under_guard, under_shared_lock};
+use super::reading::{alone, under_guard, under_shared_lock};
 use crate::blocking::blocking;
 use crate::destination::Leftovers;
 use crate::env::within;
@@ -153,9 +153,10 @@ impl Maintenance<'_> {
             let looking = cancel.unless_cancelled(self.abandoned_runs(&repository, None));
             under_shared_lock(run, &repository, looking).await?
         } else {
-            let tidying = async |guard: &Guard| {
+            let removing = async |guard: &Guard| {
                 cancel.unless_cancelled(self.abandoned_runs(&repository, Some(guard))).await
             };
+            let tidying = async |guard: &Guard| alone(run, &repository, guard, removing).await;
             let liveness = Arc::clone(&self.holder.liveness);
             under_guard(run, &repository, liveness, tidying).await?
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 
 use super::{PausePoint, lock};
 use crate::destination::{
@@ -28,6 +29,7 @@ pub enum Operation {
     List,
     Delete,
     Swap,
+    Time,
     RemoveAbandoned,
 }
 
@@ -410,6 +412,10 @@ impl Destination for FaultDestination {
         }
         undeleted.extend(self.inner.delete_many(&fine).await?);
         Ok(undeleted)
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.call(Operation::Time, None, self.inner.time(), same).await
     }
 
     async fn remove_abandoned(

@@ -1,5 +1,6 @@
 //! A bucket: the requests that we make, each repeated as its errors advise.
 
+mod clock;
 mod deleting;
 mod described;
 mod objects;

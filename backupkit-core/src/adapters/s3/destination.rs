@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use self::orphans::Orphans;
@@ -171,6 +172,10 @@ impl Destination for S3Destination {
             }
             put => put,
         }
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.bucket.server_time("backupkit/").await
     }
 
     async fn remove_abandoned(

@@ -45,10 +45,10 @@ impl S3Destination {
             }
             Err(error) => Err(error),
             Ok(refused) => {
-                let named = refused.into_iter().filter_map(|(place, error)| {
+                let told = refused.into_iter().filter_map(|(place, error)| {
                     keys.get(place).map(|key| Undeleted { key: key.clone(), error })
                 });
-                Ok(named.collect())
+                Ok(told.collect())
             }
         }
     }

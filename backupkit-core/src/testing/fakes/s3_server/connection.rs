@@ -80,6 +80,7 @@ async fn answer(
         Some(reply) => reply,
         None => tamper(handle(shared, &request, effect.as_ref()), effect.as_ref())?,
     };
+    let reply = reply.with("date", objects::http_date(*lock(&shared.now)));
     shared.note_reply(&reply);
     reply.into_response(request.method == Method::HEAD)
 }

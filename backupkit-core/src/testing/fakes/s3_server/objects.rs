@@ -164,7 +164,7 @@ pub(super) fn flip_bit(bytes: &Bytes) -> Bytes {
     bytes.into()
 }
 
-fn http_date(time: Timestamp) -> String {
+pub(super) fn http_date(time: Timestamp) -> String {
     let printer = rfc2822::DateTimePrinter::new();
     printer.timestamp_to_rfc9110_string(&time).unwrap_or_default()
 }
