@@ -10,6 +10,7 @@ mod watched;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -101,6 +102,16 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
+    /// The destination as it was at a time, only to read, where what is replaced and deleted is kept.
+    /// Nothing is asked for yet. Optional.
+    ///
+    /// # Errors
+    /// `Unsupported` if nothing is kept, now or from the first call.
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        _ = time;
+        Err(no_versions(&self.location()))
+    }
+
     /// The time by the clock of what is behind the destination, in whole seconds or better; nothing if it
     /// has none, or does not tell. All who use the destination see the same clock.
     async fn time(&self) -> Result<Option<Timestamp>> {
@@ -121,6 +132,13 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
         _ = (prefix, unchanged_for, dry_run);
         Ok(Leftovers::default())
     }
+}
+
+/// The refusal to show what is not kept.
+fn no_versions(location: &str) -> Error {
+    let message =
+        format!("cannot show {location} as it was: nothing is kept there of what was deleted");
+    Error::new(ErrorKind::Unsupported, message).with_code("no-versions")
 }
 
 /// What was left behind and removed, or would be.
@@ -160,6 +178,8 @@ pub struct DestinationCapabilities {
     pub delete_batch: usize,
     /// Whether [`Destination::swap`] works.
     pub swap: bool,
+    /// Whether nothing changes in it and all writes are refused, so that nobody needs a lock.
+    pub frozen: bool,
 }
 
 impl DestinationCapabilities {
@@ -171,6 +191,7 @@ impl DestinationCapabilities {
             concurrency,
             delete_batch: 1,
             swap: false,
+            frozen: false,
         }
     }
 
@@ -185,6 +206,13 @@ impl DestinationCapabilities {
     #[must_use]
     pub fn with_preferred_pack_bytes(mut self, bytes: u64) -> Self {
         self.preferred_pack_bytes = Some(bytes);
+        self
+    }
+
+    /// Says that nothing changes in it.
+    #[must_use]
+    pub fn frozen(mut self) -> Self {
+        self.frozen = true;
         self
     }
 

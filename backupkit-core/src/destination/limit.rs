@@ -238,6 +238,10 @@ impl Destination for LimitDestination {
         self.inner.delete_many(keys).await
     }
 
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self { inner: self.inner.as_of(time)?, calls: Arc::clone(&self.calls) }))
+    }
+
     async fn time(&self) -> Result<Option<Timestamp>> {
         let _slot = self.calls.slot().await?;
         self.inner.time().await

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::{
     Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    no_versions,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, ProbeOutcome, ProbeStep};
@@ -161,6 +162,10 @@ impl Destination for MemoryDestination {
     async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
         self.lock().retain(|key, _| !keys.contains(key));
         Ok(Vec::new())
+    }
+
+    fn as_of(&self, _time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Err(no_versions(&self.location()))
     }
 
     async fn time(&self) -> Result<Option<Timestamp>> {

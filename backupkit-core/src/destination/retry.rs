@@ -221,6 +221,10 @@ impl Destination for RetryDestination {
         self.repeat(|| self.inner.delete_many(keys)).await
     }
 
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self { inner: self.inner.as_of(time)?, ..self.clone() }))
+    }
+
     async fn time(&self) -> Result<Option<Timestamp>> {
         self.repeat(|| self.inner.time()).await
     }

@@ -87,6 +87,10 @@ impl Destination for WatchedDestination {
         self.inner.delete_many(keys).await
     }
 
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self::new(self.inner.as_of(time)?, &self.activity)))
+    }
+
     async fn time(&self) -> Result<Option<Timestamp>> {
         let _call = self.activity.begin();
         self.inner.time().await

@@ -15,7 +15,8 @@ use crate::repo::locks::{LockOwner, RepositoryLock};
 use crate::repo::repository::Repository;
 
 /// Does `work` under a shared lock, so that nobody prunes meanwhile. A destination that refuses the
-/// lock, such as a full or write-protected one, is read without, with a warning.
+/// lock, such as a full or write-protected one, is read without, with a warning; one in which nothing
+/// changes is read without.
 ///
 /// # Errors
 /// `Locked` if somebody holds an exclusive lock; else those of `work`.
@@ -24,6 +25,9 @@ pub(super) async fn under_shared_lock<T>(
     repository: &Repository,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    if repository.destination().capabilities().frozen {
+        return work.await;
+    }
     let owner = run.engine.lock_owner();
     let (instance, cancel) = (run.engine.instance(), run.control.cancel_token());
     let acquired = RepositoryLock::acquire_for_reading(repository, &owner, instance, cancel).await;

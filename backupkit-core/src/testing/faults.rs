@@ -414,6 +414,10 @@ impl Destination for FaultDestination {
         Ok(undeleted)
     }
 
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self { inner: self.inner.as_of(time)?, plan: self.plan.clone() }))
+    }
+
     async fn time(&self) -> Result<Option<Timestamp>> {
         self.call(Operation::Time, None, self.inner.time(), same).await
     }

@@ -7,6 +7,7 @@ mod objects;
 mod pages;
 mod reading;
 mod uploads;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +33,7 @@ use described::{Expires, described};
 pub(super) use objects::{Version, Wanted};
 pub(super) use pages::{Page, PagedKey, incomplete};
 pub(super) use uploads::{BegunUpload, UploadedPart};
+pub(super) use versions::{PagedVersion, VersionMarker};
 
 /// A look that contradicts what the server says otherwise is made so often.
 const MOST_LOOKS: u32 = 3;

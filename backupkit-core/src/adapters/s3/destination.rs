@@ -1,5 +1,6 @@
 //! A bucket that keeps repositories.
 
+mod as_of;
 mod compare;
 mod conditions;
 mod create;
@@ -21,6 +22,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
+use self::as_of::S3AsOf;
 use self::orphans::Orphans;
 use super::bucket::{Bucket, Condition, MOST_DELETED};
 use super::credentials::S3Credentials;
@@ -172,6 +174,10 @@ impl Destination for S3Destination {
             }
             put => put,
         }
+    }
+
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(S3AsOf::new(self, time)))
     }
 
     async fn time(&self) -> Result<Option<Timestamp>> {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
+
 use super::bucket::Bucket;
 use super::faults::{FaultScript, S3Effect, S3Operation};
 use super::reply::{Reply, elements, escape};
@@ -20,7 +22,12 @@ const CHECKSUMS: [&str; 6] = [
 
 /// Deletes what a document names. A refusal of [`S3Operation::DeleteObject`] for a key concerns it here,
 /// too.
-pub(super) fn delete_many(bucket: &mut Bucket, request: &Request, faults: &FaultScript) -> Reply {
+pub(super) fn delete_many(
+    bucket: &mut Bucket,
+    request: &Request,
+    faults: &FaultScript,
+    now: Timestamp,
+) -> Reply {
     if !CHECKSUMS.iter().any(|name| request.header(name).is_some()) {
         return Reply::error(400, "InvalidRequest");
     }
@@ -43,7 +50,7 @@ pub(super) fn delete_many(bucket: &mut Bucket, request: &Request, faults: &Fault
             );
             continue;
         }
-        bucket.objects.remove(&key);
+        bucket.remove(&key, now);
         if !is_quiet {
             _ = write!(content, "<Deleted><Key>{name}</Key></Deleted>");
         }

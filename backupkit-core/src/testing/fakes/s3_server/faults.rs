@@ -13,6 +13,8 @@ pub enum S3Operation {
     HeadBucket,
     ListObjects,
     ListUploads,
+    ListVersions,
+    GetVersioning,
     DeleteObjects,
     HeadObject,
     GetObject,
