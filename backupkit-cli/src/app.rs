@@ -15,10 +15,11 @@ use clap::error::ErrorKind as ClapErrorKind;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 use secrecy::SecretString;
 
-use crate::cli::{Cli, GlobalOptions, RepositoryOption, ResourceOptions};
+use crate::cli::{Cli, GlobalOptions, ReadOption, RepositoryOption, ResourceOptions};
 use crate::commands;
 use crate::environment::Environment;
 use crate::exit::{Exit, usage};
+use crate::moment;
 use crate::output::{Form, Output};
 use crate::password::{PasswordFinder, Purpose};
 use crate::uri::{self, Place};
@@ -167,7 +168,22 @@ impl App<'_> {
 
     /// Opens the repository of a command.
     pub(crate) async fn open(&self, option: &RepositoryOption) -> Result<Repository> {
-        let destination = self.destination(&option.repository)?;
+        self.open_at(self.destination(&option.repository)?).await
+    }
+
+    /// Opens the repository of an option that only reads.
+    pub(crate) async fn open_to_read(&self, option: &ReadOption) -> Result<Repository> {
+        let destination = self.destination(&option.repository.repository)?;
+        match &option.as_of {
+            None => self.open_at(destination).await,
+            Some(text) => {
+                let time = moment::parse(text, &self.env)?;
+                self.open_at(destination.as_of(time)?).await
+            }
+        }
+    }
+
+    async fn open_at(&self, destination: Arc<dyn Destination>) -> Result<Repository> {
         require_repository(&*destination).await?;
         let password = self.password(Purpose::Open)?;
         Repository::open(destination, &password, &self.env).await

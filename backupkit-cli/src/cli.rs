@@ -201,6 +201,16 @@ pub(crate) struct RepositoryOption {
     pub(crate) repository: OsString,
 }
 
+/// The repository that a command reads, and of when.
+#[derive(Args)]
+pub(crate) struct ReadOption {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryOption,
+    /// Read it as it was at this time, such as "2026-03-01 14:00"; in buckets that keep versions
+    #[arg(long, value_name = "TIME")]
+    pub(crate) as_of: Option<String>,
+}
+
 #[derive(Args)]
 #[command(next_help_heading = "Resources")]
 pub(crate) struct ResourceOptions {
@@ -256,7 +266,7 @@ pub(crate) struct RestoreArguments {
     #[arg(value_name = "SNAP[:PATH]")]
     pub(crate) snapshot: OsString,
     #[command(flatten)]
-    pub(crate) repository: RepositoryOption,
+    pub(crate) repository: ReadOption,
     /// Where to restore into: a path, file:///path or s3://bucket/prefix
     #[arg(long, value_name = "URI")]
     pub(crate) to: OsString,
@@ -284,7 +294,7 @@ pub(crate) struct TargetOption {
 #[derive(Args)]
 pub(crate) struct SnapshotsArguments {
     #[command(flatten)]
-    pub(crate) repository: RepositoryOption,
+    pub(crate) repository: ReadOption,
     /// Only those with this tag; give it again for those with all of them
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
@@ -302,7 +312,7 @@ pub(crate) struct LsArguments {
     #[arg(value_name = "SNAP[:PATH]")]
     pub(crate) snapshot: OsString,
     #[command(flatten)]
-    pub(crate) repository: RepositoryOption,
+    pub(crate) repository: ReadOption,
     /// Show mode, owner, size and time
     #[arg(short, long)]
     pub(crate) long: bool,
@@ -317,13 +327,13 @@ pub(crate) struct CatArguments {
     #[arg(value_name = "SNAP:PATH")]
     pub(crate) file: OsString,
     #[command(flatten)]
-    pub(crate) repository: RepositoryOption,
+    pub(crate) repository: ReadOption,
 }
 
 #[derive(Args)]
 pub(crate) struct CheckArguments {
     #[command(flatten)]
-    pub(crate) repository: RepositoryOption,
+    pub(crate) repository: ReadOption,
     /// Read and verify every byte, or with `=2/7` the second of seven parts
     #[arg(
         long,
@@ -366,7 +376,7 @@ pub(crate) enum RepoCommand {
     /// Describe a repository
     Info {
         #[command(flatten)]
-        repository: RepositoryOption,
+        repository: ReadOption,
     },
     /// Remove locks that crashed programs left
     Unlock {
@@ -539,6 +549,8 @@ mod tests {
             "backup ./some-folder --to ./repo --init --own-polynomial --compression-level -7 --memory 64MiB",
             "restore latest:/srv -r r --to t --dry-run --conflict newer --verify count --no-sync",
             "snapshots --repo r --tag a --host h --json",
+            "check -r r --as-of 2026-03-01",
+            "restore latest -r r --as-of 2026-03-01T14:00:00Z --to t",
             "ls latest -r r -l --recursive",
             "cat latest:/a -r r",
             "check -r r --read-data --threads 2",

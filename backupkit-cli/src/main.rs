@@ -9,6 +9,7 @@ mod environment;
 mod exit;
 mod machine;
 mod master_keys;
+mod moment;
 mod output;
 mod password;
 mod secret_source;

@@ -1,5 +1,6 @@
 //! The trait to implement for keeping repositories in a new kind of place.
 
+mod deleting;
 mod key;
 mod limit;
 mod memory;
@@ -9,15 +10,19 @@ mod watched;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
 
+pub use deleting::Undeleted;
+pub(crate) use deleting::{delete_singly, note_deleted};
 pub use key::ObjectKey;
 pub use limit::{LimitDestination, Limits};
 pub use memory::MemoryDestination;
@@ -34,7 +39,8 @@ pub(crate) use watched::WatchedDestination;
 ///    end is `InvalidInput`, never fewer bytes.
 /// 3. [`list`](Self::list) gives every object with the prefix once, or an error; never a part of them
 ///    as if it were all. A prefix without objects gives nothing.
-/// 4. [`delete`](Self::delete) of what is gone succeeds.
+/// 4. [`delete`](Self::delete) of what is gone succeeds, and so does
+///    [`delete_many`](Self::delete_many).
 /// 5. A call that is dropped leaves either nothing or a whole object.
 /// 6. Calls may run at the same time.
 #[async_trait]
@@ -74,6 +80,17 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
     /// Deletes an object.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
 
+    /// Deletes objects, in any order. Those that must stay, each for a reason of its own, are returned;
+    /// all others are gone. It may be called again with the same keys. By default each is deleted by
+    /// itself, some at the same time.
+    ///
+    /// # Errors
+    /// What says the same of all objects, such as that nobody answers. Some may be gone then, and also
+    /// if the call is dropped.
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        delete_singly(self, keys).await
+    }
+
     /// Replaces an object only if it has the expected bytes (`None`: only if it does not exist).
     /// Optional, see [`DestinationCapabilities::swap`].
     ///
@@ -83,6 +100,22 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
         drop((expected, bytes));
         let message = format!("cannot replace {key}: this destination has no atomic swap");
         Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// The destination as it was at a time, only to read, where what is replaced and deleted is kept.
+    /// Nothing is asked for yet. Optional.
+    ///
+    /// # Errors
+    /// `Unsupported` if nothing is kept, now or from the first call.
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        _ = time;
+        Err(no_versions(&self.location()))
+    }
+
+    /// The time by the clock of what is behind the destination, in whole seconds or better; nothing if it
+    /// has none, or does not tell. All who use the destination see the same clock.
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
     }
 
     /// Removes what is left of objects with this prefix that never became whole, if it was not written
@@ -99,6 +132,13 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
         _ = (prefix, unchanged_for, dry_run);
         Ok(Leftovers::default())
     }
+}
+
+/// The refusal to show what is not kept.
+fn no_versions(location: &str) -> Error {
+    let message =
+        format!("cannot show {location} as it was: nothing is kept there of what was deleted");
+    Error::new(ErrorKind::Unsupported, message).with_code("no-versions")
 }
 
 /// What was left behind and removed, or would be.
@@ -134,8 +174,12 @@ pub struct DestinationCapabilities {
     pub preferred_pack_bytes: Option<u64>,
     /// How many calls at the same time it works best with.
     pub concurrency: usize,
+    /// How many objects one request of [`Destination::delete_many`] takes; 1 if there is one for each.
+    pub delete_batch: usize,
     /// Whether [`Destination::swap`] works.
     pub swap: bool,
+    /// Whether nothing changes in it and all writes are refused, so that nobody needs a lock.
+    pub frozen: bool,
 }
 
 impl DestinationCapabilities {
@@ -145,7 +189,9 @@ impl DestinationCapabilities {
             exclusive_create: ExclusiveCreate::Atomic,
             preferred_pack_bytes: None,
             concurrency,
+            delete_batch: 1,
             swap: false,
+            frozen: false,
         }
     }
 
@@ -160,6 +206,20 @@ impl DestinationCapabilities {
     #[must_use]
     pub fn with_preferred_pack_bytes(mut self, bytes: u64) -> Self {
         self.preferred_pack_bytes = Some(bytes);
+        self
+    }
+
+    /// Says that nothing changes in it.
+    #[must_use]
+    pub fn frozen(mut self) -> Self {
+        self.frozen = true;
+        self
+    }
+
+    /// Says how many objects one request deletes.
+    #[must_use]
+    pub fn with_delete_batch(mut self, objects: usize) -> Self {
+        self.delete_batch = objects.max(1);
         self
     }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use backupkit::ErrorKind;
+use backupkit::destination::ObjectKey;
 use backupkit::model::{MaintenanceSettings, MaintenanceStep, MaintenanceWork, RunState, Wanted};
 use backupkit::repo::Repository;
 use backupkit::state::{RunId, WorkerId};
@@ -312,5 +313,35 @@ async fn maintenance_that_hangs_can_be_cancelled_and_leaves_no_lock() {
     let (ended, ()) = tokio::join!(world.execute(ordered), cancel);
     assert_eq!(ended.state, RunState::Cancelled);
     assert_eq!(checkpoints(&repository).await, 1);
+    assert!(repository.locks(world.engine.instance()).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_holds_a_lease_and_gives_it_up() {
+    let (world, leases) = World::with_leases().await;
+    let repository = world.add_repository("repo").await;
+    for n in 1..4 {
+        world.leave_checkpoint(&repository, Vec::new()).await;
+        world.after(n * 8 * DAY);
+        world.tidy().await;
+        assert_eq!(checkpoints(&repository).await, 0);
+    }
+    assert_eq!(leases.objects().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_whose_lease_was_taken_over_removes_nothing_more() {
+    let (world, leases) = World::with_leases().await;
+    let (repository, ordered, point) = stopping(&world).await;
+    let lease = ObjectKey::new("backupkit/lease").unwrap();
+    let take_over = async {
+        point.reached().await;
+        leases.put_raw(&lease, "of another program").expect("it was held");
+        point.release();
+    };
+    let (ended, ()) = tokio::join!(world.execute(ordered), take_over);
+    assert_eq!(ended.state, RunState::Warnings, "{ended:#?}");
+    assert_eq!(checkpoints(&repository).await, 1);
+    assert_eq!(leases.objects()[&lease], "of another program");
     assert!(repository.locks(world.engine.instance()).await.unwrap().is_empty());
 }

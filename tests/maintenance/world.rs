@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use backupkit::adapters::fs::{FolderKind, FsDestination};
+use backupkit::destination::MemoryDestination;
 use backupkit::manage::{ConnectionBody, NewRepository, Workspace};
 use backupkit::model::{
     EntryPath, Level, MaintenanceRecord, MaintenanceStep, RunKind, RunState, Wanted,
@@ -62,6 +63,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    /// One whose repositories lie where leases can be kept, which are these.
+    pub(crate) async fn with_leases() -> (Self, MemoryDestination) {
+        let leases = MemoryDestination::new();
+        (Self::with(Some(leases.clone())).await, leases)
+    }
+
+    async fn with(leases: Option<MemoryDestination>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock =
             ShiftedClock { clock: Arc::clone(Env::system().clock()), shift: Arc::default() };
@@ -69,7 +80,7 @@ impl World {
         let store: Arc<dyn StateStore> = Arc::new(InMemoryStore::new(&env));
         let keys = Arc::new(GivenKeys::new([MasterKey::generate(&env).unwrap()]));
         let faults = FaultPlan::new();
-        let registry = Registry::built_in().with(FaultyKind(faults.clone()));
+        let registry = Registry::built_in().with(FaultyKind { faults: faults.clone(), leases });
         let actor = Actor::new("test").unwrap();
         let opening = Workspace::open(Arc::clone(&store), keys, registry, &env, actor);
         let workspace = opening.await.unwrap();

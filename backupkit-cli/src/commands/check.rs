@@ -19,7 +19,7 @@ struct ReportRecord<'a> {
 }
 
 pub(super) async fn run(app: &App<'_>, arguments: CheckArguments) -> Result<Exit> {
-    let repository = app.open(&arguments.repository).await?;
+    let repository = app.open_to_read(&arguments.repository).await?;
     let engine = app.engine_with(&arguments.resources)?;
     let location = format::one_line(&repository.location());
     let read_data = arguments.read_data.unwrap_or_default();

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::cli::{LsArguments, RepositoryOption, SnapshotPath};
+use crate::cli::{LsArguments, ReadOption, SnapshotPath};
 use crate::exit::Exit;
 use crate::output::format;
 use crate::output::record::{PathFields, base64_unless_text};
@@ -64,10 +64,10 @@ pub(super) async fn run(app: &App<'_>, arguments: LsArguments) -> Result<Exit> {
 /// Opens a snapshot and finds a path in it.
 pub(super) async fn open(
     app: &App<'_>,
-    option: &RepositoryOption,
+    option: &ReadOption,
     wanted: &SnapshotPath,
 ) -> Result<(Arc<dyn SnapshotReader>, SnapshotEntry)> {
-    let repository = app.open(option).await?;
+    let repository = app.open_to_read(option).await?;
     let (id, _) = repository.find_snapshot(&wanted.snapshot).await?;
     let options = ReaderOptions { cache_folder: app.index_folder() };
     let snapshot = repository.reader(options).await?.snapshot(id).await?;

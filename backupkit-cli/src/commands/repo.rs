@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::snapshots::damaged_snapshots;
 use crate::app::App;
-use crate::cli::RepositoryOption;
+use crate::cli::{ReadOption, RepositoryOption};
 use crate::exit::Exit;
 use crate::output::{Form, format};
 use crate::password::Purpose;
@@ -77,8 +77,8 @@ pub(super) async fn init(
     Ok(Exit::Success)
 }
 
-pub(super) async fn info(app: &App<'_>, option: &RepositoryOption) -> Result<Exit> {
-    let repository = app.open(option).await?;
+pub(super) async fn info(app: &App<'_>, option: &ReadOption) -> Result<Exit> {
+    let repository = app.open_to_read(option).await?;
     let engine = app.engine(|builder| builder)?;
     let (snapshots, damage) = repository.readable_snapshots().await?;
     let exit = damaged_snapshots(app, &damage);

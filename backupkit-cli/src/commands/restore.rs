@@ -58,7 +58,7 @@ struct StepRecord {
 pub(super) async fn run(app: &App<'_>, arguments: RestoreArguments) -> Result<Exit> {
     let wanted = SnapshotPath::parse(&arguments.snapshot)?;
     let (place, target) = place(app, &arguments)?;
-    let repository = app.open(&arguments.repository).await?;
+    let repository = app.open_to_read(&arguments.repository).await?;
     let engine = app.engine_with(&arguments.resources)?;
     let (snapshot, _) = repository.find_snapshot(&wanted.snapshot).await?;
     let options = options(wanted.path, &arguments.how);

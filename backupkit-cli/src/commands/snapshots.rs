@@ -32,7 +32,7 @@ struct SnapshotRecord<'a> {
 }
 
 pub(super) async fn run(app: &App<'_>, arguments: SnapshotsArguments) -> Result<Exit> {
-    let repository = app.open(&arguments.repository).await?;
+    let repository = app.open_to_read(&arguments.repository).await?;
     let (mut snapshots, damage) = repository.readable_snapshots().await?;
     let exit = damaged_snapshots(app, &damage);
     snapshots.retain(|(_, snapshot)| is_wanted(snapshot, &arguments));

@@ -63,6 +63,10 @@ fn restic_checks_and_restores_what_we_wrote_into_a_bucket() {
         server.ours(&["backup", "src", "--to", &server.address, "--init"]);
         server.scene.write("src/new.txt", "new\n");
     }
+    // What maintenance leaves beside its files is none of them.
+    server.ours(&["connection", "add", "box", "--bucket", &server.address]);
+    server.ours(&["repo", "add", "nas", "--connection", "box"]);
+    server.ours(&["maintenance", "run"]);
     server.restic(&["check", "--read-data"]);
     std::fs::remove_file(server.scene.path("src/new.txt")).unwrap();
     server.ours(&["backup", "src", "--to", &server.address]);

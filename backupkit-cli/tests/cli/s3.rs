@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use backupkit_core::testing::fakes::{S3Operation, S3Server};
+use backupkit_core::testing::fakes::{S3Operation, S3Server, S3ServerOptions};
 
 use crate::scene::{Outcome, Scene, assert_same};
 
@@ -14,6 +14,11 @@ struct Bucket {
 impl Bucket {
     fn new() -> Self {
         Self { scene: Scene::new(), server: S3Server::start("bucket") }
+    }
+
+    fn versioned() -> Self {
+        let server = S3Server::start_with("bucket", S3ServerOptions::default().versioned());
+        Self { scene: Scene::new(), server }
     }
 
     fn address(&self) -> String {
@@ -165,4 +170,37 @@ fn a_policy_is_printed_for_a_bucket_and_for_a_connection() {
     bucket.run(&["connection", "add", "docs", "--folder", "src"]).expect(0);
     let refused = bucket.run(&["connection", "policy", "docs", "--for", "source"]).expect(1);
     assert!(refused.stderr().contains("folder need no policy"), "{}", refused.stderr());
+}
+
+#[test]
+fn a_repository_that_somebody_deleted_is_read_as_it_was() {
+    let bucket = Bucket::versioned();
+    let address = bucket.address();
+    bucket.run(&["backup", "src", "--to", &address, "--init"]).expect(0);
+    bucket.server.set_now("2026-01-01T02:00:00Z".parse().unwrap());
+    for key in bucket.server.keys("bucket") {
+        bucket.server.remove("bucket", &key);
+    }
+    bucket.server.put("bucket", "backups/nas/config", "pay, and you get it back");
+    bucket.run(&["snapshots", "-r", &address]).expect(13);
+    bucket.server.reset_counters();
+    let as_it_was = |arguments: &[&str]| {
+        let of = ["-r", &address, "--as-of", "2026-01-01T01:00:00Z"];
+        bucket.run(&[arguments, &of].concat())
+    };
+    let listed = as_it_was(&["snapshots", "--json"]).expect(0).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    as_it_was(&["repo", "info"]).expect(0);
+    as_it_was(&["ls", "latest", "-R"]).expect(0);
+    let checked = as_it_was(&["check", "--read-data"]).expect(0);
+    assert!(!checked.stderr().contains("without a lock"), "{}", checked.stderr());
+    as_it_was(&["restore", "latest", "--to", "out"]).expect(0);
+    bucket.assert_restored("out");
+    assert_eq!(bucket.server.counters().of(S3Operation::PutObject), 0);
+    assert_eq!(bucket.server.keys("bucket"), ["backups/nas/config"]);
+    as_it_was(&["repo", "unlock"]).expect(2);
+    let before = ["snapshots", "-r", &address, "--as-of", "2025-12-01"];
+    bucket.run(&before).expect(10);
+    bucket.run(&["snapshots", "-r", &address, "--as-of", "soon"]).expect(2);
+    bucket.run(&["snapshots", "-r", "repo", "--as-of", "2026-01-01"]).expect(1);
 }

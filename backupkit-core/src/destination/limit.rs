@@ -7,9 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
+use super::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    delete_singly,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
@@ -223,6 +227,24 @@ impl Destination for LimitDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let _slot = self.calls.slot().await?;
         self.inner.delete(key).await
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        if self.inner.capabilities().delete_batch <= 1 {
+            // Each is a call.
+            return delete_singly(self, keys).await;
+        }
+        let _slot = self.calls.slot().await?;
+        self.inner.delete_many(keys).await
+    }
+
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self { inner: self.inner.as_of(time)?, calls: Arc::clone(&self.calls) }))
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        let _slot = self.calls.slot().await?;
+        self.inner.time().await
     }
 
     async fn remove_abandoned(

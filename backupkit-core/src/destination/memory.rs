@@ -8,8 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 
-use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
+use super::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    no_versions,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, ProbeOutcome, ProbeStep};
 
@@ -153,6 +157,19 @@ impl Destination for MemoryDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.lock().remove(key);
         Ok(())
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        self.lock().retain(|key, _| !keys.contains(key));
+        Ok(Vec::new())
+    }
+
+    fn as_of(&self, _time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Err(no_versions(&self.location()))
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
     }
 
     async fn remove_abandoned(

@@ -9,9 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
+use super::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    delete_singly,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::probe::Probe;
@@ -207,6 +211,22 @@ impl Destination for RetryDestination {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.repeat(|| self.inner.delete(key)).await
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        if self.inner.capabilities().delete_batch <= 1 {
+            // Each is repeated by itself.
+            return delete_singly(self, keys).await;
+        }
+        self.repeat(|| self.inner.delete_many(keys)).await
+    }
+
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self { inner: self.inner.as_of(time)?, ..self.clone() }))
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.repeat(|| self.inner.time()).await
     }
 
     async fn remove_abandoned(

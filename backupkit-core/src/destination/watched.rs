@@ -7,8 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 
-use super::{Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload};
+use super::{
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+};
 use crate::activity::Activity;
 use crate::error::Result;
 use crate::probe::Probe;
@@ -77,6 +80,20 @@ impl Destination for WatchedDestination {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let _call = self.activity.begin();
         self.inner.delete(key).await
+    }
+
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        let _call = self.activity.begin();
+        self.inner.delete_many(keys).await
+    }
+
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self::new(self.inner.as_of(time)?, &self.activity)))
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        let _call = self.activity.begin();
+        self.inner.time().await
     }
 
     async fn remove_abandoned(

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod files;
 mod records;
+mod removal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::RunContext;
-use super::reading::{under_guard, under_shared_lock};
+use super::reading::{alone, under_guard, under_shared_lock};
 use crate::blocking::blocking;
 use crate::destination::Leftovers;
 use crate::env::within;
@@ -152,9 +153,10 @@ impl Maintenance<'_> {
             let looking = cancel.unless_cancelled(self.abandoned_runs(&repository, None));
             under_shared_lock(run, &repository, looking).await?
         } else {
-            let tidying = async |guard: &Guard| {
+            let removing = async |guard: &Guard| {
                 cancel.unless_cancelled(self.abandoned_runs(&repository, Some(guard))).await
             };
+            let tidying = async |guard: &Guard| alone(run, &repository, guard, removing).await;
             let liveness = Arc::clone(&self.holder.liveness);
             under_guard(run, &repository, liveness, tidying).await?
         };
@@ -189,13 +191,12 @@ impl Maintenance<'_> {
         // backups go on from.
         let before = self.before(self.settings.checkpoints_days);
         let locks = repository.dead_locks(self.run.engine.instance(), before).await?;
-        for id in &locks {
-            if let Some(guard) = guard {
-                guard.check().await?;
-                repository.delete(FileKind::Lock, id.as_bytes()).await?;
-            }
+        let mut ids: Vec<[u8; 32]> = locks.iter().map(|id| *id.as_bytes()).collect();
+        if let Some(guard) = guard {
+            let removed = self.remove_files(repository, FileKind::Lock, &ids, guard).await?;
+            ids.retain(|id| removed.contains(id));
         }
-        Ok((checkpoints, locks.len() as u64))
+        Ok((checkpoints, ids.len() as u64))
     }
 
     /// The time so many days ago.

@@ -10,11 +10,13 @@ use crate::model::Level;
 use crate::pipeline::guard::{Guard, Liveness};
 use crate::pipeline::task;
 use crate::repo::REFRESH_INTERVAL;
-use crate::repo::locks::RepositoryLock;
+use crate::repo::lease::RepositoryLease;
+use crate::repo::locks::{LockOwner, RepositoryLock};
 use crate::repo::repository::Repository;
 
 /// Does `work` under a shared lock, so that nobody prunes meanwhile. A destination that refuses the
-/// lock, such as a full or write-protected one, is read without, with a warning.
+/// lock, such as a full or write-protected one, is read without, with a warning; one in which nothing
+/// changes is read without.
 ///
 /// # Errors
 /// `Locked` if somebody holds an exclusive lock; else those of `work`.
@@ -23,6 +25,9 @@ pub(super) async fn under_shared_lock<T>(
     repository: &Repository,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    if repository.destination().capabilities().frozen {
+        return work.await;
+    }
     let owner = run.engine.lock_owner();
     let (instance, cancel) = (run.engine.instance(), run.control.cancel_token());
     let acquired = RepositoryLock::acquire_for_reading(repository, &owner, instance, cancel).await;
@@ -77,6 +82,36 @@ pub(super) async fn under_guard<T>(
         work(&guard).await
     };
     holding(run, &lock, confirmed).await
+}
+
+/// Does `work` alone of its kind, where the destination can see to that.
+///
+/// # Errors
+/// `Locked` if somebody else does the same, or has taken it over meanwhile, which ends `work`; else those
+/// of `work`.
+pub(super) async fn alone<T>(
+    run: &RunContext,
+    repository: &Repository,
+    guard: &Guard,
+    work: impl AsyncFnOnce(&Guard) -> Result<T>,
+) -> Result<T> {
+    let LockOwner { username, hostname, pid, .. } = run.engine.lock_owner();
+    let holder = format!("{username}@{hostname}, process {pid}");
+    let cancel = run.control.cancel_token();
+    let Some(lease) = RepositoryLease::acquire(repository, &holder, cancel).await? else {
+        return work(guard).await;
+    };
+    let guard = guard.clone().with_lease(lease.clone());
+    let result = tokio::select! {
+        biased;
+        result = work(&guard) => result,
+        lost = lease.keep() => Err(lost),
+    };
+    if let Err(error) = lease.release().await {
+        let error = error.while_doing("give up the lease of this run");
+        run.events.note(Level::Warning, error.report());
+    }
+    result
 }
 
 /// Keeps a lock for as long as the work takes.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::repo::lease::RepositoryLease;
 use crate::repo::locks::RepositoryLock;
 use crate::state::refusal::LEASE_LOST;
 
@@ -32,11 +33,19 @@ impl Liveness for AlwaysAlive {
 pub(crate) struct Guard {
     lock: RepositoryLock,
     liveness: Arc<dyn Liveness>,
+    /// Of what only one program at a time may do.
+    lease: Option<RepositoryLease>,
 }
 
 impl Guard {
     pub(crate) fn new(lock: RepositoryLock, liveness: Arc<dyn Liveness>) -> Self {
-        Self { lock, liveness }
+        Self { lock, liveness, lease: None }
+    }
+
+    /// The same for what is done under a lease.
+    pub(crate) fn with_lease(mut self, lease: RepositoryLease) -> Self {
+        self.lease = Some(lease);
+        self
     }
 
     /// The lock under which everything is written.
@@ -53,6 +62,9 @@ impl Guard {
     pub(crate) async fn check(&self) -> Result<()> {
         self.lock.confirm().await?;
         self.lock.check_alive().await?;
+        if let Some(lease) = &self.lease {
+            lease.check().await?;
+        }
         // Last, as looking at the lock takes time.
         check_alive(&*self.liveness).await
     }

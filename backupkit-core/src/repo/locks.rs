@@ -16,7 +16,7 @@ use crate::instance::{HeldLock, Instance};
 use crate::model::{FileTime, LockId};
 use crate::token::CancelToken;
 pub use found::LockInfo;
-use found::refuse_conflict;
+use found::{delete_locks, refuse_conflict};
 
 /// After so long without a renewal nothing more is written: others may remove the lock at 30 minutes.
 pub(crate) const FREEZE_AFTER: Duration = Duration::from_mins(20);
@@ -185,11 +185,7 @@ impl RepositoryLock {
         if !dead_locks.is_empty() {
             self.confirm().await?;
         }
-        for id in dead_locks {
-            let repository = &self.0.repository;
-            repository.delete(FileKind::Lock, id.as_bytes()).await?;
-        }
-        Ok(())
+        delete_locks(&self.0.repository, dead_locks).await
     }
 
     /// Renews the lock: the new file first, then the old one goes. Nothing happens to one that was

@@ -8,10 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 
 use super::{PausePoint, lock};
 use crate::destination::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    note_deleted,
 };
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::probe::Probe;
@@ -27,6 +29,7 @@ pub enum Operation {
     List,
     Delete,
     Swap,
+    Time,
     RemoveAbandoned,
 }
 
@@ -271,24 +274,33 @@ impl FaultDestination {
         work: impl Future<Output = Result<T>>,
         corrupt: impl FnOnce(T) -> T,
     ) -> Result<T> {
-        match self.plan.begin(operation, key) {
-            None => work.await,
-            Some(Effect::Fail(kind, retry)) => Err(planned(kind, retry)),
-            Some(Effect::LoseReply(kind, retry)) => {
-                work.await?;
-                Err(planned(kind, retry))
-            }
-            Some(Effect::Pause(point)) => {
-                point.pass().await;
-                work.await
-            }
-            Some(Effect::PauseReply(point)) => {
-                let reply = work.await;
-                point.pass().await;
-                reply
-            }
-            Some(Effect::FlipBit) => work.await.map(corrupt),
+        suffer(self.plan.begin(operation, key), work, corrupt).await
+    }
+}
+
+/// Does some work, and what goes wrong with it.
+async fn suffer<T>(
+    effect: Option<Effect>,
+    work: impl Future<Output = Result<T>>,
+    corrupt: impl FnOnce(T) -> T,
+) -> Result<T> {
+    match effect {
+        None => work.await,
+        Some(Effect::Fail(kind, retry)) => Err(planned(kind, retry)),
+        Some(Effect::LoseReply(kind, retry)) => {
+            work.await?;
+            Err(planned(kind, retry))
         }
+        Some(Effect::Pause(point)) => {
+            point.pass().await;
+            work.await
+        }
+        Some(Effect::PauseReply(point)) => {
+            let reply = work.await;
+            point.pass().await;
+            reply
+        }
+        Some(Effect::FlipBit) => work.await.map(corrupt),
     }
 }
 
@@ -384,6 +396,30 @@ impl Destination for FaultDestination {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.call(Operation::Delete, Some(key), self.inner.delete(key), same).await
+    }
+
+    /// Each object is a call: those before one that fails are gone, as where each is deleted by itself.
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        let (mut fine, mut undeleted) = (Vec::new(), Vec::new());
+        for key in keys {
+            let Some(effect) = self.plan.begin(Operation::Delete, Some(key)) else {
+                fine.push(key.clone());
+                continue;
+            };
+            undeleted.extend(self.inner.delete_many(&std::mem::take(&mut fine)).await?);
+            let deleted = suffer(Some(effect), self.inner.delete(key), same).await;
+            note_deleted(key.clone(), deleted, &mut undeleted)?;
+        }
+        undeleted.extend(self.inner.delete_many(&fine).await?);
+        Ok(undeleted)
+    }
+
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(Self { inner: self.inner.as_of(time)?, plan: self.plan.clone() }))
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.call(Operation::Time, None, self.inner.time(), same).await
     }
 
     async fn remove_abandoned(

@@ -1,9 +1,11 @@
 //! S3 buckets, on a server in this process that does wrong what it is told to.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod as_of;
 mod canary;
 mod conformance;
 mod creating;
+mod deleting;
 mod lending;
 mod listing;
 mod proxy;

@@ -1,10 +1,13 @@
 //! A bucket: the requests that we make, each repeated as its errors advise.
 
+mod clock;
+mod deleting;
 mod described;
 mod objects;
 mod pages;
 mod reading;
 mod uploads;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,10 +28,12 @@ use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Result, Retry};
 
+pub(super) use deleting::MOST_DELETED;
 use described::{Expires, described};
 pub(super) use objects::{Version, Wanted};
 pub(super) use pages::{Page, PagedKey, incomplete};
 pub(super) use uploads::{BegunUpload, UploadedPart};
+pub(super) use versions::{PagedVersion, VersionMarker};
 
 /// A look that contradicts what the server says otherwise is made so often.
 const MOST_LOOKS: u32 = 3;

@@ -1,8 +1,10 @@
 //! A bucket that keeps repositories.
 
+mod as_of;
 mod compare;
 mod conditions;
 mod create;
+mod deleting;
 mod large;
 mod list;
 mod orphans;
@@ -10,21 +12,24 @@ mod probe;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
+use self::as_of::S3AsOf;
 use self::orphans::Orphans;
-use super::bucket::{Bucket, Condition};
+use super::bucket::{Bucket, Condition, MOST_DELETED};
 use super::credentials::S3Credentials;
 use super::payload::Parts;
 use super::settings::S3Settings;
 use crate::destination::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +62,8 @@ pub struct S3Destination {
     /// The same of the condition that the object is a certain one.
     keeps_tags: Arc<OnceCell<bool>>,
     orphans: Orphans,
+    /// Whether the server has refused to delete several objects in one request.
+    deletes_singly: Arc<AtomicBool>,
 }
 
 impl S3Destination {
@@ -73,6 +80,7 @@ impl S3Destination {
             keeps_absent: Arc::default(),
             keeps_tags: Arc::default(),
             orphans: Orphans::default(),
+            deletes_singly: Arc::default(),
         })
     }
 }
@@ -86,7 +94,8 @@ impl fmt::Debug for S3Destination {
 #[async_trait]
 impl Destination for S3Destination {
     fn capabilities(&self) -> DestinationCapabilities {
-        let capabilities = DestinationCapabilities::new(CONCURRENCY);
+        let capabilities =
+            DestinationCapabilities::new(CONCURRENCY).with_delete_batch(MOST_DELETED);
         if self.bucket.settings().conditional_writes {
             capabilities.with_swap()
         } else {
@@ -132,6 +141,11 @@ impl Destination for S3Destination {
         self.bucket.delete(key.as_str()).await
     }
 
+    async fn delete_many(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
+        self.orphans.drop_all(self.hasty(), &self.env).await;
+        self.delete_objects(keys).await
+    }
+
     async fn swap(&self, key: &ObjectKey, expected: Option<Bytes>, bytes: Bytes) -> Result<()> {
         if !self.bucket.settings().conditional_writes {
             let message = format!("cannot replace {key}: this server has no conditional writes");
@@ -160,6 +174,14 @@ impl Destination for S3Destination {
             }
             put => put,
         }
+    }
+
+    fn as_of(&self, time: Timestamp) -> Result<Arc<dyn Destination>> {
+        Ok(Arc::new(S3AsOf::new(self, time)))
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.bucket.server_time("backupkit/").await
     }
 
     async fn remove_abandoned(

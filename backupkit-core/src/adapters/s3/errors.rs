@@ -116,6 +116,13 @@ where
     }
 }
 
+/// What a reply says of one of several keys.
+pub(super) fn refused_key(doing: &str, code: Option<&str>, message: Option<&str>) -> Error {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let failure = Failure { code: text(code), message: text(message), ..Failure::default() };
+    failure.into_error(doing)
+}
+
 /// A reply that contradicts itself, or not the one that was asked for.
 pub(super) fn odd_reply(doing: &str, why: &str) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot {doing}: {why}")).with_code(ODD_REPLY)

@@ -20,27 +20,28 @@ impl Maintenance<'_> {
         guard: Option<&Guard>,
     ) -> Result<u64> {
         let before = self.before(self.settings.checkpoints_days);
-        let mut count = 0;
+        let mut left = Vec::new();
         for (id, snapshot) in repository.readable_snapshots().await?.0 {
             if !is_checkpoint(&snapshot) {
                 continue;
             }
             // Since nobody can tell how old it is, nobody can tell that it is too old.
-            let Some(since) = self.left_since(&snapshot).await?.filter(|since| *since < before)
-            else {
-                continue;
-            };
-            if let Some(guard) = guard {
-                guard.check().await?;
-                repository.delete(FileKind::Snapshot, id.as_bytes()).await?;
+            if let Some(since) = self.left_since(&snapshot).await?.filter(|since| *since < before) {
+                left.push((id, since));
             }
-            count += 1;
+        }
+        if let Some(guard) = guard {
+            let ids: Vec<[u8; 32]> = left.iter().map(|(id, _)| *id.as_bytes()).collect();
+            let removed = self.remove_files(repository, FileKind::Snapshot, &ids, guard).await?;
+            left.retain(|(id, _)| removed.contains(id.as_bytes()));
+        }
+        for (id, since) in &left {
             let removed = if guard.is_some() { "removed" } else { "would remove" };
             let (id, place) = (id.short(), repository.location());
             let text = format!("{removed} checkpoint {id} in {place}, left since {since}");
             self.run.events.note(Level::Info, text);
         }
-        Ok(count)
+        Ok(left.len() as u64)
     }
 
     /// Since when nobody goes on from a checkpoint; nothing as long as its run has not ended, or if there

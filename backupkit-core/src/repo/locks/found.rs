@@ -75,10 +75,18 @@ impl Repository {
     pub async fn unlock(&self, instance: &Instance, all: bool) -> Result<Vec<LockInfo>> {
         let mut locks = self.locks(instance).await?;
         locks.retain(|lock| all || lock.stale);
-        for lock in &locks {
-            self.delete(FileKind::Lock, lock.id.as_bytes()).await?;
-        }
+        let ids: Vec<LockId> = locks.iter().map(|lock| lock.id).collect();
+        delete_locks(self, &ids).await?;
         Ok(locks)
+    }
+}
+
+/// Removes the files of locks.
+pub(super) async fn delete_locks(repository: &Repository, locks: &[LockId]) -> Result<()> {
+    let ids: Vec<[u8; 32]> = locks.iter().map(|id| *id.as_bytes()).collect();
+    match repository.delete_many(FileKind::Lock, &ids).await?.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
     }
 }
 

@@ -57,6 +57,7 @@ macro_rules! destination_conformance {
             list_shows_no_partial_objects
             a_dropped_create_leaves_nothing_or_a_whole_object
             delete_removes_and_may_be_repeated
+            delete_many_removes_all_and_may_be_repeated
             a_deleted_key_can_be_created_with_other_bytes
             what_is_abandoned_is_no_object
             calls_of_all_kinds_may_run_at_the_same_time
@@ -524,6 +525,22 @@ pub async fn delete_removes_and_may_be_repeated(fixture: DestinationFixture) {
     assert_kind(destination.get(&key(1), None).await, ErrorKind::NotFound);
     assert_kind(destination.stat(&key(1)).await, ErrorKind::NotFound);
     assert_eq!(list(destination, "data").await, [(key(2), 1)].into());
+}
+
+/// Contract 4.
+pub async fn delete_many_removes_all_and_may_be_repeated(fixture: DestinationFixture) {
+    let destination = &*fixture.destination;
+    let most = 2 + destination.capabilities().delete_batch.min(8) as u64;
+    for n in 0..most {
+        create(destination, &key(n), &Bytes::from_static(b"x")).await;
+    }
+    let all: Vec<_> = (1..most + 3).map(key).collect();
+    for keys in [&all[..], &all[..], &[]] {
+        let undeleted = destination.delete_many(keys).await;
+        let undeleted = undeleted.expect("what is gone can be deleted");
+        assert!(undeleted.is_empty(), "{undeleted:?}");
+        assert_eq!(list(destination, "data").await, [(key(0), 1)].into());
+    }
 }
 
 /// Contract 1 and 4.

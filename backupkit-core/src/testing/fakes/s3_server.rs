@@ -2,6 +2,7 @@
 
 mod bucket;
 mod connection;
+mod deleting;
 mod faults;
 mod lender;
 mod list;
@@ -10,6 +11,7 @@ mod objects;
 mod reply;
 mod request;
 mod signature;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,7 +41,7 @@ use crate::testing::lock;
 /// with the bucket in the path, checks signatures and checksums, lists in the order of bytes, and
 /// decides about conditional writes without races. It ends when it is dropped.
 ///
-/// Entity tags are not MD5, a completed upload cannot be completed again, and versions are not kept.
+/// Entity tags are not MD5, and a completed upload cannot be completed again.
 pub struct S3Server {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -50,6 +52,7 @@ pub struct S3Server {
 /// How a server behaves for its life.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub struct S3ServerOptions {
     /// What it does with `If-None-Match` and `If-Match` on writes.
     pub conditional_writes: ConditionalWrites,
@@ -65,6 +68,8 @@ pub struct S3ServerOptions {
     pub read_versions: ReadVersions,
     /// Headers that writes must not have: it knows not what they mean.
     pub unknown_headers: Vec<String>,
+    /// Whether buckets keep what is replaced and deleted.
+    pub versioned: bool,
 }
 
 /// What a server does about versions of objects when they are read.
@@ -102,6 +107,7 @@ impl Default for S3ServerOptions {
             counted: true,
             read_versions: ReadVersions::Kept,
             unknown_headers: Vec::new(),
+            versioned: false,
         }
     }
 }
@@ -118,6 +124,13 @@ impl S3ServerOptions {
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {
         self.unknown_headers.push(name.to_owned());
+        self
+    }
+
+    /// Keeps what is replaced and deleted.
+    #[must_use]
+    pub fn versioned(mut self) -> Self {
+        self.versioned = true;
         self
     }
 
@@ -225,9 +238,10 @@ impl S3Server {
     /// # Panics
     /// If there is no port or no thread for it.
     pub fn start_with(bucket: &str, options: S3ServerOptions) -> Self {
+        let first = Bucket { is_versioned: options.versioned, ..Bucket::default() };
         let shared = Arc::new(Shared {
             options,
-            buckets: Mutex::new([(bucket.to_owned(), Bucket::default())].into()),
+            buckets: Mutex::new([(bucket.to_owned(), first)].into()),
             keys: Mutex::new(Some(Keys {
                 access_key_id: Self::ACCESS_KEY_ID.to_owned(),
                 secret_access_key: Self::SECRET_ACCESS_KEY.to_owned(),
@@ -266,7 +280,9 @@ impl S3Server {
 
     /// Adds an empty bucket.
     pub fn make_bucket(&self, bucket: &str) {
-        lock(&self.shared.buckets).entry(bucket.to_owned()).or_default();
+        let is_versioned = self.shared.options.versioned;
+        let made = || Bucket { is_versioned, ..Bucket::default() };
+        lock(&self.shared.buckets).entry(bucket.to_owned()).or_insert_with(made);
     }
 
     /// Takes only this key from now on.
@@ -317,7 +333,7 @@ impl S3Server {
     pub fn put(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) {
         let object = S3Object::new(bytes.into(), *lock(&self.shared.now));
         if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
-            bucket.objects.insert(key.to_owned(), object);
+            bucket.store(key, object);
         }
     }
 
@@ -336,14 +352,14 @@ impl S3Server {
         object.headers.extend(owned);
         tags.clone_into(&mut object.tags);
         if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
-            bucket.objects.insert(key.to_owned(), object);
+            bucket.store(key, object);
         }
     }
 
     /// Removes an object.
     pub fn remove(&self, bucket: &str, key: &str) {
         if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
-            bucket.objects.remove(key);
+            bucket.remove(key, *lock(&self.shared.now));
         }
     }
 

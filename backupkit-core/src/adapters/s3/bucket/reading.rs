@@ -36,6 +36,16 @@ impl Bucket {
         key: &str,
         range: Option<Range<u64>>,
     ) -> Result<Bytes> {
+        self.get_version(key, None, range).await
+    }
+
+    /// As [`Self::get`], of a version; without one, of the newest. A range of a version is not empty.
+    pub(in crate::adapters::s3) async fn get_version(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        range: Option<Range<u64>>,
+    ) -> Result<Bytes> {
         let doing = format!("read {key}");
         if let Some(range) = range.clone().filter(|range| range.start >= range.end) {
             // No header says "no bytes".
@@ -53,7 +63,7 @@ impl Bucket {
         let call = || async {
             let mut progress = progress.lock().await;
             let before = progress.bytes.len();
-            match self.go_on(key, &doing, range.as_ref(), &mut progress).await {
+            match self.go_on((key, version), &doing, range.as_ref(), &mut progress).await {
                 Ok(()) => Ok(Came::All(())),
                 // The next one asks for the rest.
                 Err(error)
@@ -73,7 +83,7 @@ impl Bucket {
     /// Asks for what has not come yet, and takes it as far as it comes.
     async fn go_on(
         &self,
-        key: &str,
+        (key, version): (&str, Option<&str>),
         doing: &str,
         range: Option<&Range<u64>>,
         progress: &mut Progress,
@@ -82,7 +92,8 @@ impl Bucket {
             *progress = Progress { wanted: range.cloned(), ..Progress::default() };
         }
         let got = progress.bytes.len() as u64;
-        let mut request = self.0.client.get_object().bucket(self.name()).key(self.full_key(key));
+        let request = self.0.client.get_object().bucket(self.name()).key(self.full_key(key));
+        let mut request = request.set_version_id(version.map(str::to_owned));
         if let Some(wanted) = &progress.wanted {
             let first = wanted.start.saturating_add(got);
             if first >= wanted.end {

@@ -115,7 +115,7 @@ fn goes_on_in_order(last: &str, keys: &[PagedKey]) -> bool {
     keys.iter().all(|found| std::mem::replace(&mut before, &found.key) < found.key.as_str())
 }
 
-fn digest(key: &str) -> [u8; 16] {
+pub(super) fn digest(key: &str) -> [u8; 16] {
     let mut digest = [0; 16];
     digest.copy_from_slice(&Sha256::digest(key)[..16]);
     digest

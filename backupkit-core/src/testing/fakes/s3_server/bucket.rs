@@ -6,6 +6,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::versions::Version;
+
 /// An object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Object {
@@ -52,6 +54,11 @@ pub(super) struct Bucket {
     pub(super) objects: BTreeMap<String, S3Object>,
     /// By upload id.
     pub(super) uploads: BTreeMap<String, Upload>,
+    /// What was there, of each key the oldest first.
+    pub(super) history: BTreeMap<String, Vec<Version>>,
+    pub(super) is_versioned: bool,
+    /// How many versions were made.
+    pub(super) made: u64,
 }
 
 impl S3Object {

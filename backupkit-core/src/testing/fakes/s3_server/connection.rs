@@ -16,7 +16,7 @@ use super::Shared;
 use super::faults::{S3Effect, S3Operation};
 use super::reply::{Broken, Reply, ReplyBody};
 use super::request::Request;
-use super::{list, multipart, objects, signature};
+use super::{deleting, list, multipart, objects, signature, versions};
 use crate::testing::lock;
 
 /// Serves until told to stop.
@@ -80,6 +80,7 @@ async fn answer(
         Some(reply) => reply,
         None => tamper(handle(shared, &request, effect.as_ref()), effect.as_ref())?,
     };
+    let reply = reply.with("date", objects::http_date(*lock(&shared.now)));
     shared.note_reply(&request, &reply);
     reply.into_response(request.method == Method::HEAD)
 }
@@ -98,12 +99,14 @@ fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Repl
     match request.operation {
         S3Operation::HeadBucket => Reply::new(200),
         S3Operation::ListObjects => list::list(bucket, request, options, effect),
+        S3Operation::GetVersioning => versions::status(bucket),
+        S3Operation::ListVersions => versions::list(bucket, request, options),
         S3Operation::ListUploads => multipart::list_uploads(bucket, request, options),
-        S3Operation::DeleteObjects => objects::delete_many(bucket, request),
+        S3Operation::DeleteObjects => deleting::delete_many(bucket, request, &shared.faults, now),
         S3Operation::HeadObject | S3Operation::GetObject => objects::get(bucket, request, options),
         S3Operation::PutObject => objects::put(bucket, request, options, now),
         S3Operation::CopyObject => objects::copy(bucket, request, now),
-        S3Operation::DeleteObject => objects::delete(bucket, request),
+        S3Operation::DeleteObject => objects::delete(bucket, request, now),
         S3Operation::GetTagging => objects::tagging(bucket, request),
         S3Operation::CreateUpload => {
             let id = shared.next_upload_id();

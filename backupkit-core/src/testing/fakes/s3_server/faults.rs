@@ -13,6 +13,8 @@ pub enum S3Operation {
     HeadBucket,
     ListObjects,
     ListUploads,
+    ListVersions,
+    GetVersioning,
     DeleteObjects,
     HeadObject,
     GetObject,
@@ -155,11 +157,8 @@ impl S3Fault {
         self.times(u64::MAX)
     }
 
-    fn is_for(&self, request: &Request) -> bool {
-        let key = request.key.as_deref().unwrap_or_default();
-        let has_condition =
-            request.header("if-none-match").is_some() || request.header("if-match").is_some();
-        self.operation.is_none_or(|operation| operation == request.operation)
+    fn is_for(&self, operation: S3Operation, key: &str, has_condition: bool) -> bool {
+        self.operation.is_none_or(|only| only == operation)
             && !(self.is_unconditional && has_condition)
             && self.key_part.as_deref().is_none_or(|part| key.contains(part))
     }
@@ -180,21 +179,36 @@ impl FaultScript {
 
     /// What goes wrong with a request. The first fault that is due does.
     pub(super) fn next(&self, request: &Request) -> Option<S3Effect> {
+        let key = request.key.as_deref().unwrap_or_default();
+        let has_condition =
+            request.header("if-none-match").is_some() || request.header("if-match").is_some();
         let mut faults = self.faults();
-        let mut due = None;
-        for fault in faults.iter_mut().filter(|fault| fault.is_for(request)) {
-            if fault.skip > 0 {
-                fault.skip -= 1;
-            } else if due.is_none() && fault.times > 0 {
-                fault.times -= 1;
-                due = Some(fault.effect.clone());
-            }
-        }
-        faults.retain(|fault| fault.times > 0);
-        due
+        take_due(&mut faults, |fault| fault.is_for(request.operation, key, has_condition))
+    }
+
+    /// What goes wrong with one key of a request that names several.
+    pub(super) fn next_of_key(&self, operation: S3Operation, key: &str) -> Option<S3Effect> {
+        let mut faults = self.faults();
+        take_due(&mut faults, |fault| {
+            fault.operation.is_some() && fault.is_for(operation, key, false)
+        })
     }
 
     fn faults(&self) -> MutexGuard<'_, Vec<S3Fault>> {
         lock(&self.0)
     }
+}
+
+fn take_due(faults: &mut Vec<S3Fault>, is_for: impl Fn(&S3Fault) -> bool) -> Option<S3Effect> {
+    let mut due = None;
+    for fault in faults.iter_mut().filter(|fault| is_for(fault)) {
+        if fault.skip > 0 {
+            fault.skip -= 1;
+        } else if due.is_none() && fault.times > 0 {
+            fault.times -= 1;
+            due = Some(fault.effect.clone());
+        }
+    }
+    faults.retain(|fault| fault.times > 0);
+    due
 }

@@ -90,7 +90,7 @@ pub(super) fn complete(
     (object.headers, object.tags) = (upload.headers, upload.tags);
     let (key, etag) = (escape(request.object()), escape(&object.etag));
     let content = format!("<Key>{key}</Key><ETag>{etag}</ETag>");
-    bucket.objects.insert(request.object().to_owned(), object);
+    bucket.store(request.object(), object);
     if let Some(id) = request.parameter("uploadId") {
         bucket.uploads.remove(id);
     }

@@ -11,7 +11,7 @@ use jiff::fmt::rfc2822;
 use sha2::{Digest, Sha256};
 
 use super::bucket::{Bucket, CHECKSUM, S3Object, kept_headers};
-use super::reply::{Reply, elements, escape};
+use super::reply::{Reply, escape};
 use super::request::{Request, decode};
 use super::{ConditionalWrites, ReadVersions, S3ServerOptions};
 
@@ -71,7 +71,7 @@ pub(super) fn put(
         object.headers.insert(CHECKSUM.to_owned(), checksum.to_owned());
     }
     let reply = Reply::new(200).with("etag", &object.etag);
-    bucket.objects.insert(request.object().to_owned(), object);
+    bucket.store(request.object(), object);
     reply
 }
 
@@ -84,8 +84,16 @@ pub(super) fn wrong_checksum(request: &Request) -> Option<Reply> {
 
 /// GET and HEAD.
 pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
-    let Some(object) = bucket.objects.get(request.object()) else {
-        return Reply::error(404, "NoSuchKey");
+    let found = match request.parameter("versionId") {
+        None => bucket.objects.get(request.object()).ok_or((404, "NoSuchKey")),
+        Some(id) => match bucket.version(request.object(), id) {
+            None => Err((404, "NoSuchVersion")),
+            Some(version) => version.object.as_ref().ok_or((405, "MethodNotAllowed")),
+        },
+    };
+    let object = match found {
+        Ok(object) => object,
+        Err((status, code)) => return Reply::error(status, code),
     };
     let is_other = request.header("if-match").is_some_and(|etag| etag != object.etag);
     if is_other && options.read_versions == ReadVersions::Kept {
@@ -131,26 +139,16 @@ pub(super) fn copy(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Re
         object.headers = kept_headers(&request.headers);
     }
     let content = format!("<ETag>{}</ETag><LastModified>{now}</LastModified>", object.etag);
-    bucket.objects.insert(request.object().to_owned(), object);
+    bucket.store(request.object(), object);
     Reply::xml("CopyObjectResult", &content)
 }
 
-pub(super) fn delete(bucket: &mut Bucket, request: &Request) -> Reply {
-    bucket.objects.remove(request.object());
-    Reply::new(204)
-}
-
-pub(super) fn delete_many(bucket: &mut Bucket, request: &Request) -> Reply {
-    let text = request.text();
-    let is_quiet = elements(&text, "Quiet").iter().any(|quiet| quiet == "true");
-    let mut content = String::new();
-    for key in elements(&text, "Key") {
-        bucket.objects.remove(&key);
-        if !is_quiet {
-            _ = write!(content, "<Deleted><Key>{}</Key></Deleted>", escape(&key));
-        }
+pub(super) fn delete(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Reply {
+    match request.parameter("versionId") {
+        Some(id) => bucket.remove_version(request.object(), id),
+        None => bucket.remove(request.object(), now),
     }
-    Reply::xml("DeleteResult", &content)
+    Reply::new(204)
 }
 
 pub(super) fn tagging(bucket: &Bucket, request: &Request) -> Reply {
@@ -177,7 +175,7 @@ pub(super) fn flip_bit(bytes: &Bytes) -> Bytes {
     bytes.into()
 }
 
-fn http_date(time: Timestamp) -> String {
+pub(super) fn http_date(time: Timestamp) -> String {
     let printer = rfc2822::DateTimePrinter::new();
     printer.timestamp_to_rfc9110_string(&time).unwrap_or_default()
 }

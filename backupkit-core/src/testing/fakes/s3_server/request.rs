@@ -49,6 +49,8 @@ impl Request {
         let operation = match (&parts.method, key.is_some()) {
             (&Method::HEAD, false) => S3Operation::HeadBucket,
             (&Method::GET, false) if has("uploads") => S3Operation::ListUploads,
+            (&Method::GET, false) if has("versioning") => S3Operation::GetVersioning,
+            (&Method::GET, false) if has("versions") => S3Operation::ListVersions,
             (&Method::GET, false) if has("list-type") => S3Operation::ListObjects,
             (&Method::POST, false) if has("delete") => S3Operation::DeleteObjects,
             (&Method::HEAD, true) => S3Operation::HeadObject,

@@ -1,0 +1,151 @@
+//! Versions of objects: what is there, what was replaced, and what was deleted.
+
+use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::EncodingType;
+use jiff::Timestamp;
+
+use super::Bucket;
+use super::pages::{decode, incomplete};
+use crate::adapters::s3::errors::failed;
+use crate::adapters::s3::whole::Whole;
+use crate::error::Result;
+
+/// A page of versions.
+#[derive(Debug)]
+pub(in crate::adapters::s3) struct VersionsPage {
+    /// Of each key the newest first; but marks of deletions come after all versions of the page.
+    pub(in crate::adapters::s3) versions: Vec<PagedVersion>,
+    /// Where to go on; nothing if this is the last page.
+    pub(in crate::adapters::s3) next: Option<VersionMarker>,
+}
+
+/// The last version of a page: the next page may have more of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::adapters::s3) struct VersionMarker {
+    /// Without the prefix of the bucket's settings.
+    pub(in crate::adapters::s3) key: String,
+    /// Nothing if the server does not say.
+    id: Option<String>,
+}
+
+/// A version, or the mark of a deletion.
+#[derive(Debug)]
+pub(in crate::adapters::s3) struct PagedVersion {
+    /// Without the prefix of the bucket's settings.
+    pub(in crate::adapters::s3) key: String,
+    pub(in crate::adapters::s3) id: Option<String>,
+    pub(in crate::adapters::s3) modified: Timestamp,
+    pub(in crate::adapters::s3) is_latest: bool,
+    /// Nothing for the mark of a deletion.
+    pub(in crate::adapters::s3) len_bytes: Option<u64>,
+}
+
+impl Bucket {
+    /// Whether the bucket keeps what is replaced and deleted, or did so once.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without `s3:GetBucketVersioning`; `Unsupported` by servers without versions.
+    pub(in crate::adapters::s3) async fn keeps_versions(&self) -> Result<bool> {
+        let doing = "ask whether the bucket keeps versions";
+        self.0
+            .calls
+            .run(|| async {
+                let request = self.0.client.get_bucket_versioning().bucket(self.name());
+                let reply = request.send().await.map_err(|error| failed(doing, error))?;
+                Ok(reply.status().is_some())
+            })
+            .await
+    }
+
+    /// A page of the versions of all keys that begin with `prefix`.
+    ///
+    /// # Errors
+    /// Also for a page that contradicts itself or is cut off.
+    pub(in crate::adapters::s3) async fn versions_page(
+        &self,
+        prefix: &str,
+        behind: Option<&VersionMarker>,
+    ) -> Result<VersionsPage> {
+        let doing = format!("list versions of {prefix}");
+        self.0
+            .calls
+            .run(|| async {
+                let request = self
+                    .0
+                    .client
+                    .list_object_versions()
+                    .bucket(self.name())
+                    .prefix(self.full_key(prefix))
+                    .encoding_type(EncodingType::Url)
+                    .set_key_marker(behind.map(|marker| self.full_key(&marker.key)))
+                    .set_version_id_marker(behind.and_then(|marker| marker.id.clone()));
+                let whole = Whole::default();
+                let sent = request.customize().interceptor(whole.clone()).send();
+                let reply = sent.await.map_err(|error| failed(&doing, error))?;
+                whole.require(&doing)?;
+                self.read_versions(&reply, prefix, behind, &doing)
+            })
+            .await
+    }
+
+    fn read_versions(
+        &self,
+        reply: &ListObjectVersionsOutput,
+        prefix: &str,
+        behind: Option<&VersionMarker>,
+        doing: &str,
+    ) -> Result<VersionsPage> {
+        // Some servers do not encode, and say so by not repeating the word.
+        let is_encoded = reply.encoding_type() == Some(&EncodingType::Url);
+        let key_of = |raw: Option<&str>| {
+            let raw = raw.unwrap_or_default();
+            let key = if is_encoded { decode(raw) } else { Some(raw.to_owned()) };
+            let key = key.as_deref().and_then(|key| key.strip_prefix(self.0.root.as_str()));
+            key.filter(|key| key.starts_with(prefix))
+                .map(str::to_owned)
+                .ok_or_else(|| incomplete(doing, "the page has keys that were not asked for"))
+        };
+        let time_of = |time: Option<&DateTime>| {
+            let nanoseconds = time.map(DateTime::as_nanos);
+            nanoseconds
+                .and_then(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).ok())
+                .ok_or_else(|| incomplete(doing, "a version has no time"))
+        };
+        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let mut versions = Vec::new();
+        for version in reply.versions() {
+            let size = version.size().and_then(|size| u64::try_from(size).ok());
+            versions.push(PagedVersion {
+                key: key_of(version.key())?,
+                id: text(version.version_id()),
+                modified: time_of(version.last_modified())?,
+                is_latest: version.is_latest() == Some(true),
+                len_bytes: Some(size.ok_or_else(|| incomplete(doing, "a version has no size"))?),
+            });
+        }
+        for mark in reply.delete_markers() {
+            versions.push(PagedVersion {
+                key: key_of(mark.key())?,
+                id: text(mark.version_id()),
+                modified: time_of(mark.last_modified())?,
+                is_latest: mark.is_latest() == Some(true),
+                len_bytes: None,
+            });
+        }
+        let next = match (reply.is_truncated(), reply.next_key_marker()) {
+            (None, _) => {
+                return Err(incomplete(doing, "the page does not say whether there is more"));
+            }
+            (Some(false), _) => None,
+            (Some(true), None) => return Err(incomplete(doing, "there is more, but not where")),
+            (Some(true), key) => {
+                Some(VersionMarker { key: key_of(key)?, id: text(reply.next_version_id_marker()) })
+            }
+        };
+        if next.is_some() && next.as_ref() == behind {
+            return Err(incomplete(doing, "the next page is the same one"));
+        }
+        Ok(VersionsPage { versions, next })
+    }
+}
