@@ -2,10 +2,13 @@
 
 mod body;
 mod filter;
+mod found;
 mod listing;
 mod notes;
+mod order;
 mod pages;
 mod probe;
+mod shards;
 mod walk;
 
 use std::fmt;
@@ -23,6 +26,7 @@ use self::notes::Notes;
 use super::bucket::Bucket;
 use super::credentials::S3Credentials;
 use super::errors::{ARCHIVED, CERTIFICATE, REFUSED};
+use super::keys::RANGE;
 use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -147,7 +151,7 @@ impl fmt::Debug for S3Source {
 #[async_trait]
 impl Source for S3Source {
     fn capabilities(&self) -> SourceCapabilities {
-        SourceCapabilities::new(CONCURRENCY)
+        SourceCapabilities::new(CONCURRENCY).with_transparent_directories(RANGE)
     }
 
     fn origin(&self) -> Origin {

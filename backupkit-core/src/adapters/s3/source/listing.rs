@@ -22,7 +22,7 @@ use crate::token::ListToken;
 /// Markers that are looked at at the same time.
 const MARKERS_AT_ONCE: usize = 16;
 /// The first byte of a list token.
-const TOKEN_VERSION: u8 = 1;
+const TOKEN_VERSION: u8 = 2;
 
 /// A listing under way.
 pub(super) struct Listing {
