@@ -9,6 +9,7 @@ mod order;
 mod pages;
 mod probe;
 mod shards;
+mod sorted;
 mod walk;
 
 use std::fmt;
@@ -175,6 +176,7 @@ impl Source for S3Source {
             bucket: self.bucket.clone(),
             excluded: Arc::clone(&self.excluded),
             options: self.options.clone(),
+            env: self.env.clone(),
             opened: self.env.now().as_second(),
             notes: Notes::default(),
             asks_for_tags: AtomicBool::new(self.options.tags),
@@ -189,6 +191,7 @@ struct Shared {
     bucket: Bucket,
     excluded: Arc<[String]>,
     options: S3SourceOptions,
+    env: Env,
     /// In seconds since 1970.
     opened: i64,
     notes: Notes,
