@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use backupkit_core::source::SourceView as _;
 use backupkit_core::testing::fakes::{S3Effect, S3Fault, S3Operation, S3ServerOptions};
 use futures::StreamExt as _;
 
@@ -37,7 +36,7 @@ async fn a_large_bucket_is_asked_for_in_several_places_at_the_same_time() {
             // Twelve are answered, and more are waited for.
             scene.server.held(12 + 7).await;
         };
-        tokio::time::timeout(Duration::from_secs(60), ahead).await.expect("one after the other");
+        tokio::time::timeout(Duration::from_mins(1), ahead).await.expect("one after the other");
         scene.server.clear_faults();
         scene.server.release(10_000);
     });
