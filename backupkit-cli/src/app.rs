@@ -40,13 +40,16 @@ pub(crate) fn main(environment: &Environment) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(refuse(environment, env, &error).code()),
     };
-    let app = App {
+    let mut app = App {
         environment,
         output: Output::new(&cli.global, environment, env.clone()),
         options: cli.global,
         env,
         identity: environment.identity(),
     };
+    if let Some(folder) = app.cache_folder() {
+        app.env = app.env.with_temporary_folder(folder.join("scratch"));
+    }
     let mut exit = run(&app, cli.command).unwrap_or_else(|error| {
         let exit = Exit::of_error(&error);
         app.output.error(&error, exit);

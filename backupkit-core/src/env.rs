@@ -1,7 +1,9 @@
 //! The one door through which time, time zone and randomness enter.
 
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::scratch::{Scratch, Tuning};
 
 /// Tells the time.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
@@ -35,12 +38,16 @@ pub trait Entropy: fmt::Debug + Send + Sync + 'static {
     fn fill(&self, bytes: &mut [u8]) -> Result<()>;
 }
 
-/// Clock, randomness and time zone of an engine.
+/// Where temporary files are large, and not in memory.
+const TEMPORARY_FOLDER: &str = "/var/tmp";
+
+/// Clock, randomness, time zone and temporary files of an engine.
 #[derive(Debug, Clone)]
 pub struct Env {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     time_zone: TimeZone,
+    temporary_folder: Arc<Path>,
 }
 
 impl Env {
@@ -50,6 +57,7 @@ impl Env {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             time_zone: system_time_zone(),
+            temporary_folder: Path::new(TEMPORARY_FOLDER).into(),
         }
     }
 
@@ -72,6 +80,24 @@ impl Env {
     pub fn with_time_zone(mut self, time_zone: TimeZone) -> Self {
         self.time_zone = time_zone;
         self
+    }
+
+    /// Replaces the folder for [`Self::temporary_file`]; `/var/tmp` without this. It is made if it is
+    /// missing.
+    #[must_use]
+    pub fn with_temporary_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.temporary_folder = folder.as_ref().into();
+        self
+    }
+
+    /// Creates a file without a name, which only this user can read, for what does not fit into memory.
+    /// It goes when it is closed, also by a crash. Blocks.
+    ///
+    /// # Errors
+    /// The system's, with the folder and what to do.
+    pub fn temporary_file(&self) -> Result<Arc<File>> {
+        let scratch = Scratch::new(&self.temporary_folder, self, Tuning::default())?;
+        Ok(Arc::clone(scratch.create()?.file()))
     }
 
     /// The wall-clock time.

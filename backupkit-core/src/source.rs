@@ -53,18 +53,36 @@ pub struct SourceCapabilities {
     /// How many bytes of a byte-addressable body it likes to be asked for at a time. The engine asks
     /// for no more than 8 MiB, which is the default. Less memory is held where this is smaller.
     pub range_bytes: u64,
+    /// How names of directories begin that only divide the directory they stand in. An entry that is
+    /// in another of them than it was, or in none, counts as the same one.
+    pub transparent_directories: Option<&'static str>,
 }
 
 impl SourceCapabilities {
     /// Returns capabilities with this concurrency and nothing special.
     pub fn new(concurrency: usize) -> Self {
-        Self { concurrency, point_in_time: false, range_bytes: RANGE_BYTES }
+        Self {
+            concurrency,
+            point_in_time: false,
+            range_bytes: RANGE_BYTES,
+            transparent_directories: None,
+        }
     }
 
     /// Says how many bytes of a body it likes to be asked for at a time.
     #[must_use]
     pub fn with_range_bytes(mut self, bytes: u64) -> Self {
         self.range_bytes = bytes;
+        self
+    }
+
+    /// Says how names of directories begin that only divide the directory they stand in.
+    ///
+    /// The rest of such a name is that of the first entry that was put there. Entries come in the order of
+    /// their names, more or less; those that come in another may be read although they did not change.
+    #[must_use]
+    pub fn with_transparent_directories(mut self, prefix: &'static str) -> Self {
+        self.transparent_directories = Some(prefix);
         self
     }
 

@@ -5,6 +5,7 @@
 mod absent;
 mod copies;
 mod crash;
+mod divided;
 mod durable;
 mod entries;
 mod fakes;

@@ -28,6 +28,7 @@ pub(crate) struct Scripted {
     /// Entries that change each time they are read.
     restless: bool,
     away: bool,
+    divided_by: Option<&'static str>,
     before: Option<(usize, PausePoint)>,
     memory: Arc<Memory>,
 }
@@ -97,6 +98,12 @@ impl Scripted {
         self
     }
 
+    /// Directories whose names begin so only divide others.
+    pub(crate) fn divided_by(mut self, prefix: &'static str) -> Self {
+        self.divided_by = Some(prefix);
+        self
+    }
+
     /// The listing waits here before its `n`-th item, counted from 0.
     pub(crate) fn waits_before(mut self, n: usize, point: &PausePoint) -> Self {
         self.before = Some((n, point.clone()));
@@ -121,7 +128,11 @@ fn entry(path: &EntryPath, size: usize) -> Entry {
 #[async_trait]
 impl Source for Scripted {
     fn capabilities(&self) -> SourceCapabilities {
-        SourceCapabilities::new(4)
+        let capabilities = SourceCapabilities::new(4);
+        match self.divided_by {
+            Some(prefix) => capabilities.with_transparent_directories(prefix),
+            None => capabilities,
+        }
     }
 
     fn origin(&self) -> Origin {

@@ -1,6 +1,7 @@
 //! What the earlier snapshots of each lane say about an entry.
 
 mod ahead;
+mod directory;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -14,6 +15,7 @@ use crate::model::{BlobId, Entry, EntryKind, EntryPath, ExtendedAttribute, FileT
 use crate::repo::node::Node;
 use crate::repo::pack_header::BlobKind;
 use ahead::{Ahead, Reading};
+use directory::{Directory, Place, Tree};
 
 /// The parent snapshots of a run, one per lane that has one.
 #[derive(Debug)]
@@ -21,13 +23,16 @@ pub(crate) struct Parents {
     lanes: Vec<LaneParent>,
     /// Lanes with equal trees share them.
     trees: HashMap<BlobId, Weak<Tree>>,
+    /// How names of directories begin that only divide others.
+    divided: Option<&'static str>,
 }
 
 #[derive(Debug)]
 struct LaneParent {
     lane: Arc<Lane>,
     start: Option<ParentStart>,
-    directories: HashMap<EntryPath, Option<Arc<Tree>>>,
+    /// By their paths without directories that only divide others.
+    directories: HashMap<EntryPath, Option<Directory>>,
     ahead: Ahead,
 }
 
@@ -37,10 +42,6 @@ pub(crate) struct ParentStart {
     pub(crate) tree: BlobId,
     pub(crate) time: FileTime,
 }
-
-/// The nodes of one directory, sorted by name.
-#[derive(Debug)]
-struct Tree(Vec<Node>);
 
 /// What is known of an entry from the parents.
 #[derive(Debug)]
@@ -81,14 +82,19 @@ impl FirstNode {
 }
 
 impl Parents {
-    pub(crate) fn new(lanes: &[Arc<Lane>], starts: Vec<Option<ParentStart>>) -> Self {
+    /// The parents of these lanes. `divided`: how names of directories begin that only divide others.
+    pub(crate) fn new(
+        lanes: &[Arc<Lane>],
+        starts: Vec<Option<ParentStart>>,
+        divided: Option<&'static str>,
+    ) -> Self {
         let lanes = lanes.iter().zip(starts).map(|(lane, start)| LaneParent {
             lane: Arc::clone(lane),
             start,
             directories: HashMap::new(),
             ahead: Ahead::default(),
         });
-        Self { lanes: lanes.collect(), trees: HashMap::new() }
+        Self { lanes: lanes.collect(), trees: HashMap::new(), divided }
     }
 
     /// Says what the parents know of an entry.
@@ -101,14 +107,11 @@ impl Parents {
                 contents.push(Arc::default());
                 continue;
             }
-            let Some(tree) = self.directory(number, &entry.path).await else {
+            let Some(place) = self.find(number, &entry.path).await else {
                 unchanged = false;
                 continue;
             };
-            let Some(node) = entry.path.name().and_then(|name| tree.find(name)) else {
-                unchanged = false;
-                continue;
-            };
+            let node = place.node();
             found = true;
             let lane = &self.lanes[number];
             let content = node.content.clone().filter(|content| {
@@ -142,72 +145,123 @@ impl Parents {
 
     /// Makes sure that the directory which holds `path` is known in the first lane.
     pub(crate) async fn visit(&mut self, path: &EntryPath) {
-        self.directory(0, path).await;
+        self.find(0, path).await;
     }
 
-    /// The subtree that a directory has in the parent of one lane. Its parent must be known.
+    /// The subtree that a directory has in the parent of one lane. What holds it must be known.
     pub(crate) fn subtree(&self, lane: usize, path: &EntryPath) -> Option<BlobId> {
-        let parent = path.parent()?;
-        let tree = self.lanes[lane].directories.get(&parent)?.as_ref()?;
-        tree.find(path.name()?)?.subtree
+        let above = self.undivided(&path.parent()?);
+        self.lanes[lane].directories.get(&above)?.as_ref()?.known(path.name()?)?.subtree
     }
 
     /// Forgets a directory: nothing more of it is listed.
     pub(crate) fn forget(&mut self, path: &EntryPath) {
+        if path.name().is_some_and(|name| self.divides(name)) {
+            return;
+        }
+        let path = self.undivided(path);
         for lane in &mut self.lanes {
-            lane.directories.remove(path);
+            lane.directories.remove(&path);
         }
         if self.trees.len() > 10_000 {
             self.trees.retain(|_, tree| tree.strong_count() > 0);
         }
     }
 
-    /// The tree that holds `path` in the parent of a lane.
-    async fn directory(&mut self, lane: usize, path: &EntryPath) -> Option<Arc<Tree>> {
-        let start = self.lanes[lane].start?;
-        let parent = path.parent().unwrap_or_default();
-        if let Some(known) = self.lanes[lane].directories.get(&parent) {
-            return known.clone();
-        }
-        // From the root down to the directory, as far as it is known.
-        let mut path = EntryPath::root();
-        let mut tree = self.load(lane, &path, Some(start.tree)).await;
-        for name in parent.names() {
-            path.push(name);
-            let subtree = tree.as_ref().and_then(|tree| tree.find(name)?.subtree);
-            tree = self.load(lane, &path, subtree).await;
-        }
-        tree
+    /// Whether a directory of this name only divides the one it stands in.
+    fn divides(&self, name: &[u8]) -> bool {
+        self.divided.is_some_and(|prefix| name.starts_with(prefix.as_bytes()))
     }
 
-    async fn load(
+    fn undivided(&self, path: &EntryPath) -> EntryPath {
+        if self.divided.is_none() {
+            return path.clone();
+        }
+        EntryPath::from_names(path.names().filter(|name| !self.divides(name)))
+    }
+
+    /// What stands at `path` in the parent of a lane, however directories are divided there.
+    async fn find(&mut self, lane: usize, path: &EntryPath) -> Option<Place> {
+        let start = self.lanes[lane].start?;
+        let (above, name) = (path.parent()?, path.name()?);
+        let known = self.undivided(&above);
+        if !self.lanes[lane].directories.contains_key(&known) {
+            // From the root down to the directory, as far as it is known.
+            let mut at = EntryPath::root();
+            let mut divided_by = None;
+            self.load(lane, &at, Some(start.tree)).await;
+            for name in above.names() {
+                if self.divides(name) {
+                    divided_by = Some(name);
+                    continue;
+                }
+                let inside = at.join(name);
+                if !self.lanes[lane].directories.contains_key(&inside) {
+                    let place = self.find_in(lane, &at, divided_by.take(), name).await;
+                    self.load(lane, &inside, place.and_then(|place| place.node().subtree)).await;
+                }
+                at = inside;
+                divided_by = None;
+            }
+        }
+        let divided_by = above.name().filter(|name| self.divides(name));
+        self.find_in(lane, &known, divided_by, name).await
+    }
+
+    /// What has a name in a directory that is known, or in one of those that divide it. That may be
+    /// the one that now does.
+    async fn find_in(
         &mut self,
         lane: usize,
-        path: &EntryPath,
-        id: Option<BlobId>,
-    ) -> Option<Arc<Tree>> {
-        if let Some(known) = self.lanes[lane].directories.get(path) {
-            return known.clone();
+        at: &EntryPath,
+        divided_by: Option<&[u8]>,
+        name: &[u8],
+    ) -> Option<Place> {
+        let directory = self.lanes[lane].directories.get(at)?.as_ref()?;
+        if let Some(place) = directory.place(name) {
+            return Some(place);
+        }
+        for id in directory.dividing(self.divided?, divided_by, name) {
+            let known = self.lanes[lane].directories.get_mut(at)?.as_mut()?.dividing_tree(&id);
+            let tree = if let Some(tree) = known {
+                tree
+            } else {
+                let tree = self.read(lane, id).await?;
+                let directory = self.lanes[lane].directories.get_mut(at)?.as_mut()?;
+                directory.keep(id, Arc::clone(&tree));
+                tree
+            };
+            if let Some(place) = tree.place(name) {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    async fn load(&mut self, lane: usize, path: &EntryPath, id: Option<BlobId>) {
+        if self.lanes[lane].directories.contains_key(path) {
+            return;
         }
         let tree = match id {
             None => None,
-            Some(id) => {
-                let begun = self.lanes[lane].ahead.take(&id);
-                match self.trees.get(&id).and_then(Weak::upgrade) {
-                    Some(tree) => Some(tree),
-                    None => self.lanes[lane].read(id, begun).await,
-                }
-            }
+            Some(id) => self.read(lane, id).await,
         };
-        if let (Some(id), Some(tree)) = (id, &tree) {
-            self.trees.insert(id, Arc::downgrade(tree));
-            let LaneParent { lane, ahead, .. } = &mut self.lanes[lane];
-            ahead.expect(tree.0.iter().filter_map(|node| node.subtree));
-            let is_alive = |tree: &Weak<Tree>| tree.strong_count() > 0;
-            ahead.start(lane, |id| self.trees.get(id).is_some_and(is_alive));
-        }
-        self.lanes[lane].directories.insert(path.clone(), tree.clone());
-        tree
+        let directory = tree.map(|tree| Directory::new(tree, self.divided));
+        self.lanes[lane].directories.insert(path.clone(), directory);
+    }
+
+    async fn read(&mut self, lane: usize, id: BlobId) -> Option<Arc<Tree>> {
+        let begun = self.lanes[lane].ahead.take(&id);
+        let tree = match self.trees.get(&id).and_then(Weak::upgrade) {
+            Some(tree) => tree,
+            None => self.lanes[lane].read(id, begun).await?,
+        };
+        self.trees.insert(id, Arc::downgrade(&tree));
+        let LaneParent { lane, ahead, .. } = &mut self.lanes[lane];
+        ahead.expect(tree.subtrees());
+        let is_alive = |tree: &Weak<Tree>| tree.strong_count() > 0;
+        ahead.start(lane, |id| self.trees.get(id).is_some_and(is_alive));
+        Some(tree)
     }
 }
 
@@ -226,13 +280,6 @@ impl LaneParent {
                 None
             }
         }
-    }
-}
-
-impl Tree {
-    fn find(&self, name: &[u8]) -> Option<&Node> {
-        let at = self.0.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?;
-        self.0.get(at)
     }
 }
 

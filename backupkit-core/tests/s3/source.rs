@@ -1,6 +1,7 @@
 //! Buckets as a source: what a listing and a read do when the server, or the bucket, does not keep still.
 
 mod contract;
+mod ranges;
 mod trouble;
 
 use std::sync::Arc;

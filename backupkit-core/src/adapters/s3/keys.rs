@@ -9,7 +9,8 @@
 //!   for each byte. No part is written as `%` and a small letter, so that such words are free:
 //! - `%empty` is a part without characters; `NAME%object` an object beside a directory of its name;
 //!   `BEGINNING%long-HASH` a part that is too long for file systems, whose node keeps the part itself.
-//! - `%range-NAME` is a directory that stands for no part: what is in it belongs to the one above.
+//! - `%range-NAME` is a directory that stands for no part: what is in it belongs to the one above. NAME is
+//!   that of the first entry, with `%2F` behind it if that is a directory.
 //!
 //! Nothing else is read from a name: what follows `%` and is none of these was not written by us.
 
@@ -24,7 +25,7 @@ const OBJECT: &str = "%object";
 /// Follows the beginning of a part that is too long.
 const LONG: &str = "%long-";
 /// Begins the name of a directory that stands for no part.
-const RANGE: &str = "%range-";
+pub(super) const RANGE: &str = "%range-";
 /// Names up to this length are written whole, so that there is room for [`OBJECT`].
 const LONGEST_WHOLE: usize = 248;
 /// So much is kept of the others.
@@ -59,6 +60,21 @@ impl Name {
         self.text.push_str(OBJECT);
         self
     }
+}
+
+/// The name of a directory that stands for no part, whose first entry is an object of this part.
+pub(super) fn range_of_objects(first: &str) -> String {
+    format!("{RANGE}{}", Name::of(first).text)
+}
+
+/// The same for one whose first entry is a directory. No object has such a part.
+pub(super) fn range_of_directories(first: &str) -> String {
+    range_of_objects(&format!("{first}/"))
+}
+
+/// Where an entry would stand if no directory were divided.
+pub(super) fn undivided(path: &EntryPath) -> EntryPath {
+    EntryPath::from_names(path.names().filter(|name| !name.starts_with(RANGE.as_bytes())))
 }
 
 /// Where the tree of a bucket has an object with this key that stands beside no directory, below the

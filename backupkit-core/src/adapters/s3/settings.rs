@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+/// The names of directory buckets of AWS end with this.
+const DIRECTORY_BUCKET: &str = "--x-s3";
 /// The part of a prefix after which AWS's own addresses are told from others.
 const AWS_DOMAINS: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
 
@@ -179,6 +181,16 @@ impl S3Settings {
     /// Whether the server is AWS's.
     pub(super) fn is_aws(&self) -> bool {
         self.endpoint.as_deref().is_none_or(is_aws)
+    }
+
+    /// Whether the server is known to list keys in the order of their bytes.
+    pub(super) fn lists_by_bytes(&self) -> bool {
+        self.is_aws() && !self.is_directory_bucket()
+    }
+
+    /// Whether it is a directory bucket of AWS, whose keys are listed in no order.
+    pub(super) fn is_directory_bucket(&self) -> bool {
+        self.is_aws() && self.bucket.ends_with(DIRECTORY_BUCKET)
     }
 
     /// What stands in front of every key.

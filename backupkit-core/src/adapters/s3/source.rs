@@ -2,10 +2,14 @@
 
 mod body;
 mod filter;
+mod found;
 mod listing;
 mod notes;
+mod order;
 mod pages;
 mod probe;
+mod shards;
+mod sorted;
 mod walk;
 
 use std::fmt;
@@ -23,6 +27,7 @@ use self::notes::Notes;
 use super::bucket::Bucket;
 use super::credentials::S3Credentials;
 use super::errors::{ARCHIVED, CERTIFICATE, REFUSED};
+use super::keys::RANGE;
 use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -147,7 +152,7 @@ impl fmt::Debug for S3Source {
 #[async_trait]
 impl Source for S3Source {
     fn capabilities(&self) -> SourceCapabilities {
-        SourceCapabilities::new(CONCURRENCY)
+        SourceCapabilities::new(CONCURRENCY).with_transparent_directories(RANGE)
     }
 
     fn origin(&self) -> Origin {
@@ -171,6 +176,7 @@ impl Source for S3Source {
             bucket: self.bucket.clone(),
             excluded: Arc::clone(&self.excluded),
             options: self.options.clone(),
+            env: self.env.clone(),
             opened: self.env.now().as_second(),
             notes: Notes::default(),
             asks_for_tags: AtomicBool::new(self.options.tags),
@@ -185,6 +191,7 @@ struct Shared {
     bucket: Bucket,
     excluded: Arc<[String]>,
     options: S3SourceOptions,
+    env: Env,
     /// In seconds since 1970.
     opened: i64,
     notes: Notes,

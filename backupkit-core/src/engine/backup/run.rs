@@ -111,7 +111,9 @@ async fn back_up(
         .collect();
     let now = || FileTime::from_timestamp(env.now(), env.time_zone());
     let mut now = request.time.unwrap_or_else(now);
-    let range_bytes = request.source.capabilities().range_bytes.clamp(1, RANGE_BYTES);
+    let capabilities = request.source.capabilities();
+    let range_bytes = capabilities.range_bytes.clamp(1, RANGE_BYTES);
+    let divided = capabilities.transparent_directories;
     let memory_bytes = run.engine.parts().settings.memory_bytes;
     let memory_bytes = memory_bytes.unwrap_or_else(|| budget::default_bytes(range_bytes, READERS));
     let budget = Budget::new(memory_bytes, READERS)?;
@@ -150,7 +152,7 @@ async fn back_up(
             control: run.control.clone(),
             counters: Arc::clone(&run.counters),
         });
-        let known = Parents::new(&lanes, starts.clone());
+        let known = Parents::new(&lanes, starts.clone(), divided);
         let memory = NodeMemory::new(run.engine.parts().scratch.clone());
         let mut driver = Driver::new(reading, known, run.events.clone(), memory);
         let Some(saved) = row.take() else {

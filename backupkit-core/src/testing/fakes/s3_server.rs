@@ -60,8 +60,8 @@ pub struct S3ServerOptions {
     pub page_keys: usize,
     /// Whether a page is in the order of bytes.
     pub sorted: bool,
-    /// Whether all that is in a directory comes before what is beside it: `a/x`, `a-b`.
-    pub by_directory: bool,
+    /// In which order keys come, from page to page.
+    pub key_order: KeyOrder,
     /// Whether a page says how many keys it has.
     pub counted: bool,
     /// What it does about versions of objects when they are read.
@@ -70,6 +70,17 @@ pub struct S3ServerOptions {
     pub unknown_headers: Vec<String>,
     /// Whether buckets keep what is replaced and deleted.
     pub versioned: bool,
+}
+
+/// In which order a server lists keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// That of bytes.
+    Bytes,
+    /// All that is in a directory comes before what is beside it: `a/x`, `a-b`.
+    Directories,
+    /// None.
+    None,
 }
 
 /// What a server does about versions of objects when they are read.
@@ -103,7 +114,7 @@ impl Default for S3ServerOptions {
             conditional_writes,
             page_keys: 1_000,
             sorted: true,
-            by_directory: false,
+            key_order: KeyOrder::Bytes,
             counted: true,
             read_versions: ReadVersions::Kept,
             unknown_headers: Vec::new(),
@@ -144,7 +155,14 @@ impl S3ServerOptions {
     /// Lists directory by directory, as some servers do, and not in the order of bytes.
     #[must_use]
     pub fn listing_by_directory(mut self) -> Self {
-        self.by_directory = true;
+        self.key_order = KeyOrder::Directories;
+        self
+    }
+
+    /// Lists in no order, as directory buckets do.
+    #[must_use]
+    pub fn listing_in_no_order(mut self) -> Self {
+        self.key_order = KeyOrder::None;
         self
     }
 

@@ -89,6 +89,11 @@ source_conformance!(listed_by_directory, async || {
     fixture(Scene::with(options, |settings| settings), &[])
 });
 
+source_conformance!(listed_in_no_order, async || {
+    let options = S3ServerOptions::default().with_page_keys(6).listing_in_no_order();
+    fixture(Scene::with(options, |settings| settings), &[])
+});
+
 source_conformance!(without_entity_tags, async || {
     let options = S3ServerOptions::default().with_read_versions(ReadVersions::Unnamed);
     fixture(Scene::with(options, |settings| settings), &[])

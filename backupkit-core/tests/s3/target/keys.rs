@@ -11,7 +11,7 @@ use super::{Place, at, bucket_snapshot, with_directory, with_object};
 use crate::scene::BUCKET;
 
 /// Where a backup puts keys, and the keys.
-const ODD: [(&str, &str); 11] = [
+const ODD: [(&str, &str); 14] = [
     ("plain.txt", "plain.txt"),
     ("photos%object", "photos"),
     ("photos/1.jpg", "photos/1.jpg"),
@@ -23,6 +23,9 @@ const ODD: [(&str, &str); 11] = [
     ("100%25", "100%"),
     ("space +&<>\"'", "space +&<>\"'"),
     ("filled/%empty", "filled/"),
+    ("flat/%range-k/k%object", "flat/k"),
+    ("flat/%range-k/l", "flat/l"),
+    ("flat/%range-k%2F/k/x", "flat/k/x"),
 ];
 
 #[tokio::test]

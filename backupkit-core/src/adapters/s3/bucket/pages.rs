@@ -3,6 +3,7 @@
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::EncodingType;
+use serde::{Deserialize, Serialize};
 
 use super::Bucket;
 use crate::adapters::s3::errors::failed;
@@ -18,7 +19,7 @@ pub(in crate::adapters::s3) struct Page {
 }
 
 /// A key as a page has it, without the prefix of the bucket's settings.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::adapters::s3) struct PagedKey {
     pub(in crate::adapters::s3) key: String,
     pub(in crate::adapters::s3) len_bytes: u64,

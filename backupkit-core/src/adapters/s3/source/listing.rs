@@ -7,12 +7,13 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::task::{JoinError, JoinSet};
 
-use super::super::bucket::{Page, PagedKey, Wanted};
+use super::super::bucket::{PagedKey, Wanted};
 use super::super::object::{DirectoryRecord, ObjectRecord};
 use super::Shared;
 use super::body::{complete, entry_of, fingerprint_of, gone, time};
 use super::filter::Candidate;
 use super::pages::pages;
+use super::sorted::{is_unordered, sorted};
 use super::walk::{Found, ListedObject, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileMode, Metadata};
@@ -22,34 +23,59 @@ use crate::token::ListToken;
 /// Markers that are looked at at the same time.
 const MARKERS_AT_ONCE: usize = 16;
 /// The first byte of a list token.
-const TOKEN_VERSION: u8 = 1;
+const TOKEN_VERSION: u8 = 2;
+/// The same where the server lists in no order.
+const SORTED_TOKEN_VERSION: u8 = 3;
 
 /// A listing under way.
 pub(super) struct Listing {
     shared: Arc<Shared>,
-    pages: BoxStream<'static, Result<Page>>,
+    pages: BoxStream<'static, Result<Vec<PagedKey>>>,
     keys: VecDeque<ListedObject>,
     walk: Walk,
     /// Whether there was a key, also one that is left out.
     has_keys: bool,
+    /// Whether keys are sorted here, since the server does not.
+    is_sorted: bool,
 }
 
 impl Listing {
     /// Begins, or goes on behind a token.
     pub(super) fn new(shared: &Arc<Shared>, after: Option<&ListToken>) -> Result<Self> {
         let settings = shared.bucket.settings();
-        let walk = match after.map(ListToken::as_bytes) {
-            None => Walk::new(&settings.bucket),
-            Some([TOKEN_VERSION, text @ ..]) => Walk::resume(&settings.bucket, text)?,
+        let (walk, is_sorted) = match after.map(ListToken::as_bytes) {
+            None => (Walk::new(&settings.bucket), settings.is_directory_bucket()),
+            Some([version @ (TOKEN_VERSION | SORTED_TOKEN_VERSION), text @ ..]) => {
+                let is_sorted = *version == SORTED_TOKEN_VERSION;
+                (Walk::resume(&settings.bucket, text)?, is_sorted)
+            }
             Some(_) => {
                 let why = "cannot go on with the listing: its token is of another version";
                 return Err(Error::new(ErrorKind::SourceChanged, why));
             }
         };
-        let behind = walk.behind(settings.is_aws()).map(str::to_owned);
-        let pages = pages(shared.bucket.clone(), behind);
+        // What is in no order has to be listed from the beginning.
+        let behind = walk.behind(settings.lists_by_bytes()).filter(|_| !is_sorted);
+        let behind = behind.map(str::to_owned);
+        let is_by_bytes = !is_sorted && (settings.lists_by_bytes() || walk.is_by_bytes());
+        let pages = pages(shared.bucket.clone(), behind, is_by_bytes);
         let has_keys = walk.has_keys();
-        Ok(Self { shared: Arc::clone(shared), pages, keys: VecDeque::new(), walk, has_keys })
+        let (shared, keys) = (Arc::clone(shared), VecDeque::new());
+        let mut listing = Self { shared, pages, keys, walk, has_keys, is_sorted: false };
+        if is_sorted {
+            listing.sort(None);
+        }
+        Ok(listing)
+    }
+
+    /// Sorts all that comes, and a page that came.
+    fn sort(&mut self, page: Option<Vec<PagedKey>>) {
+        let others = std::mem::replace(&mut self.pages, stream::empty().boxed());
+        let pages = stream::iter(page.map(Ok)).chain(others).boxed();
+        let env = self.shared.env.clone();
+        self.pages = sorted(pages, move || env.temporary_file());
+        self.walk.expect_sorted();
+        self.is_sorted = true;
     }
 
     pub(super) fn into_stream(self) -> BoxStream<'static, Result<Listed, ListError>> {
@@ -81,7 +107,8 @@ impl Listing {
         loop {
             self.shared.cancel.check()?;
             if let Some(found) = self.walk.step() {
-                let mut token = vec![TOKEN_VERSION];
+                let version = if self.is_sorted { SORTED_TOKEN_VERSION } else { TOKEN_VERSION };
+                let mut token = vec![version];
                 token.extend(self.walk.to_text()?);
                 return Ok(Some((found, ListToken::new(token))));
             }
@@ -108,8 +135,13 @@ impl Listing {
             let Some(page) = self.shared.cancel.unless_cancelled(page).await? else {
                 return Ok(None);
             };
-            self.has_keys |= !page.keys.is_empty();
-            for listed in page.keys {
+            let is_first = !self.has_keys;
+            self.has_keys |= !page.is_empty();
+            if is_first && !self.is_sorted && is_unordered(&page) {
+                self.sort(Some(page));
+                continue;
+            }
+            for listed in page {
                 if !self.is_wanted(&listed) {
                     self.shared.notes.filtered();
                     continue;

@@ -3,11 +3,14 @@
 //! Servers list by the bytes of whole keys (`a-b`, `a/x`), some of them directory by directory (`a/x`,
 //! `a-b`). In either order all that is in a directory comes together, so a directory is done when a key
 //! comes that is not in it, and memory does not grow with the number of keys. A listing in another order
-//! is refused: a key that comes too late could belong to a directory that is done.
+//! is refused: a key that comes too late could belong to a directory that is done. It has to be
+//! [`sorted`](super::sorted) before.
 //!
 //! An object has another name if there is a directory of its name (see [`keys`](super::super::keys)).
 //! Whether there is one shows later: between `a` and `a/x` may come `a-b`. So an object waits for as long
 //! as keys begin with its own. Those that wait are beginnings of each other, thus few.
+//!
+//! Directories of very many entries are divided (see [`shards`](super::shards)).
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -15,48 +18,14 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::super::keys::{Name, divide};
+pub(super) use super::found::{Found, ListedObject};
+use super::order::Order;
+use super::shards::{Kind, Sequence, Shard, Sizes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::EntryPath;
 
-/// Keys that may be held back when a listing goes on; they came or went meanwhile.
+/// Keys held back when a listing goes on; they came or went meanwhile.
 const MOST_UNCLEAR: usize = 100_000;
-
-/// An object as the listing has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ListedObject {
-    /// The whole key.
-    #[serde(rename = "k")]
-    pub(super) key: String,
-    #[serde(rename = "s")]
-    pub(super) len_bytes: u64,
-    /// In quotes; empty if the server gives none.
-    #[serde(rename = "e")]
-    pub(super) etag: String,
-    /// In seconds since 1970.
-    #[serde(rename = "m")]
-    pub(super) modified: i64,
-}
-
-/// What a walk finds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
-    Object {
-        path: EntryPath,
-        /// The part of the key that its name does not tell.
-        part: Option<String>,
-        object: ListedObject,
-    },
-    /// A directory of which all was found.
-    Directory {
-        path: EntryPath,
-        /// The part of the key that its name does not tell.
-        part: Option<String>,
-        /// The object without bytes that stands for it.
-        marker: Option<ListedObject>,
-        /// When it last changed, in seconds since 1970.
-        modified: i64,
-    },
-}
 
 /// A walk through the keys of a bucket. Its serialised form continues it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,9 +45,34 @@ pub(super) struct Walk {
     prefix: String,
     /// The open directories, from the bucket inward.
     open: Vec<Open>,
-    waiting: Vec<ListedObject>,
+    waiting: Vec<Waiting>,
+    /// Shards that get no more entries, and may have objects that wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    over: Vec<Over>,
+    #[serde(skip)]
+    sizes: Sizes,
     #[serde(skip)]
     path: EntryPath,
+}
+
+/// An object whose name is not known yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Waiting {
+    #[serde(rename = "o")]
+    object: ListedObject,
+    /// The shard of its directory in which it stands.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
+}
+
+/// A shard of which all was listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Over {
+    /// How deep the directory is that is divided.
+    #[serde(rename = "d")]
+    depth: usize,
+    #[serde(flatten)]
+    shard: Shard,
 }
 
 /// What is listed again after a break, up to where the walk stood.
@@ -92,19 +86,19 @@ struct Again {
 }
 
 /// A directory that may hold more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Open {
     #[serde(rename = "m")]
     modified: i64,
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     marker: Option<ListedObject>,
-}
-
-/// Which orders the keys so far agree with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Order {
-    bytes: bool,
-    tree: bool,
+    #[serde(rename = "f", default, skip_serializing_if = "Sequence::is_empty")]
+    objects: Sequence,
+    #[serde(rename = "d", default, skip_serializing_if = "Sequence::is_empty")]
+    directories: Sequence,
+    /// The shard of the directory above in which it stands.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
 }
 
 impl Walk {
@@ -118,12 +112,21 @@ impl Walk {
             next: VecDeque::new(),
             again: Again::default(),
             has_ended: false,
-            order: Order { bytes: true, tree: true },
+            order: Order::unknown(),
             prefix: String::new(),
-            open: vec![Open { modified: 0, marker: None }],
+            open: vec![Open::default()],
             waiting: Vec::new(),
+            over: Vec::new(),
+            sizes: Sizes::default(),
             path,
         }
+    }
+
+    /// Divides directories earlier than they need to be.
+    #[cfg(test)]
+    fn with_sizes(mut self, sizes: Sizes) -> Self {
+        self.sizes = sizes;
+        self
     }
 
     /// Goes on where the walk stood that was serialised.
@@ -133,9 +136,13 @@ impl Walk {
     pub(super) fn resume(bucket: &str, text: &[u8]) -> Result<Self> {
         let read = serde_json::from_slice::<Self>(text).ok();
         let read = read.filter(|walk| {
-            let deep = walk.prefix.bytes().filter(|byte| *byte == b'/').count();
             (walk.prefix.is_empty() || walk.prefix.ends_with('/'))
-                && if walk.open.is_empty() { walk.has_ended } else { walk.open.len() == deep + 1 }
+                && walk.over.iter().all(|over| over.depth < walk.open.len())
+                && if walk.open.is_empty() {
+                    walk.has_ended
+                } else {
+                    walk.open.len() == depth(&walk.prefix) + 1
+                }
         });
         let mut walk = read.ok_or_else(|| {
             let why = "cannot go on with the listing: its token is of another version";
@@ -145,7 +152,10 @@ impl Walk {
         walk.has_ended &= walk.floor.is_none();
         walk.path = EntryPath::root();
         walk.path.push(Name::of(bucket).text.as_bytes());
-        for part in walk.prefix.split_terminator('/') {
+        for (part, open) in walk.prefix.split_terminator('/').zip(walk.open.iter().skip(1)) {
+            if let Some(shard) = &open.shard {
+                walk.path.push(shard.as_bytes());
+            }
             walk.path.push(Name::of(part).text.as_bytes());
         }
         Ok(walk)
@@ -168,11 +178,21 @@ impl Walk {
         self.last.is_some()
     }
 
+    /// Whether the keys so far show that the server lists by bytes.
+    pub(super) fn is_by_bytes(&self) -> bool {
+        self.order.is_by_bytes()
+    }
+
+    /// Says that keys come in the order of their bytes, whatever the server does.
+    pub(super) fn expect_sorted(&mut self) {
+        self.order = Order::by_bytes();
+    }
+
     /// Behind which key to list, so that nothing is missed. Where it is not known yet that the server
     /// lists by bytes, it may understand something else by "behind", as `SeaweedFS` does, for which `a/x`
     /// is not behind `a`: then all is listed again.
     pub(super) fn behind(&self, lists_by_bytes: bool) -> Option<&str> {
-        let is_known = lists_by_bytes || (self.order.bytes && !self.order.tree);
+        let is_known = lists_by_bytes || self.is_by_bytes();
         self.last.as_deref().filter(|_| is_known)
     }
 
@@ -244,15 +264,21 @@ impl Walk {
             if key.is_none() && !self.has_ended {
                 return None;
             }
-            let is_over =
-                |object: &ListedObject| match key.and_then(|key| key.strip_prefix(&*object.key)) {
-                    None => true,
-                    Some(rest) => rest.starts_with('/'),
-                };
+            let is_over = |waiting: &Waiting| match key
+                .and_then(|key| key.strip_prefix(&*waiting.object.key))
+            {
+                None => true,
+                Some(rest) => rest.starts_with('/'),
+            };
             if let Some(place) = self.waiting.iter().position(is_over) {
-                let is_beside = key.is_some_and(|key| key.starts_with(&*self.waiting[place].key));
-                let object = self.waiting.remove(place);
-                return Some(self.object(object, is_beside));
+                let own = &*self.waiting[place].object.key;
+                let is_beside = key.is_some_and(|key| key.starts_with(own));
+                let waiting = self.waiting.remove(place);
+                return Some(self.object(waiting, is_beside));
+            }
+            if let Some(place) = self.over.iter().position(|over| !self.is_waited_for(over)) {
+                let Over { depth, shard } = self.over.remove(place);
+                return Some(Self::shard(self.path_at(depth), &shard));
             }
             if !self.open.is_empty() && key.is_none_or(|key| !key.starts_with(&*self.prefix)) {
                 return self.close();
@@ -265,38 +291,91 @@ impl Walk {
     fn take_in(&mut self, object: ListedObject) {
         let (prefix, last) = divide(&object.key);
         for part in prefix[self.prefix.len()..].split_terminator('/') {
+            let shard = self.place(part, Kind::Directories);
+            if let Some(shard) = &shard {
+                self.path.push(shard.as_bytes());
+            }
             self.path.push(Name::of(part).text.as_bytes());
-            self.open.push(Open { modified: 0, marker: None });
+            self.open.push(Open { shard, ..Open::default() });
         }
         prefix.clone_into(&mut self.prefix);
         self.last = Some(object.key.clone());
         self.floor = self.next.front().map(|object| object.key.clone());
-        let is_marker = last.is_empty() && object.len_bytes == 0 && self.open.len() > 1;
-        match self.open.last_mut() {
-            Some(directory) if is_marker => directory.marker = Some(object),
-            _ => self.waiting.push(object),
+        if last.is_empty()
+            && object.len_bytes == 0
+            && self.open.len() > 1
+            && let Some(directory) = self.open.last_mut()
+        {
+            directory.marker = Some(object);
+            return;
         }
+        let shard = self.place(last, Kind::Objects);
+        if let Some(directory) = self.open.last_mut() {
+            directory.modified = directory.modified.max(object.modified);
+            directory.objects.note_change(object.modified);
+        }
+        self.waiting.push(Waiting { object, shard });
     }
 
-    fn object(&mut self, object: ListedObject, is_beside: bool) -> Found {
-        let (prefix, part) = divide(&object.key);
+    /// In which shard of the innermost open directory something stands that comes next in it.
+    fn place(&mut self, part: &str, kind: Kind) -> Option<String> {
+        let depth = self.open.len().checked_sub(1)?;
+        let directory = self.open.last_mut()?;
+        let sequence = match kind {
+            Kind::Objects => &mut directory.objects,
+            Kind::Directories => &mut directory.directories,
+        };
+        let (shard, over) = sequence.take(part, kind, self.sizes);
+        self.over.extend(over.map(|shard| Over { depth, shard }));
+        shard
+    }
+
+    /// Whether an object waits that stands in this shard.
+    fn is_waited_for(&self, over: &Over) -> bool {
+        let is_in = |waiting: &Waiting| {
+            waiting.shard.as_ref() == Some(&over.shard.name)
+                && depth(&waiting.object.key) == over.depth
+        };
+        self.waiting.iter().any(is_in)
+    }
+
+    /// The path of the open directory that is so deep.
+    fn path_at(&self, depth: usize) -> EntryPath {
+        let inside = self.open.iter().skip(1).take(depth);
+        let names = 1 + inside.map(|open| 1 + usize::from(open.shard.is_some())).sum::<usize>();
+        EntryPath::from_names(self.path.names().take(names))
+    }
+
+    fn object(&self, Waiting { object, shard }: Waiting, is_beside: bool) -> Found {
+        let (_, part) = divide(&object.key);
         let name = Name::of(part);
         let part = name.is_shortened.then(|| part.to_owned());
         let name = if is_beside { name.beside_directory() } else { name };
         // It may wait while directories beside it are open: `a`, `a-b/c`, `a/x`.
-        let depth = prefix.bytes().filter(|byte| *byte == b'/').count();
-        if let Some(directory) = self.open.get_mut(depth) {
-            directory.modified = directory.modified.max(object.modified);
+        let mut path = self.path_at(depth(&object.key));
+        if let Some(shard) = shard {
+            path.push(shard.as_bytes());
         }
-        let mut path = EntryPath::from_names(self.path.names().take(depth + 1));
         path.push(name.text.as_bytes());
         Found::Object { path, part, object }
     }
 
+    fn shard(mut path: EntryPath, shard: &Shard) -> Found {
+        path.push(shard.name.as_bytes());
+        Found::Directory { path, part: None, marker: None, modified: shard.modified }
+    }
+
     fn close(&mut self) -> Option<Found> {
-        let Open { modified, marker } = self.open.pop()?;
+        let last = self.open.last_mut()?;
+        if let Some(shard) = last.objects.end().or_else(|| last.directories.end()) {
+            return Some(Self::shard(self.path.clone(), &shard));
+        }
+        let Open { modified, marker, shard, .. } = self.open.pop()?;
         let path = self.path.clone();
         self.path.pop();
+        if shard.is_some() {
+            self.path.pop();
+        }
         let part = self.prefix.strip_suffix('/').map(|whole| divide(whole).1.to_owned());
         let kept = part.clone().filter(|part| Name::of(part).is_shortened);
         if let Some(part) = part {
@@ -305,45 +384,18 @@ impl Walk {
         let modified = marker.as_ref().map_or(modified, |marker| marker.modified);
         if let Some(above) = self.open.last_mut() {
             above.modified = above.modified.max(modified);
+            above.directories.note_change(modified);
         }
         Some(Found::Directory { path, part: kept, marker, modified })
     }
 }
 
-impl Order {
-    /// Takes note of two keys that follow each other.
-    fn take(&mut self, last: &str, next: &str) -> Result<()> {
-        self.bytes &= last < next;
-        self.tree &= by_tree(last, next) == Ordering::Less;
-        if self.bytes || self.tree {
-            return Ok(());
-        }
-        let why = "cannot list the bucket: the server gives keys twice or without an order";
-        Err(Error::new(ErrorKind::Unsupported, why)
-            .with_code("s3-unordered")
-            .with_context("behind", last.escape_debug())
-            .with_context("comes", next.escape_debug())
-            .with_hint(
-                "directory buckets cannot be backed up: copy them to a bucket that lists in order",
-            ))
-    }
-
-    /// How a key comes to another one; nothing if that depends on which order it is.
-    fn compare(self, key: &str, other: &str) -> Option<Ordering> {
-        let (by_bytes, by_tree) = (key.cmp(other), by_tree(key, other));
-        match self {
-            Self { bytes: true, tree: true } => (by_bytes == by_tree).then_some(by_bytes),
-            Self { bytes: true, .. } => Some(by_bytes),
-            _ => Some(by_tree),
-        }
-    }
+/// How deep the directory is that holds an object.
+fn depth(key: &str) -> usize {
+    key.bytes().filter(|byte| *byte == b'/').count()
 }
 
-/// The order of directories: `/` comes before all other characters.
-fn by_tree(one: &str, other: &str) -> Ordering {
-    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
-    one.bytes().map(rank).cmp(other.bytes().map(rank))
-}
-
+#[cfg(test)]
+mod division_tests;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream};
 
 use super::names::why_not;
 use super::session::Core;
-use crate::adapters::s3::keys::{Prefix, place_beside_directory, usual_place};
+use crate::adapters::s3::keys::{Prefix, place_beside_directory, undivided, usual_place};
 use crate::adapters::s3::object::{DirectoryRecord, ObjectRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryKind, EntryPath};
@@ -171,13 +171,13 @@ impl Mapper {
         if self.names.skips_bucket {
             base.push(entry.path.names().next().unwrap_or_default());
         }
-        let usual = usual_place(&base, key);
-        if usual == entry.path {
+        let (own, usual) = (undivided(&entry.path), undivided(&usual_place(&base, key)));
+        if usual == own {
             return Ok(None);
         }
         let beside = place_beside_directory(&usual);
         let mut places = vec![usual.clone()];
-        if beside != entry.path {
+        if beside != own {
             places.push(beside.clone());
         }
         for place in places {
@@ -187,7 +187,7 @@ impl Mapper {
             }
         }
         let directory = usual.parent().unwrap_or_default();
-        if beside == entry.path || directory == entry.path {
+        if beside == own || directory == own {
             return Ok(None);
         }
         if key.ends_with('/')

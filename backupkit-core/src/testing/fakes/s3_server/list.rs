@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::S3ServerOptions;
+use sha2::{Digest as _, Sha256};
+
 use super::bucket::{Bucket, S3Object};
 use super::faults::S3Effect;
 use super::reply::{Reply, encode_key, escape};
 use super::request::Request;
+use super::{KeyOrder, S3ServerOptions};
 
 /// One line of a page.
 enum Line<'a> {
@@ -35,11 +37,11 @@ pub(super) fn list(
     let most = asked.unwrap_or(options.page_keys).min(options.page_keys);
     let is_repeated = effect == Some(&S3Effect::RepeatKeys);
     let behind = if is_repeated { "" } else { after.as_str() };
-    let (mut lines, last) = if options.by_directory {
-        let is_begun = request.parameter("continuation-token").is_some();
-        page_by_directory(&bucket.objects, prefix, behind, most, is_begun)
-    } else {
-        page(&bucket.objects, prefix, delimiter, behind, most)
+    let is_begun = request.parameter("continuation-token").is_some();
+    let (mut lines, last) = match options.key_order {
+        KeyOrder::Bytes => page(&bucket.objects, prefix, delimiter, behind, most),
+        KeyOrder::Directories => page_by_directory(&bucket.objects, prefix, behind, most, is_begun),
+        KeyOrder::None => page_by_hash(&bucket.objects, prefix, is_begun.then_some(behind), most),
     };
     let is_emptied = effect == Some(&S3Effect::EmptyPage);
     if is_emptied {
@@ -150,6 +152,27 @@ fn page_by_directory<'a>(
     };
     let is_wanted =
         |key: &&String| key.starts_with(prefix) && rank(key) > rank(after) && !is_passed(key);
+    let mut keys: Vec<&String> = objects.keys().filter(is_wanted).collect();
+    keys.sort_by_cached_key(|key| rank(key));
+    let goes_on = keys.len() > most;
+    keys.truncate(most);
+    let last = keys.last().filter(|_| goes_on).map(|key| (*key).clone());
+    let lines = keys.into_iter().filter_map(|key| Some(Line::Object(key, objects.get(key)?)));
+    (lines.collect(), last)
+}
+
+/// The same in the order of a hash. Where a listing begins cannot be said, but by a page.
+fn page_by_hash<'a>(
+    objects: &'a BTreeMap<String, S3Object>,
+    prefix: &str,
+    after: Option<&str>,
+    most: usize,
+) -> (Vec<Line<'a>>, Option<String>) {
+    let rank = |key: &str| Sha256::digest(key).to_vec();
+    let after = after.map(rank);
+    let is_wanted = |key: &&String| {
+        key.starts_with(prefix) && after.as_ref().is_none_or(|after| rank(key) > *after)
+    };
     let mut keys: Vec<&String> = objects.keys().filter(is_wanted).collect();
     keys.sort_by_cached_key(|key| rank(key));
     let goes_on = keys.len() > most;

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use super::super::order::by_tree;
 use super::*;
 use crate::adapters::s3::keys::Prefix;
 
@@ -24,6 +25,21 @@ fn walk(mut walk: Walk, keys: &[String]) -> Result<Vec<(Found, Vec<u8>)>> {
             None => walk.end()?,
         }
     }
+}
+
+/// Divides directories of three objects already.
+const SMALL: Sizes = Sizes { undivided: 2, least: 1, most: 3, one_in: 2 };
+
+/// A walk from the beginning; every other one divides small directories.
+fn begun(round: usize) -> Walk {
+    let walk = Walk::new("b");
+    if round % 4 < 2 { walk } else { walk.with_sizes(SMALL) }
+}
+
+/// The same behind a token.
+fn resumed(round: usize, text: &[u8]) -> Walk {
+    let walk = Walk::resume("b", text).unwrap();
+    if round % 4 < 2 { walk } else { walk.with_sizes(SMALL) }
 }
 
 fn paths(found: &[(Found, Vec<u8>)]) -> Vec<String> {
@@ -126,7 +142,7 @@ fn every_key_is_found_and_nothing_below_a_directory_that_is_done() {
         let mut done = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let mut back = BTreeSet::new();
-        for (found, _) in walk(Walk::new("b"), &keys).unwrap() {
+        for (found, _) in walk(begun(round), &keys).unwrap() {
             let (Found::Object { path, .. } | Found::Directory { path, .. }) = &found;
             assert!(seen.insert(path.clone()), "seed 3, round {round}: {path} twice");
             let mut above = path.parent();
@@ -166,9 +182,9 @@ fn a_walk_goes_on_behind_whatever_it_found() {
         if round % 2 == 0 {
             sorted.sort_by(|one, other| by_tree(one, other));
         }
-        let all = walk(Walk::new("b"), &sorted).unwrap();
+        let all = walk(begun(round), &sorted).unwrap();
         for (index, (_, text)) in all.iter().enumerate() {
-            let resumed = Walk::resume("b", text).unwrap();
+            let resumed = resumed(round, text);
             // Listed again as a whole, or from the last key on where that is safe.
             let behind = resumed.behind(false).map(str::to_owned);
             let again: Vec<String> = match &behind {
@@ -219,11 +235,11 @@ fn a_bucket_that_changed_while_a_walk_rested_loses_no_key_that_stayed() {
         };
         let mut before = sorted.clone();
         arrange(&mut before);
-        let all = walk(Walk::new("b"), &before).unwrap();
+        let all = walk(begun(round), &before).unwrap();
         for (index, (_, text)) in all.iter().enumerate() {
             let seed = format!("seed 5, round {round}, behind {index} of {before:?}");
             let now = changed(&mut random, &sorted);
-            let resumed = Walk::resume("b", text).unwrap();
+            let resumed = resumed(round, text);
             let behind = resumed.behind(false).map(str::to_owned);
             let mut again: Vec<String> = match &behind {
                 Some(last) => now.iter().filter(|key| *key > last).cloned().collect(),

@@ -1,0 +1,42 @@
+//! What a listing finds in a bucket.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::EntryPath;
+
+/// An object as the listing has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ListedObject {
+    /// The whole key.
+    #[serde(rename = "k")]
+    pub(super) key: String,
+    #[serde(rename = "s")]
+    pub(super) len_bytes: u64,
+    /// In quotes; empty if the server gives none.
+    #[serde(rename = "e")]
+    pub(super) etag: String,
+    /// In seconds since 1970.
+    #[serde(rename = "m")]
+    pub(super) modified: i64,
+}
+
+/// What a walk finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    Object {
+        path: EntryPath,
+        /// The part of the key that its name does not tell.
+        part: Option<String>,
+        object: ListedObject,
+    },
+    /// A directory of which all was found.
+    Directory {
+        path: EntryPath,
+        /// The part of the key that its name does not tell.
+        part: Option<String>,
+        /// The object without bytes that stands for it.
+        marker: Option<ListedObject>,
+        /// When it last changed, in seconds since 1970.
+        modified: i64,
+    },
+}

@@ -1,0 +1,65 @@
+//! The orders in which servers list keys.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Which orders the keys so far agree with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Order {
+    bytes: bool,
+    tree: bool,
+}
+
+impl Order {
+    /// Returns what is known before the first key.
+    pub(super) fn unknown() -> Self {
+        Self { bytes: true, tree: true }
+    }
+
+    /// That of keys that are sorted.
+    pub(super) fn by_bytes() -> Self {
+        Self { bytes: true, tree: false }
+    }
+
+    /// Whether the server lists by bytes, and is known to.
+    pub(super) fn is_by_bytes(self) -> bool {
+        self.bytes && !self.tree
+    }
+
+    /// Takes note of two keys that follow each other.
+    ///
+    /// # Errors
+    /// `Unsupported` if they agree with no order.
+    pub(super) fn take(&mut self, last: &str, next: &str) -> Result<()> {
+        self.bytes &= last < next;
+        self.tree &= by_tree(last, next) == Ordering::Less;
+        if self.bytes || self.tree {
+            return Ok(());
+        }
+        let why = "cannot list the bucket: the server gives keys twice or without an order";
+        Err(Error::new(ErrorKind::Unsupported, why)
+            .with_code("s3-unordered")
+            .with_context("behind", last.escape_debug())
+            .with_context("comes", next.escape_debug())
+            .with_hint("try again; a server that lists like that now and then cannot be read"))
+    }
+
+    /// How a key comes to another one; nothing if that depends on which order it is.
+    pub(super) fn compare(self, key: &str, other: &str) -> Option<Ordering> {
+        let (by_bytes, by_tree) = (key.cmp(other), by_tree(key, other));
+        match self {
+            Self { bytes: true, tree: true } => (by_bytes == by_tree).then_some(by_bytes),
+            Self { bytes: true, .. } => Some(by_bytes),
+            _ => Some(by_tree),
+        }
+    }
+}
+
+/// The order of directories: `/` comes before all other characters.
+pub(super) fn by_tree(one: &str, other: &str) -> Ordering {
+    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
+    one.bytes().map(rank).cmp(other.bytes().map(rank))
+}
