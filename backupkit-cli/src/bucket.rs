@@ -31,7 +31,16 @@ const IN_ADDRESS: [&str; 2] = ["bucket", "prefix"];
 /// Who asks.
 const IDENTITY: [&str; 3] = ["access_key_id", "profile", "profile_file"];
 /// What is true or false.
-const FLAGS: [&str; 4] = ["checksums", "conditional_writes", "path_style", "tags"];
+const FLAGS: [&str; 8] = [
+    "acls",
+    "bucket_settings",
+    "checksums",
+    "conditional_writes",
+    "path_style",
+    "restore_acls",
+    "restore_locks",
+    "tags",
+];
 /// What is a number.
 const NUMBERS: [&str; 4] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes"];
 /// What may be given more than once.

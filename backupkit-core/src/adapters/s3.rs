@@ -30,4 +30,4 @@ pub use destination::S3Destination;
 pub use kind::S3Kind;
 pub use settings::S3Settings;
 pub use source::{ArchivedObjects, S3Filter, S3Source, S3SourceOptions};
-pub use target::S3Target;
+pub use target::{S3Target, S3TargetOptions};

@@ -1,5 +1,7 @@
 //! A bucket: the requests that we make, each repeated as its errors advise.
 
+mod access;
+mod configuration;
 mod described;
 mod objects;
 mod pages;
@@ -25,6 +27,7 @@ use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Result, Retry};
 
+pub(super) use configuration::{Configured, Setting};
 use described::{Expires, described};
 pub(super) use objects::{Version, Wanted};
 pub(super) use pages::{Page, PagedKey, incomplete};

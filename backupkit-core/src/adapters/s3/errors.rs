@@ -34,6 +34,8 @@ pub(super) const CERTIFICATE: &str = "s3-certificate";
 pub(super) const REFUSED: &str = "s3-refused";
 /// The object lies in an archive.
 pub(super) const ARCHIVED: &str = "s3-archived";
+/// The bucket has no access lists.
+pub(super) const NO_ACCESS_LISTS: &str = "s3-no-access-lists";
 /// The server fails, or what stands before it.
 pub(super) const UNAVAILABLE: &str = "s3-unavailable";
 /// No server was reached, or the connection broke off.
@@ -234,6 +236,7 @@ impl Failure {
                 ARCHIVED,
                 Some("the object is in an archive; bring it back from there first"),
             ),
+            "AccessControlListNotSupported" => (Kind::Unsupported, NO_ACCESS_LISTS, None),
             "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" => {
                 (Kind::QuotaExceeded, "s3-quota", None)
             }
@@ -241,7 +244,9 @@ impl Failure {
                 (Kind::StorageFull, "s3-storage-full", None)
             }
             "InvalidRange" => (Kind::InvalidInput, INVALID_RANGE, None),
-            "NotImplemented" | "UnsupportedOperation" => (Kind::Unsupported, NOT_IMPLEMENTED, None),
+            "NotImplemented" | "UnsupportedOperation" | "MethodNotAllowed" => {
+                (Kind::Unsupported, NOT_IMPLEMENTED, None)
+            }
             _ => return self.classify_status(),
         };
         // What a server calls 503 is no defect of ours, whatever the code.

@@ -9,6 +9,7 @@
 //!   for each byte. No part is written as `%` and a small letter, so that such words are free:
 //! - `%empty` is a part without characters; `NAME%object` an object beside a directory of its name;
 //!   `BEGINNING%long-HASH` a part that is too long for file systems, whose node keeps the part itself.
+//! - `BUCKET%bucket.json`, beside the directory of a bucket, has the settings of it and is no object.
 //! - `%range-NAME` is a directory that stands for no part: what is in it belongs to the one above.
 //!
 //! Nothing else is read from a name: what follows `%` and is none of these was not written by us.
@@ -23,6 +24,8 @@ const EMPTY: &str = "%empty";
 const OBJECT: &str = "%object";
 /// Follows the beginning of a part that is too long.
 const LONG: &str = "%long-";
+/// Ends the name of the file with the settings of a bucket, beside its directory.
+const SETTINGS: &str = "%bucket.json";
 /// Begins the name of a directory that stands for no part.
 const RANGE: &str = "%range-";
 /// Names up to this length are written whole, so that there is room for [`OBJECT`].
@@ -59,6 +62,16 @@ impl Name {
         self.text.push_str(OBJECT);
         self
     }
+}
+
+/// The name of the file with the settings of a bucket.
+pub(super) fn settings_name(bucket: &str) -> String {
+    Name::of(bucket).text + SETTINGS
+}
+
+/// Whether this is the name of a file with the settings of a bucket, if it stands beside that.
+pub(super) fn is_settings(name: &[u8]) -> bool {
+    name.ends_with(SETTINGS.as_bytes())
 }
 
 /// Where the tree of a bucket has an object with this key that stands beside no directory, below the

@@ -33,7 +33,11 @@ use crate::target::RestoreTarget;
 /// | `conditional_writes` | `false` for a server that does not keep them |
 /// | `checksums` | `false` for a server that refuses them |
 /// | `tags` | `true` to read the tags of objects that are backed up |
+/// | `acls` | `true` to read the access lists of objects that are backed up |
+/// | `bucket_settings` | `false` to leave the settings of a bucket that is backed up |
 /// | `archived` | `skip` (the default) or `fail`: objects in archives, when they are to be backed up |
+/// | `restore_locks` | `true` to lock objects that are restored as they were |
+/// | `restore_acls` | `true` to give access lists back |
 /// | `auth` | `keys` (the default), `profile`, `environment` or `anonymous` |
 /// | `access_key_id` | of `keys`; the secrets are `secret_access_key` and maybe `session_token` |
 /// | `profile_file`, `profile` | of `profile`: a shared file of credentials, and the profile in it |
@@ -118,7 +122,8 @@ impl SystemKind for S3Kind {
     }
 
     fn policy(&self, settings: &RawValue, purpose: Purpose) -> Result<String> {
-        Ok(policy(&parse(settings)?.settings, purpose))
+        let S3Fields { settings, options, target_options, .. } = parse(settings)?;
+        Ok(policy(&settings, &options, target_options, purpose))
     }
 
     fn used_secrets(&self, settings: &RawValue) -> &'static [&'static str] {
@@ -146,7 +151,7 @@ impl SystemKind for S3Kind {
     }
 
     fn source(&self, settings: &RawValue, cx: &SourceContext<'_>) -> Result<Arc<dyn Source>> {
-        let S3Fields { settings, authentication, options } = parse(settings)?;
+        let S3Fields { settings, authentication, options, .. } = parse(settings)?;
         let credentials = self.credentials(authentication, cx.secrets)?;
         let mut excluded = Vec::new();
         for place in cx.repositories.iter().filter(|place| place.kind == Self::NAME) {
@@ -185,7 +190,7 @@ impl SystemKind for S3Kind {
         settings: &RawValue,
         cx: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
-        let S3Fields { settings, authentication, .. } = parse(settings)?;
+        let S3Fields { settings, authentication, target_options, .. } = parse(settings)?;
         let credentials = self.credentials(authentication, cx.secrets)?;
         let mut repositories = Vec::new();
         for place in cx.repositories.iter().filter(|place| place.kind == Self::NAME) {
@@ -195,7 +200,7 @@ impl SystemKind for S3Kind {
             }
         }
         let target = S3Target::new(settings, &credentials, cx.env.clone())?;
-        Ok(Arc::new(target.with_repositories(repositories)))
+        Ok(Arc::new(target.with_options(target_options).with_repositories(repositories)))
     }
 }
 

@@ -1,13 +1,16 @@
 //! An S3 server: a bucket with a network in front, and faults on request.
 
+mod access;
 mod bucket;
 mod connection;
 mod faults;
 mod list;
 mod multipart;
 mod objects;
+mod options;
 mod reply;
 mod request;
+mod settings;
 mod signature;
 
 use std::collections::BTreeMap;
@@ -24,11 +27,13 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use bucket::S3Object;
 pub use faults::{S3Effect, S3Fault, S3Operation};
+pub use options::{ConditionalWrites, ReadVersions, S3ServerOptions};
 
 use self::bucket::Bucket;
 use self::faults::FaultScript;
 use self::reply::Reply;
 use self::request::Request;
+use self::settings::BucketSetting;
 use self::signature::Keys;
 use crate::testing::lock;
 
@@ -42,116 +47,6 @@ pub struct S3Server {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// How a server behaves for its life.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct S3ServerOptions {
-    /// What it does with `If-None-Match` and `If-Match` on writes.
-    pub conditional_writes: ConditionalWrites,
-    /// How many keys a page of a listing has at most.
-    pub page_keys: usize,
-    /// Whether a page is in the order of bytes.
-    pub sorted: bool,
-    /// Whether all that is in a directory comes before what is beside it: `a/x`, `a-b`.
-    pub by_directory: bool,
-    /// Whether a page says how many keys it has.
-    pub counted: bool,
-    /// What it does about versions of objects when they are read.
-    pub read_versions: ReadVersions,
-    /// Headers that writes must not have: it knows not what they mean.
-    pub unknown_headers: Vec<String>,
-}
-
-/// What a server does about versions of objects when they are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadVersions {
-    /// It names them by entity tags, and keeps `If-Match`.
-    Kept,
-    /// It names them, and gives whatever there is.
-    Unchecked,
-    /// It does not even name them.
-    Unnamed,
-}
-
-/// What a server does with conditions of writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConditionalWrites {
-    /// It keeps them, as AWS does.
-    Honoured,
-    /// It keeps `If-None-Match`, and does as if there were no `If-Match`.
-    OnlyAbsent,
-    /// It does as if there were none.
-    Ignored,
-    /// It refuses such writes.
-    Refused,
-}
-
-impl Default for S3ServerOptions {
-    fn default() -> Self {
-        let conditional_writes = ConditionalWrites::Honoured;
-        Self {
-            conditional_writes,
-            page_keys: 1_000,
-            sorted: true,
-            by_directory: false,
-            counted: true,
-            read_versions: ReadVersions::Kept,
-            unknown_headers: Vec::new(),
-        }
-    }
-}
-
-impl S3ServerOptions {
-    /// Says what the server does with conditions of writes.
-    #[must_use]
-    pub fn with_conditional_writes(mut self, conditional_writes: ConditionalWrites) -> Self {
-        self.conditional_writes = conditional_writes;
-        self
-    }
-
-    /// Answers writes that have this header with 501, as a server does that does not know it.
-    #[must_use]
-    pub fn without_header(mut self, name: &str) -> Self {
-        self.unknown_headers.push(name.to_owned());
-        self
-    }
-
-    /// Makes pages of listings small.
-    #[must_use]
-    pub fn with_page_keys(mut self, keys: usize) -> Self {
-        self.page_keys = keys;
-        self
-    }
-
-    /// Lists directory by directory, as some servers do, and not in the order of bytes.
-    #[must_use]
-    pub fn listing_by_directory(mut self) -> Self {
-        self.by_directory = true;
-        self
-    }
-
-    /// Gives each page backwards.
-    #[must_use]
-    pub fn unsorted(mut self) -> Self {
-        self.sorted = false;
-        self
-    }
-
-    /// Gives pages that do not say how many keys they have.
-    #[must_use]
-    pub fn uncounted(mut self) -> Self {
-        self.counted = false;
-        self
-    }
-
-    /// Says what the server does about versions of objects when they are read.
-    #[must_use]
-    pub fn with_read_versions(mut self, read_versions: ReadVersions) -> Self {
-        self.read_versions = read_versions;
-        self
-    }
 }
 
 /// What a server was asked so far.
@@ -317,6 +212,31 @@ impl S3Server {
         tags.clone_into(&mut object.tags);
         if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
             bucket.objects.insert(key.to_owned(), object);
+        }
+    }
+
+    /// Grants something of an object by a header, such as `x-amz-grant-read` and `id="you"`.
+    pub fn grant(&self, bucket: &str, key: &str, header: &str, grantees: &str) {
+        let mut buckets = lock(&self.shared.buckets);
+        let object = buckets.get_mut(bucket).and_then(|bucket| bucket.objects.get_mut(key));
+        if let Some(object) = object {
+            object.grants.insert(header.to_owned(), grantees.to_owned());
+        }
+    }
+
+    /// Sets something of a bucket: what is asked for with this parameter, such as `cors`, is this document.
+    pub fn set_bucket_setting(&self, bucket: &str, name: &str, document: &str) {
+        self.set_setting(bucket, name, BucketSetting::Document(document.to_owned()));
+    }
+
+    /// Refuses to say anything of a setting of a bucket.
+    pub fn refuse_bucket_setting(&self, bucket: &str, name: &str, status: u16, code: &'static str) {
+        self.set_setting(bucket, name, BucketSetting::Refused(status, code));
+    }
+
+    fn set_setting(&self, bucket: &str, name: &str, setting: BucketSetting) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.settings.insert(name.to_owned(), setting);
         }
     }
 

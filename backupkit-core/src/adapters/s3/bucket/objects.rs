@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::EncodingType;
+use aws_sdk_s3::types::{EncodingType, ObjectLockLegalHoldStatus, ObjectLockMode};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Mutex;
 
 use super::{Bucket, Page};
 use crate::adapters::s3::calls::Came;
 use crate::adapters::s3::errors::{INVALID_RANGE, UNREADABLE, broken_off, failed, odd_reply};
-use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::object::{ObjectLock, ObjectRecord};
 use crate::adapters::s3::whole::Whole;
 use crate::error::{Error, ErrorKind, Result, Retry};
 
@@ -35,7 +35,7 @@ pub(in crate::adapters::s3) struct Version {
     pub(in crate::adapters::s3) len_bytes: u64,
     /// In seconds since 1970.
     pub(in crate::adapters::s3) modified: Option<i64>,
-    /// All but the fingerprint, the tags and the part of the key.
+    /// All but the fingerprint, the tags, the access list and the part of the key.
     pub(in crate::adapters::s3) record: ObjectRecord,
 }
 
@@ -247,6 +247,11 @@ fn version_of(reply: &GetObjectOutput, total: u64) -> Version {
         expires: text(reply.expires_string()),
         website_redirect: text(reply.website_redirect_location()),
         is_incomplete: reply.missing_meta().is_some_and(|count| count > 0),
+        lock: ObjectLock::new(
+            reply.object_lock_mode().map(ObjectLockMode::as_str),
+            reply.object_lock_retain_until_date(),
+            reply.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On),
+        ),
         encryption: text(
             reply.server_side_encryption().map(aws_sdk_s3::types::ServerSideEncryption::as_str),
         )

@@ -1,13 +1,14 @@
 //! Settings as text becomes settings, or all that is wrong with them.
 
 mod filter;
+mod options;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::adapters::s3::{ArchivedObjects, S3Settings, S3SourceOptions};
+use crate::adapters::s3::{S3Settings, S3SourceOptions, S3TargetOptions};
 use crate::fields::FieldErrors;
 
 /// What settings say.
@@ -15,7 +16,10 @@ use crate::fields::FieldErrors;
 pub(super) struct S3Fields {
     pub(super) settings: S3Settings,
     pub(super) authentication: Authentication,
+    /// How it is read as a source.
     pub(super) options: S3SourceOptions,
+    /// What a restore into it gives back.
+    pub(super) target_options: S3TargetOptions,
 }
 
 /// Who asks, without secrets.
@@ -27,7 +31,7 @@ pub(super) enum Authentication {
     Anonymous,
 }
 
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 27] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -39,7 +43,11 @@ const FIELDS: [&str; 23] = [
     "conditional_writes",
     "checksums",
     "tags",
+    "acls",
+    "bucket_settings",
     "archived",
+    "restore_locks",
+    "restore_acls",
     "include",
     "exclude",
     "min_bytes",
@@ -106,15 +114,7 @@ impl Reader {
         let storage_class = self.text("storage_class", wrong_class);
         let conditional_writes = self.flag("conditional_writes");
         let checksums = self.flag("checksums");
-        let tags = self.flag("tags").unwrap_or_default();
-        let archived = self.text("archived", |word| {
-            (!matches!(word, "skip" | "fail")).then_some("is none of skip and fail")
-        });
-        let archived = match archived.as_deref() {
-            Some("fail") => ArchivedObjects::Fail,
-            _ => ArchivedObjects::Skip,
-        };
-        let options = S3SourceOptions { tags, archived, filter: self.filter() };
+        let (options, target_options) = (self.source_options(), self.target_options());
         let authentication = self.authentication();
         let unknown: Vec<String> =
             self.fields.keys().filter(|name| !FIELDS.contains(&name.as_str())).cloned().collect();
@@ -140,7 +140,7 @@ impl Reader {
             self.errors
                 .add("bucket", "is an access point, which stands in no path: give its alias");
         }
-        Some(S3Fields { settings, authentication: authentication?, options })
+        Some(S3Fields { settings, authentication: authentication?, options, target_options })
     }
 
     fn authentication(&mut self) -> Option<Authentication> {

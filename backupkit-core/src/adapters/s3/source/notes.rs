@@ -19,6 +19,9 @@ struct Collected {
     filled: Counted,
     filtered: u64,
     tags: Option<&'static str>,
+    access_lists: Option<&'static str>,
+    denied_settings: Vec<&'static str>,
+    failed_settings: Vec<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,17 @@ impl Notes {
         self.collected().tags = Some(why);
     }
 
+    /// Access lists cannot be read, for this reason.
+    pub(super) fn no_access_lists(&self, why: &'static str) {
+        self.collected().access_lists = Some(why);
+    }
+
+    /// These settings of the bucket may not be read, and those could not be.
+    pub(super) fn settings(&self, denied: Vec<&'static str>, failed: Vec<&'static str>) {
+        let mut collected = self.collected();
+        (collected.denied_settings, collected.failed_settings) = (denied, failed);
+    }
+
     pub(super) fn sentences(&self) -> SourceNotes {
         let collected = self.collected();
         let mut notes = SourceNotes::default();
@@ -84,6 +98,23 @@ impl Notes {
         let incomplete = "backed up without all of its metadata";
         notes.warnings.extend(collected.incomplete.sentence(incomplete));
         notes.warnings.extend(collected.tags.map(|why| format!("backed up without tags: {why}")));
+        let access_lists = collected.access_lists;
+        notes
+            .warnings
+            .extend(access_lists.map(|why| format!("backed up without access lists: {why}")));
+        let (denied, failed) = (&collected.denied_settings, &collected.failed_settings);
+        if !denied.is_empty() {
+            let named = denied.join(", ");
+            notes
+                .remarks
+                .push(format!("settings of the bucket that this key may not read: {named}"));
+        }
+        if !failed.is_empty() {
+            let named = failed.join(", ");
+            notes.warnings.push(format!(
+                "backed up without settings of the bucket, as the server failed: {named}"
+            ));
+        }
         notes
     }
 

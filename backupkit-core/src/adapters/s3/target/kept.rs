@@ -3,6 +3,7 @@
 //! Each feature is tried by itself, so that a refusal of one is never taken for that of another.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
@@ -34,6 +35,9 @@ pub(super) struct Trials {
     writes: OnceCell<Kept>,
     uploads: OnceCell<Kept>,
     tags: OnceCell<bool>,
+    has_no_locks: AtomicBool,
+    has_no_access_lists: AtomicBool,
+    owner: OnceCell<Option<String>>,
     odd: [OnceCell<bool>; Oddity::ALL.len()],
 }
 
@@ -93,6 +97,37 @@ impl Place {
     pub(super) fn set_without_tags(&self) {
         // Whoever came first knew the same.
         let _ = self.trials.tags.set(false);
+    }
+
+    /// Whether the bucket is known to have no locks.
+    pub(super) fn is_without_locks(&self) -> bool {
+        self.trials.has_no_locks.load(Ordering::Relaxed)
+    }
+
+    /// Says that the bucket has refused a lock, and took the same object without it.
+    pub(super) fn set_without_locks(&self) {
+        self.trials.has_no_locks.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the bucket is known to have no access lists.
+    pub(super) fn is_without_access_lists(&self) -> bool {
+        self.trials.has_no_access_lists.load(Ordering::Relaxed)
+    }
+
+    /// Says that the bucket has refused an access list, and took the same object without it.
+    pub(super) fn set_without_access_lists(&self) {
+        self.trials.has_no_access_lists.store(true, Ordering::Relaxed);
+    }
+
+    /// Who owns the bucket; nothing if the server does not say, or not to us.
+    pub(super) async fn owner(&self) -> Result<Option<&str>> {
+        let asked = self.trials.owner.get_or_try_init(|| async {
+            match self.bucket.owner().await {
+                Err(error) if error.retry() == Retry::Never => Ok(None),
+                owner => owner,
+            }
+        });
+        Ok(asked.await?.as_deref())
     }
 
     /// Makes sure that the server keeps a key as it is.

@@ -146,7 +146,7 @@ pub(super) async fn write(
 ) -> Result<Vec<Error>> {
     let part_bytes = recorded_part_bytes(&recorded.etag, step.bytes);
     let part_bytes = part_bytes.unwrap_or_else(|| usual_part_bytes(step.bytes));
-    let mut outgoing = Outgoing::of(core, recorded);
+    let mut outgoing = Outgoing::of(core, recorded).await?;
     let mut upload = match from {
         None => begin(core, key, part_bytes, &mut outgoing).await?,
         Some(token) => find(core, step, &token).await?.ok_or_else(|| {

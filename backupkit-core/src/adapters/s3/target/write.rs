@@ -55,7 +55,7 @@ async fn write_whole(
     pieces.end().await?;
     let parts = Parts::new(pieces.take().into()).await?;
     let kept = core.place.keeps_of_writes().await?;
-    let mut outgoing = Outgoing::of(core, recorded);
+    let mut outgoing = Outgoing::of(core, recorded).await?;
     let mut way = Replacing::of(core, step, key);
     loop {
         let content = Content::Parts(&parts);

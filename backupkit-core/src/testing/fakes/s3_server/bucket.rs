@@ -6,6 +6,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::settings::BucketSetting;
+
 /// An object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Object {
@@ -19,16 +21,22 @@ pub struct S3Object {
     pub headers: BTreeMap<String, String>,
     /// Its tags as they were sent, such as `a=1&b=2`.
     pub tags: String,
+    /// Who may do what, by the header that grants it, such as `x-amz-grant-read`. Without any, the owner
+    /// may do all.
+    pub grants: BTreeMap<String, String>,
 }
 
 /// Headers that come back as they were sent.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 11] = [
     "cache-control",
     "content-disposition",
     "content-encoding",
     "content-language",
     "content-type",
     "expires",
+    "x-amz-object-lock-legal-hold",
+    "x-amz-object-lock-mode",
+    "x-amz-object-lock-retain-until-date",
     "x-amz-storage-class",
     "x-amz-website-redirect-location",
 ];
@@ -43,6 +51,7 @@ pub(super) struct Upload {
     pub(super) started: Timestamp,
     pub(super) headers: BTreeMap<String, String>,
     pub(super) tags: String,
+    pub(super) grants: BTreeMap<String, String>,
     pub(super) parts: BTreeMap<u32, Bytes>,
 }
 
@@ -52,12 +61,15 @@ pub(super) struct Bucket {
     pub(super) objects: BTreeMap<String, S3Object>,
     /// By upload id.
     pub(super) uploads: BTreeMap<String, Upload>,
+    /// By the parameter that asks for it.
+    pub(super) settings: BTreeMap<String, BucketSetting>,
 }
 
 impl S3Object {
     pub(super) fn new(bytes: Bytes, modified: Timestamp) -> Self {
         let etag = entity_tag(&bytes);
-        Self { bytes, etag, modified, headers: BTreeMap::new(), tags: String::new() }
+        let (headers, grants) = (BTreeMap::new(), BTreeMap::new());
+        Self { bytes, etag, modified, headers, tags: String::new(), grants }
     }
 }
 
@@ -70,4 +82,10 @@ pub(super) fn kept_headers(headers: &BTreeMap<String, String>) -> BTreeMap<Strin
     let is_kept = |name: &str| KEPT.contains(&name) || name.starts_with("x-amz-meta-");
     let kept = headers.iter().filter(|(name, _)| is_kept(name));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// What a request's headers grant.
+pub(super) fn granted(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let granted = headers.iter().filter(|(name, _)| name.starts_with("x-amz-grant-"));
+    granted.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -16,7 +16,7 @@ use super::Shared;
 use super::faults::{S3Effect, S3Operation};
 use super::reply::{Broken, Reply, ReplyBody};
 use super::request::Request;
-use super::{list, multipart, objects, signature};
+use super::{access, list, multipart, objects, settings, signature};
 use crate::testing::lock;
 
 /// Serves until told to stop.
@@ -105,6 +105,8 @@ fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Repl
         S3Operation::CopyObject => objects::copy(bucket, request, now),
         S3Operation::DeleteObject => objects::delete(bucket, request),
         S3Operation::GetTagging => objects::tagging(bucket, request),
+        S3Operation::GetAccessList => access::of_object(bucket, request),
+        S3Operation::GetBucketSetting => settings::get(bucket, request),
         S3Operation::CreateUpload => {
             let id = shared.next_upload_id();
             let refused = objects::refuse_headers(request, options);

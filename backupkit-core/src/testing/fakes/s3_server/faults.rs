@@ -20,6 +20,8 @@ pub enum S3Operation {
     CopyObject,
     DeleteObject,
     GetTagging,
+    GetAccessList,
+    GetBucketSetting,
     CreateUpload,
     UploadPart,
     ListParts,

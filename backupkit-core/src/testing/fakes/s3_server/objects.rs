@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use sha2::{Digest, Sha256};
 
-use super::bucket::{Bucket, CHECKSUM, S3Object, kept_headers};
+use super::bucket::{Bucket, CHECKSUM, S3Object, granted, kept_headers};
 use super::reply::{Reply, elements, escape};
 use super::request::{Request, decode};
 use super::{ConditionalWrites, ReadVersions, S3ServerOptions};
@@ -46,7 +46,17 @@ pub(super) fn refuse_write(
 /// Why a write is refused whose headers the server does not know.
 pub(super) fn refuse_headers(request: &Request, options: &S3ServerOptions) -> Option<Reply> {
     let is_unknown = options.unknown_headers.iter().any(|name| request.header(name).is_some());
-    is_unknown.then(|| Reply::error(501, "NotImplemented"))
+    if is_unknown {
+        return Some(Reply::error(501, "NotImplemented"));
+    }
+    let has = |beginning: &str| request.headers.keys().any(|name| name.starts_with(beginning));
+    if has("x-amz-grant-") && !options.access_lists {
+        return Some(Reply::error(400, "AccessControlListNotSupported"));
+    }
+    // A checksum, or the algorithm of those that parts will have.
+    let is_safe = has("x-amz-checksum-") || has("content-md5");
+    let is_refused = !options.object_lock || !is_safe;
+    (has("x-amz-object-lock-") && is_refused).then(|| Reply::error(400, "InvalidRequest"))
 }
 
 pub(super) fn put(
@@ -66,6 +76,7 @@ pub(super) fn put(
     }
     let mut object = S3Object::new(request.body.clone(), now);
     object.headers = kept_headers(&request.headers);
+    object.grants = granted(&request.headers);
     request.header("x-amz-tagging").unwrap_or_default().clone_into(&mut object.tags);
     if let Some(checksum) = request.header(CHECKSUM) {
         object.headers.insert(CHECKSUM.to_owned(), checksum.to_owned());

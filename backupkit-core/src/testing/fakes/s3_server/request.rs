@@ -7,6 +7,7 @@ use hyper::Method;
 use hyper::http::request::Parts;
 
 use super::faults::S3Operation;
+use super::settings;
 
 /// A request that has arrived whole.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ impl Request {
             (&Method::GET, false) if has("list-type") => S3Operation::ListObjects,
             (&Method::POST, false) if has("delete") => S3Operation::DeleteObjects,
             (&Method::HEAD, true) => S3Operation::HeadObject,
+            (&Method::GET, false) if settings::is_asked_for(has) => S3Operation::GetBucketSetting,
+            (&Method::GET, true) if has("acl") => S3Operation::GetAccessList,
             (&Method::GET, true) if has("tagging") => S3Operation::GetTagging,
             (&Method::GET, true) if has("uploadId") => S3Operation::ListParts,
             (&Method::GET, true) => S3Operation::GetObject,
