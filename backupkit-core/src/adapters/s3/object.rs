@@ -74,6 +74,9 @@ pub(super) struct ObjectRecord {
     /// Who may do what with it, if that is unusual; `None`, too, if nobody asked for it, or nobody may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) acl: Option<AccessList>,
+    /// How many bytes each of the parts has that it was written in, but for the last one.
+    #[serde(rename = "parts", skip_serializing_if = "Option::is_none")]
+    pub(super) part_bytes: Option<u64>,
     /// How the server encrypts it, if it says so and it is not its usual way.
     #[serde(rename = "sse", skip_serializing_if = "Option::is_none")]
     pub(super) encryption: Option<String>,
@@ -152,6 +155,7 @@ impl ObjectRecord {
             etag: std::mem::take(&mut self.etag),
             storage_class: self.storage_class.take(),
             lock: self.lock.take(),
+            part_bytes: self.part_bytes.take(),
             part: self.part.take(),
             is_incomplete: true,
             ..Self::default()
@@ -188,6 +192,12 @@ impl DirectoryRecord {
 /// What tells two versions of an object apart: its tag, and when it was written.
 pub(super) fn fingerprint(etag: &str, modified: &str) -> String {
     format!("{modified} {}", etag.trim_matches('"'))
+}
+
+/// How many parts an object was written in, as its entity tag tells; nothing if that is not one of parts.
+pub(super) fn parts_of(etag: &str) -> Option<u64> {
+    let (_, count) = etag.trim_matches('"').rsplit_once('-')?;
+    count.parse().ok().filter(|count| *count > 0)
 }
 
 fn read<T: for<'de> Deserialize<'de>>(metadata: &Metadata) -> Result<Option<T>> {
@@ -269,6 +279,7 @@ mod tests {
                 true,
             ),
             acl: serde_json::from_str(r#"{"READ":["id=x","owner"]}"#).unwrap(),
+            part_bytes: Some(5 << 20),
             encryption: text("aws:kms"),
             encryption_key: text("arn:x"),
             part: text("long"),

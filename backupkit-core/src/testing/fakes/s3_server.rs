@@ -215,6 +215,16 @@ impl S3Server {
         }
     }
 
+    /// Stores an object as if it had been written in parts of so many bytes.
+    pub fn put_in_parts(&self, bucket: &str, key: &str, bytes: Bytes, part_bytes: usize) {
+        let mut object = S3Object::new(bytes, *lock(&self.shared.now));
+        object.parts = object.bytes.chunks(part_bytes).map(<[u8]>::len).collect();
+        object.etag = format!("{}-{}\"", object.etag.trim_end_matches('"'), object.parts.len());
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.objects.insert(key.to_owned(), object);
+        }
+    }
+
     /// Grants something of an object by a header, such as `x-amz-grant-read` and `id="you"`.
     pub fn grant(&self, bucket: &str, key: &str, header: &str, grantees: &str) {
         let mut buckets = lock(&self.shared.buckets);

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::object::ObjectRecord;
+use super::super::bucket::Version;
+use super::super::object::{ObjectRecord, parts_of};
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -31,6 +32,21 @@ pub(super) async fn complete(
         shared.notes.incomplete(key);
     }
     Ok(record)
+}
+
+/// Adds how large the parts of an object are that was written in parts: with the same ones its entity tag
+/// is the same again. Nothing is added that does not fit its length.
+pub(super) async fn add_parts(
+    shared: &Shared,
+    key: &str,
+    version: &Version,
+    record: &mut ObjectRecord,
+) {
+    let Some(etag) = &version.etag else { return };
+    let Some(count) = parts_of(etag) else { return };
+    let first = shared.bucket.first_part_bytes(key, etag).await;
+    record.part_bytes =
+        first.filter(|bytes| *bytes > 0 && version.len_bytes.div_ceil(*bytes) == count);
 }
 
 async fn add_tags(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Result<()> {

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::super::bucket::{Version, Wanted};
 use super::super::object::{ATTRIBUTE, fingerprint};
 use super::Shared;
-use super::asked::complete;
+use super::asked::{add_parts, complete};
 use super::settings_file;
 use super::walk::ListedObject;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -105,6 +105,7 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     let etag = version.etag.as_deref().unwrap_or_default();
     now.fingerprint = attribute_fingerprint(shared, etag, modified);
     let mut record = complete(shared, &object.key, version.record.clone()).await?;
+    add_parts(shared, &object.key, &version, &mut record).await;
     record.part = part;
     if let Fingerprint::Attribute { value, .. } = &now.fingerprint {
         record.fingerprint.clone_from(value);

@@ -16,7 +16,7 @@ use super::session::Core;
 use super::write::{Replacing, check_tags};
 use crate::adapters::s3::bucket::UploadedPart;
 use crate::adapters::s3::errors::REFUSED;
-use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::object::{ObjectRecord, parts_of};
 use crate::adapters::s3::payload::Parts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::{BodyReader, Step};
@@ -70,11 +70,20 @@ struct Told {
     modified: i64,
 }
 
-/// How large the parts of an object were that was written in parts, if that can be guessed from its entity
-/// tag, which ends with their number.
-pub(super) fn recorded_part_bytes(etag: &str, size_bytes: u64) -> Option<u64> {
-    let (_, count) = etag.trim_matches('"').rsplit_once('-')?;
-    let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
+/// How large the parts of an object were that was written in parts: as its record says, or else as can be
+/// guessed from its entity tag, which ends with their number. Nothing if parts of that size cannot be made
+/// again.
+pub(super) fn recorded_part_bytes(record: &ObjectRecord, size_bytes: u64) -> Option<u64> {
+    let known = record.part_bytes.filter(|bytes| {
+        let is_whole = *bytes >= size_bytes;
+        (LEAST_PART_BYTES..=MOST_SAME_PART_BYTES).contains(bytes)
+            || (is_whole && (1..=MOST_SAME_PART_BYTES).contains(bytes))
+    });
+    known.or_else(|| guessed_part_bytes(&record.etag, size_bytes))
+}
+
+fn guessed_part_bytes(etag: &str, size_bytes: u64) -> Option<u64> {
+    let count = parts_of(etag)?;
     let fits = |bytes: &u64| size_bytes.div_ceil(*bytes) == count;
     let even = size_bytes.div_ceil(count).div_ceil(MIB) * MIB;
     let usual = USUAL_PARTS_MIB.into_iter().map(|mib| mib * MIB);
@@ -144,7 +153,7 @@ pub(super) async fn write(
     body: BodyReader,
     from: Option<WriteToken>,
 ) -> Result<Vec<Error>> {
-    let part_bytes = recorded_part_bytes(&recorded.etag, step.bytes);
+    let part_bytes = recorded_part_bytes(&recorded, step.bytes);
     let part_bytes = part_bytes.unwrap_or_else(|| usual_part_bytes(step.bytes));
     let mut outgoing = Outgoing::of(core, recorded).await?;
     let mut upload = match from {
@@ -404,7 +413,21 @@ mod tests {
             ("\"x-2\"", 1_000 * MIB, None),
             ("", 17, None),
         ] {
-            assert_eq!(recorded_part_bytes(etag, size), expected, "{etag} {size}");
+            assert_eq!(guessed_part_bytes(etag, size), expected, "{etag} {size}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_parts_that_are_recorded_are_not_guessed() {
+        let recorded = |part_bytes, size| {
+            let (etag, part_bytes) = ("\"x-3\"".to_owned(), Some(part_bytes));
+            recorded_part_bytes(&ObjectRecord { etag, part_bytes, ..ObjectRecord::new() }, size)
+        };
+        // By eight they would be three, too.
+        assert_eq!(recorded(7 * MIB + 1, 17 * MIB), Some(7 * MIB + 1));
+        assert_eq!(recorded(3, 3), Some(3), "the only part may be small");
+        for odd in [0, 1, 65 * MIB, u64::MAX] {
+            assert_eq!(recorded(odd, 17 * MIB), Some(8 * MIB), "{odd}");
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) async fn write_step(
     let key = core.key_of(step);
     core.place.require_kept(&key).await?;
     let recorded = core.record_of(&step.entry)?;
-    let part_bytes = upload::recorded_part_bytes(&recorded.etag, step.bytes);
+    let part_bytes = upload::recorded_part_bytes(&recorded, step.bytes);
     let warnings = if from.is_some() || part_bytes.is_some() || step.bytes > MOST_WHOLE_BYTES {
         upload::write(core, step, &key, recorded, body, from).await?
     } else {

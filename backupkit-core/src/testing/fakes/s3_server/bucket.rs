@@ -24,6 +24,8 @@ pub struct S3Object {
     /// Who may do what, by the header that grants it, such as `x-amz-grant-read`. Without any, the owner
     /// may do all.
     pub grants: BTreeMap<String, String>,
+    /// How many bytes each part has that it was written in; none if it was written in one go.
+    pub parts: Vec<usize>,
 }
 
 /// Headers that come back as they were sent.
@@ -69,7 +71,8 @@ impl S3Object {
     pub(super) fn new(bytes: Bytes, modified: Timestamp) -> Self {
         let etag = entity_tag(&bytes);
         let (headers, grants) = (BTreeMap::new(), BTreeMap::new());
-        Self { bytes, etag, modified, headers, tags: String::new(), grants }
+        let (tags, parts) = (String::new(), Vec::new());
+        Self { bytes, etag, modified, headers, tags, grants, parts }
     }
 }
 

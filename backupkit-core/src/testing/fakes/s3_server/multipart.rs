@@ -75,7 +75,7 @@ pub(super) fn complete(
     }
     let text = request.text();
     let numbers = elements(&text, "PartNumber");
-    let mut bytes = BytesMut::new();
+    let (mut bytes, mut parts) = (BytesMut::new(), Vec::new());
     for (index, (number, etag)) in numbers.iter().zip(elements(&text, "ETag")).enumerate() {
         let part = number.parse().ok().and_then(|number: u32| upload.parts.get(&number));
         let Some(part) = part.filter(|part| entity_tag(part) == etag) else {
@@ -85,9 +85,11 @@ pub(super) fn complete(
             return Reply::error(400, "EntityTooSmall");
         }
         bytes.extend_from_slice(part);
+        parts.push(part.len());
     }
     let mut object = S3Object::new(bytes.freeze(), now);
     object.etag = format!("{}-{}\"", object.etag.trim_end_matches('"'), numbers.len());
+    object.parts = parts;
     (object.headers, object.tags, object.grants) = (upload.headers, upload.tags, upload.grants);
     let (key, etag) = (escape(request.object()), escape(&object.etag));
     let content = format!("<Key>{key}</Key><ETag>{etag}</ETag>");

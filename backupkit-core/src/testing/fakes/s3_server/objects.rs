@@ -107,7 +107,11 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
         return Reply::error(403, "InvalidObjectState");
     }
     let length = object.bytes.len();
-    let mut reply = match request.range(length) {
+    let range = match part(object, request) {
+        None => request.range(length),
+        Some(part) => Some(part),
+    };
+    let mut reply = match range {
         Some(Err(())) => return Reply::error(416, "InvalidRange"),
         Some(Ok((first, last))) => Reply::new(206)
             .with("content-range", format!("bytes {first}-{last}/{length}"))
@@ -124,11 +128,27 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
             reply = reply.with(name, value);
         }
     }
+    if request.parameter("partNumber").is_some() && !object.parts.is_empty() {
+        reply = reply.with("x-amz-mp-parts-count", object.parts.len().to_string());
+    }
     if !object.tags.is_empty() {
         let count = object.tags.split('&').count();
         reply = reply.with("x-amz-tagging-count", count.to_string());
     }
     reply
+}
+
+/// The first and last byte of the part that is asked for; an error where there is no such part.
+fn part(object: &S3Object, request: &Request) -> Option<Result<(usize, usize), ()>> {
+    let number: usize = request.parameter("partNumber")?.parse().ok()?;
+    let whole = [object.bytes.len()];
+    let parts = if object.parts.is_empty() { &whole[..] } else { &object.parts };
+    let Some(len_bytes) = number.checked_sub(1).and_then(|index| parts.get(index)) else {
+        return Some(Err(()));
+    };
+    let first: usize = parts[..number - 1].iter().sum();
+    // One without bytes has no range.
+    len_bytes.checked_sub(1).map(|last| Ok((first, first + last)))
 }
 
 pub(super) fn copy(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Reply {
