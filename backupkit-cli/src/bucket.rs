@@ -42,7 +42,7 @@ const FLAGS: [&str; 8] = [
     "tags",
 ];
 /// What is a number.
-const NUMBERS: [&str; 4] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes"];
+const NUMBERS: [&str; 5] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes", "thaw_days"];
 /// What may be given more than once.
 const LISTS: [&str; 3] = ["exclude", "include", "storage_classes"];
 

@@ -12,6 +12,6 @@ pub use drive::FakeDrive;
 pub use mongodb::{FakeMongoDb, FakeMongoDbTarget};
 pub use s3::FakeS3;
 pub use s3_server::{
-    ConditionalWrites, ReadVersions, S3Counters, S3Effect, S3Fault, S3Object, S3Operation,
-    S3Server, S3ServerOptions,
+    AccessLists, ConditionalWrites, ReadVersions, S3Counters, S3Effect, S3Fault, S3Object,
+    S3Operation, S3Server, S3ServerOptions,
 };

@@ -6,6 +6,7 @@ mod described;
 mod objects;
 mod pages;
 mod reading;
+mod thaw;
 mod uploads;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, ObjectLockLegalHoldStatus};
 
 use super::calls::Calls;
 use super::client;
@@ -67,6 +68,8 @@ pub(super) struct Looked {
     pub(super) checksum: Option<String>,
     /// In seconds since 1970.
     pub(super) modified: Option<i64>,
+    /// Whether it is retained or held, as far as we may know.
+    pub(super) is_locked: bool,
     /// `Content-Type`.
     pub(super) content_type: Option<String>,
     /// Metadata of users, by name.
@@ -276,6 +279,8 @@ fn looked(found: &HeadObjectOutput, doing: &str) -> Result<Looked> {
         etag: text(found.e_tag()),
         checksum: text(checksum),
         modified: found.last_modified().map(DateTime::secs),
+        is_locked: found.object_lock_mode().is_some()
+            || found.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On),
         content_type: text(found.content_type()),
         user_metadata: metadata.map(|(name, value)| (name.clone(), value.clone())).collect(),
     })

@@ -34,6 +34,8 @@ pub(super) const CERTIFICATE: &str = "s3-certificate";
 pub(super) const REFUSED: &str = "s3-refused";
 /// The object lies in an archive.
 pub(super) const ARCHIVED: &str = "s3-archived";
+/// The object was asked for from its archive, and is not there yet, or is by now.
+pub(super) const THAWING: &str = "s3-thawing";
 /// The bucket has no access lists.
 pub(super) const NO_ACCESS_LISTS: &str = "s3-no-access-lists";
 /// The server fails, or what stands before it.
@@ -237,6 +239,9 @@ impl Failure {
                 Some("the object is in an archive; bring it back from there first"),
             ),
             "AccessControlListNotSupported" => (Kind::Unsupported, NO_ACCESS_LISTS, None),
+            "RestoreAlreadyInProgress" | "ObjectAlreadyInActiveTierError" => {
+                (Kind::Conflict, THAWING, None)
+            }
             "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" => {
                 (Kind::QuotaExceeded, "s3-quota", None)
             }

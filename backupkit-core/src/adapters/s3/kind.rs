@@ -35,7 +35,9 @@ use crate::target::RestoreTarget;
 /// | `tags` | `true` to read the tags of objects that are backed up |
 /// | `acls` | `true` to read the access lists of objects that are backed up |
 /// | `bucket_settings` | `false` to leave the settings of a bucket that is backed up |
-/// | `archived` | `skip` (the default) or `fail`: objects in archives, when they are to be backed up |
+/// | `archived` | `skip` (the default), `thaw` or `fail`: objects in archives, when they are to be backed up |
+/// | `thaw_tier` | of `thaw`: `standard` (the default), `bulk` or `expedited` |
+/// | `thaw_days` | of `thaw`: for how many days they are there; 7 without it |
 /// | `restore_locks` | `true` to lock objects that are restored as they were |
 /// | `restore_acls` | `true` to give access lists back |
 /// | `auth` | `keys` (the default), `profile`, `environment` or `anonymous` |

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::bucket::Setting;
-use super::{S3Settings, S3SourceOptions, S3TargetOptions};
+use super::{ArchivedObjects, S3Settings, S3SourceOptions, S3TargetOptions};
 use crate::registry::Purpose;
 
 /// Locks, and what tries whether a server keeps its promises, come and go also where a key may only add.
@@ -23,6 +23,9 @@ pub(super) fn policy(
             let mut actions = READ.to_vec();
             if options.acls {
                 actions.push("s3:GetObjectAcl");
+            }
+            if matches!(options.archived, ArchivedObjects::Thaw { .. }) {
+                actions.push("s3:RestoreObject");
             }
             let mut statements = vec![
                 places.list(&["s3:ListBucket"]),
@@ -55,11 +58,13 @@ pub(super) fn policy(
             let mut actions: Vec<&str> = WRITE.into_iter().chain(tagging).collect();
             if target.locks {
                 actions.extend(["s3:PutObjectRetention", "s3:PutObjectLegalHold"]);
+                // Whether the server keeps them is looked at once.
+                actions.extend(["s3:GetObjectRetention", "s3:GetObjectLegalHold"]);
             }
             let mut statements =
                 vec![places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"])];
             if target.acls {
-                actions.push("s3:PutObjectAcl");
+                actions.extend(["s3:PutObjectAcl", "s3:GetObjectAcl"]);
                 let bucket = std::slice::from_ref(&places.bucket);
                 statements.push(allow("FindOwner", &["s3:GetBucketAcl"], bucket));
             }
@@ -140,11 +145,14 @@ fn allow(id: &str, actions: &[&str], resources: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::s3::ThawTier;
 
     /// With all that can be asked for.
     fn text(settings: &S3Settings, purpose: Purpose) -> String {
         let target = S3TargetOptions::default().with_locks().with_acls();
-        policy(settings, &S3SourceOptions::default().with_acls(), target, purpose)
+        let thaw = ArchivedObjects::Thaw { tier: ThawTier::Bulk, days: 1 };
+        let options = S3SourceOptions::default().with_acls().with_archived(thaw);
+        policy(settings, &options, target, purpose)
     }
 
     #[test]
@@ -156,6 +164,7 @@ mod tests {
         };
         for (purpose, action) in [
             (Purpose::Source, "s3:GetObjectAcl"),
+            (Purpose::Source, "s3:RestoreObject"),
             (Purpose::Target, "s3:PutObjectAcl"),
             (Purpose::Target, "s3:GetBucketAcl"),
             (Purpose::Target, "s3:PutObjectRetention"),

@@ -1,5 +1,6 @@
 //! Buckets as a source.
 
+mod archive;
 mod asked;
 mod body;
 mod filter;
@@ -19,6 +20,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use tokio::sync::OnceCell;
 
+pub use self::archive::{ArchivedObjects, ThawTier};
 pub use self::filter::S3Filter;
 
 use self::asked::Asked;
@@ -86,16 +88,6 @@ pub struct S3SourceOptions {
     pub archived: ArchivedObjects,
     /// Which objects are read.
     pub filter: S3Filter,
-}
-
-/// What to do with objects that cannot be read before somebody brings them back from an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ArchivedObjects {
-    /// They are left out, each with a warning. The next backup tries again.
-    #[default]
-    Skip,
-    /// The backup fails.
-    Fail,
 }
 
 impl Default for S3SourceOptions {

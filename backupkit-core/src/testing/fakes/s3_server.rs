@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use bucket::S3Object;
 pub use faults::{S3Effect, S3Fault, S3Operation};
-pub use options::{ConditionalWrites, ReadVersions, S3ServerOptions};
+pub use options::{AccessLists, ConditionalWrites, ReadVersions, S3ServerOptions};
 
 use self::bucket::Bucket;
 use self::faults::FaultScript;
@@ -222,6 +222,13 @@ impl S3Server {
         object.etag = format!("{}-{}\"", object.etag.trim_end_matches('"'), object.parts.len());
         if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
             bucket.objects.insert(key.to_owned(), object);
+        }
+    }
+
+    /// Ends the restores of all objects of a bucket that were asked for from their archives.
+    pub fn end_restores(&self, bucket: &str) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            objects::end_restores(bucket);
         }
     }
 

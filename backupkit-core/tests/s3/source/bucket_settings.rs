@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use backupkit_core::ErrorKind;
-use backupkit_core::adapters::s3::S3SourceOptions;
+use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Source, S3SourceOptions};
+use backupkit_core::destination::{Destination as _, ObjectKey};
 use backupkit_core::model::{Entry, EntryKind, FileTime};
 use backupkit_core::source::{ListedItem, OpenContext, Outcome, Source as _, SourceView};
 use backupkit_core::testing::MemorySnapshot;
 use backupkit_core::testing::fakes::{S3Effect, S3Fault, S3Operation, S3ServerOptions};
+use backupkit_core::{Env, ErrorKind};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Scene, context, entries, list, path, read};
+use crate::real_server::place_on;
 use crate::scene::BUCKET;
 
 const CORS: &str = "<CORSConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><CORSRule>\
@@ -30,7 +33,7 @@ fn file(listed: &[Entry]) -> &Entry {
     listed.iter().find(|entry| entry.path == path(&["bucket%bucket.json"])).unwrap()
 }
 
-async fn settings(view: &dyn SourceView) -> Value {
+async fn settings_of(view: &dyn SourceView) -> Value {
     let listed = entries(&list(view, None).await.unwrap());
     let (_, bytes) = read(view, file(&listed)).await.unwrap();
     serde_json::from_slice(&bytes).unwrap()
@@ -46,7 +49,7 @@ async fn settings_are_kept_in_the_words_of_the_server() {
     // Some servers take what they do not know for a listing.
     scene.server.set_bucket_setting(BUCKET, "metrics", "<ListBucketResult><X/></ListBucketResult>");
     let view = scene.open().await;
-    let found = settings(&*view).await;
+    let found = settings_of(&*view).await;
     assert_eq!((&found["version"], &found["bucket"]), (&json!(1), &json!(BUCKET)));
     let found = found["settings"].as_object().unwrap();
     assert_eq!(found.len(), 21);
@@ -109,7 +112,7 @@ async fn settings_that_the_server_fails_to_give_fail_no_backup() {
     let once = S3Fault::new(S3Effect::Reset).on(S3Operation::GetBucketSetting);
     scene.server.add_fault(once);
     let view = scene.open().await;
-    let found = settings(&*view).await;
+    let found = settings_of(&*view).await;
     let failed = found["settings"].as_object().unwrap().values();
     assert_eq!(failed.filter(|one| **one == json!("failed")).count(), 1, "{found}");
     let warnings = view.close(Outcome::Completed).await.unwrap().warnings;
@@ -144,4 +147,48 @@ async fn what_is_below_a_prefix_or_does_not_want_them_has_no_settings() {
         assert_eq!(listed.len(), 1);
         assert_eq!(scene.server.counters().of(S3Operation::GetBucketSetting), 0);
     }
+}
+
+/// Each server has its own words for what it does not know.
+async fn on_real_server(server: &str) {
+    let (settings, id, secret) = match place_on(server, |settings| settings) {
+        Ok(place) => place,
+        Err(why) => return eprintln!("SKIPPED: {why}"),
+    };
+    let credentials = S3Credentials::keys(id, secret);
+    let destination = S3Destination::new(settings.clone(), &credentials, Env::system()).unwrap();
+    // Some make the bucket with the first object.
+    let here = ObjectKey::new("here").unwrap();
+    destination.create(&here, Bytes::from_static(b"x").into()).await.unwrap();
+    let options = S3SourceOptions::default().with_tags().with_acls();
+    let source = |prefix: &str| {
+        let settings = settings.clone().with_prefix(prefix);
+        let source = S3Source::new(settings, &credentials, Env::system(), "host").unwrap();
+        source.with_options(options.clone())
+    };
+    let whole = source("").open(context()).await.unwrap();
+    let found = settings_of(&*whole).await;
+    let found = found["settings"].as_object().unwrap();
+    assert_eq!(found.len(), 21);
+    let told = |one: &Value| one.is_object() || one == "absent" || one == "unsupported";
+    assert!(found.values().all(told), "{server}: {found:#?}");
+    // Its objects can be read with all that is asked for.
+    let below = source(&settings.prefix).open(context()).await.unwrap();
+    let entries = entries(&list(&*below, None).await.unwrap());
+    assert_eq!(read(&*below, &entries[0]).await.unwrap().1, "x");
+}
+
+#[tokio::test]
+async fn minio_has_settings() {
+    on_real_server("BACKUPKIT_TEST_S3_MINIO").await;
+}
+
+#[tokio::test]
+async fn seaweedfs_has_settings() {
+    on_real_server("BACKUPKIT_TEST_S3_SEAWEEDFS").await;
+}
+
+#[tokio::test]
+async fn moto_has_settings() {
+    on_real_server("BACKUPKIT_TEST_S3_MOTO").await;
 }

@@ -1,12 +1,16 @@
 //! Locks and access lists, which are given back only if somebody asks for it, and settings of buckets,
 //! which are not given back.
 
-use backupkit_core::adapters::s3::S3TargetOptions;
+use backupkit_core::Env;
+use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Target, S3TargetOptions};
+use backupkit_core::destination::{Destination as _, ObjectKey};
 use backupkit_core::model::{EntryKind, EntryPath, FileMode, FileTime, Metadata};
 use backupkit_core::testing::fakes::S3ServerOptions;
 use backupkit_core::testing::random_bytes;
+use bytes::Bytes;
 
 use super::{Place, Restored, bucket_snapshot, with_object};
+use crate::real_server::place_on;
 use crate::scene::BUCKET;
 
 const LOCKED: &str =
@@ -71,7 +75,11 @@ async fn a_bucket_that_keeps_no_locks_and_no_access_lists_gets_objects_without()
     let unknown = S3ServerOptions::default()
         .without_header("x-amz-object-lock-mode")
         .without_header("x-amz-grant-read");
-    for options in [S3ServerOptions::default().without_access_lists(), unknown] {
+    let forgotten = S3ServerOptions::default()
+        .with_object_lock()
+        .forgetting_headers_with("object-lock")
+        .forgetting_headers_with("grant");
+    for options in [S3ServerOptions::default().without_access_lists(), unknown, forgotten] {
         let (place, restored) = restored(options, given_back).await;
         for (key, word) in
             [("locked", "its lock"), ("large", "its lock"), ("shared", "access list")]
@@ -96,4 +104,37 @@ async fn the_settings_of_a_bucket_do_not_become_an_object() {
     assert_eq!(place.server.keys(BUCKET), ["a"]);
     assert_eq!(restored.steps.len(), 1, "it is no step");
     assert!(restored.notes[0].contains("settings of the bucket"), "{:?}", restored.notes);
+}
+
+/// Their buckets were made without object lock; they have their own words for that.
+async fn on_real_server(server: &str) {
+    let (settings, id, secret) = match place_on(server, |settings| settings) {
+        Ok(place) => place,
+        Err(why) => return eprintln!("SKIPPED: {why}"),
+    };
+    let credentials = S3Credentials::keys(id, secret);
+    let destination = S3Destination::new(settings.clone(), &credentials, Env::system()).unwrap();
+    // Some make the bucket with the first object.
+    let here = ObjectKey::new("made/here").unwrap();
+    destination.create(&here, Bytes::from_static(b"x").into()).await.unwrap();
+    let given_back = S3TargetOptions::default().with_locks().with_acls();
+    let target = S3Target::new(settings, &credentials, Env::system()).unwrap();
+    let snapshot = with_object(bucket_snapshot(), "locked", "a", LOCKED);
+    let snapshot = with_object(snapshot, "shared", "b", SHARED);
+    let restored = Place::new().restore_into(&target.with_options(given_back), snapshot).await;
+    let warnings = restored.warnings("locked");
+    assert!(warnings.contains("its lock"), "{server}: {warnings}");
+    // Some know access lists, some refuse them, and some say nothing.
+    let warnings = restored.warnings("shared");
+    assert!(warnings.is_empty() || warnings.contains("its access list"), "{server}: {warnings}");
+}
+
+#[tokio::test]
+async fn minio_gets_objects_without_locks() {
+    on_real_server("BACKUPKIT_TEST_S3_MINIO").await;
+}
+
+#[tokio::test]
+async fn moto_gets_objects_without_locks() {
+    on_real_server("BACKUPKIT_TEST_S3_MOTO").await;
 }

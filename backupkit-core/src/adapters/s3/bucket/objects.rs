@@ -212,7 +212,7 @@ impl Bucket {
             let parts = reply.parts_count().and_then(|count| u64::try_from(count).ok());
             let is_same = reply.e_tag() == Some(etag) && parts == parts_of(etag);
             let length = reply.content_length().filter(|_| is_same);
-            Ok(length.and_then(|length| u64::try_from(length).ok()))
+            Ok::<_, Error>(length.and_then(|length| u64::try_from(length).ok()))
         };
         self.0.calls.run(head).await.ok().flatten()
     }

@@ -31,7 +31,7 @@ pub(super) enum Authentication {
     Anonymous,
 }
 
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 29] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -46,6 +46,8 @@ const FIELDS: [&str; 27] = [
     "acls",
     "bucket_settings",
     "archived",
+    "thaw_tier",
+    "thaw_days",
     "restore_locks",
     "restore_acls",
     "include",
@@ -324,6 +326,21 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(json), fields, "{json}");
+        }
+    }
+
+    #[test]
+    fn how_objects_come_from_an_archive_is_said_only_if_they_do() {
+        for (json, fields) in [
+            (r#""archived":"thaw""#, &[][..]),
+            (r#""archived":"thaw","thaw_tier":"bulk","thaw_days":3"#, &[]),
+            (r#""archived":"thaw","thaw_tier":"fast","thaw_days":0"#, &["thaw_tier", "thaw_days"]),
+            (r#""archived":"skip","thaw_tier":"bulk","thaw_days":3"#, &["thaw_tier", "thaw_days"]),
+            (r#""thaw_days":3"#, &["thaw_days"]),
+            (r#""archived":"melt","thaw_days":3"#, &["archived"]),
+        ] {
+            let json = format!(r#"{{"bucket":"b","auth":"anonymous",{json}}}"#);
+            assert_eq!(wrong(&json), fields, "{json}");
         }
     }
 

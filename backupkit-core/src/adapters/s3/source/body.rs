@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::super::bucket::{Version, Wanted};
+use super::super::errors::ARCHIVED;
 use super::super::object::{ATTRIBUTE, fingerprint};
 use super::Shared;
+use super::archive::left_out;
 use super::asked::{add_parts, complete};
 use super::settings_file;
 use super::walk::ListedObject;
@@ -92,6 +94,9 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
         )?;
     let (version, bytes) = match read(shared, &object).await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
+        Err(error) if error.code() == ARCHIVED => {
+            return Err(left_out(shared, &object.key, error).await);
+        }
         read => read?,
     };
     let is_listed = version.etag.as_deref() == Some(object.etag.as_str());

@@ -15,6 +15,7 @@ pub(super) struct Notes(Mutex<Collected>);
 struct Collected {
     left_out: BTreeSet<String>,
     vanished: Counted,
+    thawing: Counted,
     incomplete: Counted,
     filled: Counted,
     filtered: u64,
@@ -42,6 +43,11 @@ impl Notes {
     /// An object was deleted before it was read.
     pub(super) fn vanished(&self, key: &str) {
         self.collected().vanished.add(key);
+    }
+
+    /// An object was asked for from its archive.
+    pub(super) fn thawing(&self, key: &str) {
+        self.collected().thawing.add(key);
     }
 
     /// An object is left out by the filter.
@@ -93,6 +99,8 @@ impl Notes {
         }
         let vanished = "deleted while the backup ran, and left out";
         notes.remarks.extend(collected.vanished.sentence(vanished));
+        let thawing = "asked for from the archive, and left to a later backup";
+        notes.remarks.extend(collected.thawing.sentence(thawing));
         let filled = "replaced while the backup ran, and left to the next one";
         notes.remarks.extend(collected.filled.sentence(filled));
         let incomplete = "backed up without all of its metadata";

@@ -13,7 +13,7 @@ use super::body::Pieces;
 use super::content::{COMPARED_BYTES, Content, hash};
 use super::outgoing::Outgoing;
 use super::session::Core;
-use super::write::{Replacing, check_tags};
+use super::write::{Replacing, check_protection, check_tags};
 use crate::adapters::s3::bucket::UploadedPart;
 use crate::adapters::s3::errors::REFUSED;
 use crate::adapters::s3::object::{ObjectRecord, parts_of};
@@ -75,9 +75,10 @@ struct Told {
 /// again.
 pub(super) fn recorded_part_bytes(record: &ObjectRecord, size_bytes: u64) -> Option<u64> {
     let known = record.part_bytes.filter(|bytes| {
-        let is_whole = *bytes >= size_bytes;
-        (LEAST_PART_BYTES..=MOST_SAME_PART_BYTES).contains(bytes)
-            || (is_whole && (1..=MOST_SAME_PART_BYTES).contains(bytes))
+        // Only the last one may be small.
+        let least = LEAST_PART_BYTES.min(size_bytes.max(1));
+        (least..=MOST_SAME_PART_BYTES).contains(bytes)
+            && parts_of(&record.etag) == Some(size_bytes.div_ceil(*bytes))
     });
     known.or_else(|| guessed_part_bytes(&record.etag, size_bytes))
 }
@@ -183,6 +184,9 @@ pub(super) async fn write(
         drop_upload(core, key, &upload.id).await?;
     }
     check_tags(core, key, &mut outgoing).await?;
+    if is_complete {
+        check_protection(core, key, &mut outgoing).await?;
+    }
     Ok(outgoing.taken(core))
 }
 
@@ -419,15 +423,15 @@ mod tests {
 
     #[test]
     fn sizes_of_parts_that_are_recorded_are_not_guessed() {
-        let recorded = |part_bytes, size| {
-            let (etag, part_bytes) = ("\"x-3\"".to_owned(), Some(part_bytes));
+        let recorded = |etag: &str, part_bytes, size| {
+            let (etag, part_bytes) = (etag.to_owned(), Some(part_bytes));
             recorded_part_bytes(&ObjectRecord { etag, part_bytes, ..ObjectRecord::new() }, size)
         };
         // By eight they would be three, too.
-        assert_eq!(recorded(7 * MIB + 1, 17 * MIB), Some(7 * MIB + 1));
-        assert_eq!(recorded(3, 3), Some(3), "the only part may be small");
-        for odd in [0, 1, 65 * MIB, u64::MAX] {
-            assert_eq!(recorded(odd, 17 * MIB), Some(8 * MIB), "{odd}");
+        assert_eq!(recorded("x-3", 7 * MIB + 1, 17 * MIB), Some(7 * MIB + 1));
+        assert_eq!(recorded("x-1", 3, 3), Some(3), "the only part may be small");
+        for odd in [0, 1, 5 * MIB, 65 * MIB, u64::MAX] {
+            assert_eq!(recorded("x-3", odd, 17 * MIB), Some(8 * MIB), "{odd}");
         }
     }
 

@@ -52,7 +52,7 @@ async fn answer(
     let (parts, body) = request.into_parts();
     // A request that breaks off has no effect.
     let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
-    let request = Request::new(&parts, body);
+    let mut request = Request::new(&parts, body);
     shared.note_request(&request);
     let effect = shared.faults.next(&request);
     let refusal = match &effect {
@@ -78,18 +78,23 @@ async fn answer(
     };
     let reply = match refusal {
         Some(reply) => reply,
-        None => tamper(handle(shared, &request, effect.as_ref()), effect.as_ref())?,
+        None => tamper(handle(shared, &mut request, effect.as_ref()), effect.as_ref())?,
     };
     shared.note_reply(&reply);
     reply.into_response(request.method == Method::HEAD)
 }
 
-fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Reply {
+fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> Reply {
     if let Some(keys) = &*lock(&shared.keys)
         && let Err(refusal) = signature::check(request, keys)
     {
         return refusal;
     }
+    // They were signed.
+    request.headers.retain(|name, _| {
+        !shared.options.forgotten_headers.iter().any(|part| name.contains(part.as_str()))
+    });
+    let request = &*request;
     let (options, now) = (&shared.options, *lock(&shared.now));
     let mut buckets = lock(&shared.buckets);
     let Some(bucket) = buckets.get_mut(&request.bucket) else {
@@ -105,6 +110,7 @@ fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Repl
         S3Operation::CopyObject => objects::copy(bucket, request, now),
         S3Operation::DeleteObject => objects::delete(bucket, request),
         S3Operation::GetTagging => objects::tagging(bucket, request),
+        S3Operation::RestoreObject => objects::restore(bucket, request),
         S3Operation::GetAccessList => access::of_object(bucket, request),
         S3Operation::GetBucketSetting => settings::get(bucket, request),
         S3Operation::CreateUpload => {

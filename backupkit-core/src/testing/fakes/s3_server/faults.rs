@@ -21,6 +21,7 @@ pub enum S3Operation {
     DeleteObject,
     GetTagging,
     GetAccessList,
+    RestoreObject,
     GetBucketSetting,
     CreateUpload,
     UploadPart,

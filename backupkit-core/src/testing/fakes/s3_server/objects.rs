@@ -13,8 +13,10 @@ use sha2::{Digest, Sha256};
 use super::bucket::{Bucket, CHECKSUM, S3Object, granted, kept_headers};
 use super::reply::{Reply, elements, escape};
 use super::request::{Request, decode};
-use super::{ConditionalWrites, ReadVersions, S3ServerOptions};
+use super::{AccessLists, ConditionalWrites, ReadVersions, S3ServerOptions};
 
+/// What becomes of an object that was asked for from an archive.
+const RESTORE: &str = "x-amz-restore";
 /// Classes whose objects cannot be read.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
@@ -50,7 +52,7 @@ pub(super) fn refuse_headers(request: &Request, options: &S3ServerOptions) -> Op
         return Some(Reply::error(501, "NotImplemented"));
     }
     let has = |beginning: &str| request.headers.keys().any(|name| name.starts_with(beginning));
-    if has("x-amz-grant-") && !options.access_lists {
+    if has("x-amz-grant-") && options.access_lists == AccessLists::Refused {
         return Some(Reply::error(400, "AccessControlListNotSupported"));
     }
     // A checksum, or the algorithm of those that parts will have.
@@ -102,16 +104,12 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     if is_other && options.read_versions == ReadVersions::Kept {
         return Reply::error(412, "PreconditionFailed");
     }
-    let class = object.headers.get("x-amz-storage-class").map(String::as_str);
-    if request.method == Method::GET && class.is_some_and(|class| ARCHIVES.contains(&class)) {
+    let is_there = object.headers.get(RESTORE).is_some_and(|text| text.contains("\"false\""));
+    if request.method == Method::GET && is_archived(object) && !is_there {
         return Reply::error(403, "InvalidObjectState");
     }
     let length = object.bytes.len();
-    let range = match part(object, request) {
-        None => request.range(length),
-        Some(part) => Some(part),
-    };
-    let mut reply = match range {
+    let mut reply = match part(object, request).or_else(|| request.range(length)) {
         Some(Err(())) => return Reply::error(416, "InvalidRange"),
         Some(Ok((first, last))) => Reply::new(206)
             .with("content-range", format!("bytes {first}-{last}/{length}"))
@@ -138,11 +136,46 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     reply
 }
 
+fn is_archived(object: &S3Object) -> bool {
+    let class = object.headers.get("x-amz-storage-class");
+    class.is_some_and(|class| ARCHIVES.contains(&class.as_str()))
+}
+
+/// Begins to bring an object back from its archive.
+pub(super) fn restore(bucket: &mut Bucket, request: &Request) -> Reply {
+    let Some(object) = bucket.objects.get_mut(request.object()) else {
+        return Reply::error(404, "NoSuchKey");
+    };
+    if !is_archived(object) {
+        return Reply::error(403, "InvalidObjectState");
+    }
+    let text = request.text();
+    if elements(&text, "Tier").is_empty() || elements(&text, "Days").is_empty() {
+        return Reply::error(400, "MalformedXML");
+    }
+    match object.headers.get(RESTORE) {
+        Some(text) if text.contains("\"true\"") => Reply::error(409, "RestoreAlreadyInProgress"),
+        Some(_) => Reply::new(200),
+        None => {
+            object.headers.insert(RESTORE.to_owned(), "ongoing-request=\"true\"".to_owned());
+            Reply::new(202)
+        }
+    }
+}
+
+/// All objects that were asked for from their archives are there.
+pub(super) fn end_restores(bucket: &mut Bucket) {
+    let there = "ongoing-request=\"false\", expiry-date=\"Fri, 01 Jan 2100 00:00:00 GMT\"";
+    for restoring in bucket.objects.values_mut().filter_map(|one| one.headers.get_mut(RESTORE)) {
+        there.clone_into(restoring);
+    }
+}
+
 /// The first and last byte of the part that is asked for; an error where there is no such part.
 fn part(object: &S3Object, request: &Request) -> Option<Result<(usize, usize), ()>> {
     let number: usize = request.parameter("partNumber")?.parse().ok()?;
     let whole = [object.bytes.len()];
-    let parts = if object.parts.is_empty() { &whole[..] } else { &object.parts };
+    let parts = if object.parts.is_empty() { &whole[..] } else { &object.parts[..] };
     let Some(len_bytes) = number.checked_sub(1).and_then(|index| parts.get(index)) else {
         return Some(Err(()));
     };

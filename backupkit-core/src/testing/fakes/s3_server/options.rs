@@ -18,10 +18,12 @@ pub struct S3ServerOptions {
     pub read_versions: ReadVersions,
     /// Headers that writes must not have: it knows not what they mean.
     pub unknown_headers: Vec<String>,
+    /// Headers of writes whose names have one of these parts are taken and forgotten.
+    pub forgotten_headers: Vec<String>,
     /// Whether its buckets were made with object lock. Locked objects can be deleted all the same.
     pub object_lock: bool,
-    /// Whether access lists can be written.
-    pub access_lists: bool,
+    /// What it does with access lists that are written.
+    pub access_lists: AccessLists,
 }
 
 /// What a server does about versions of objects when they are read.
@@ -33,6 +35,15 @@ pub enum ReadVersions {
     Unchecked,
     /// It does not even name them.
     Unnamed,
+}
+
+/// What a server does with access lists that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLists {
+    /// It keeps them.
+    Kept,
+    /// It refuses them, as where the owner of the bucket owns all that is in it.
+    Refused,
 }
 
 /// What a server does with conditions of writes.
@@ -59,8 +70,9 @@ impl Default for S3ServerOptions {
             counted: true,
             read_versions: ReadVersions::Kept,
             unknown_headers: Vec::new(),
+            forgotten_headers: Vec::new(),
             object_lock: false,
-            access_lists: true,
+            access_lists: AccessLists::Kept,
         }
     }
 }
@@ -80,6 +92,13 @@ impl S3ServerOptions {
         self
     }
 
+    /// Takes headers of writes whose names have this part, and forgets them.
+    #[must_use]
+    pub fn forgetting_headers_with(mut self, part: &str) -> Self {
+        self.forgotten_headers.push(part.to_owned());
+        self
+    }
+
     /// Takes objects with locks.
     #[must_use]
     pub fn with_object_lock(mut self) -> Self {
@@ -90,7 +109,7 @@ impl S3ServerOptions {
     /// Refuses access lists, as where the owner of the bucket owns all that is in it.
     #[must_use]
     pub fn without_access_lists(mut self) -> Self {
-        self.access_lists = false;
+        self.access_lists = AccessLists::Refused;
         self
     }
 

@@ -61,6 +61,7 @@ impl Request {
             (&Method::PUT, true) if has("partNumber") => S3Operation::UploadPart,
             (&Method::PUT, true) if is_copy => S3Operation::CopyObject,
             (&Method::PUT, true) if !has("tagging") => S3Operation::PutObject,
+            (&Method::POST, true) if has("restore") => S3Operation::RestoreObject,
             (&Method::POST, true) if has("uploads") => S3Operation::CreateUpload,
             (&Method::POST, true) if has("uploadId") => S3Operation::CompleteUpload,
             (&Method::DELETE, true) if has("uploadId") => S3Operation::AbortUpload,
