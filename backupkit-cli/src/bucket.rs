@@ -33,9 +33,18 @@ const CONTAINER_SERVICE: &str = "http://169.254.170.2";
 /// What the address says already.
 const IN_ADDRESS: [&str; 2] = ["bucket", "prefix"];
 /// What is true or false.
-const FLAGS: [&str; 4] = ["checksums", "conditional_writes", "path_style", "tags"];
+const FLAGS: [&str; 8] = [
+    "acls",
+    "bucket_settings",
+    "checksums",
+    "conditional_writes",
+    "path_style",
+    "restore_acls",
+    "restore_locks",
+    "tags",
+];
 /// What is a number.
-const NUMBERS: [&str; 4] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes"];
+const NUMBERS: [&str; 5] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes", "thaw_days"];
 /// What may be given more than once.
 const LISTS: [&str; 3] = ["exclude", "include", "storage_classes"];
 

@@ -34,6 +34,9 @@ const ODD_KEYS: [(&str, &str); 16] = [
     ("filled/", "filled/%empty"),
 ];
 
+/// Where a restore puts the settings of the bucket.
+const SETTINGS: &str = "bucket%bucket.json";
+
 impl Bucket {
     fn new() -> Self {
         Self { scene: Scene::new(), server: S3Server::start("bucket") }
@@ -88,7 +91,7 @@ impl Bucket {
             .iter()
             .map(|file| file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned())
             .collect();
-        let mut found: Vec<&String> = found.iter().collect();
+        let mut found: Vec<&String> = found.iter().filter(|file| **file != SETTINGS).collect();
         found.sort();
         assert!(found.iter().copied().eq(files.keys()), "{found:?}");
         for (file, bytes) in files {
@@ -104,17 +107,20 @@ fn a_bucket_of_odd_keys_is_backed_up_and_restored_into_a_folder() {
     let address = bucket.address("bucket");
     let backup = ["backup", &address, "--to", "repo", "--init", "--json"];
     let first = bucket.run(&backup).expect(0).json();
-    assert_eq!(first["summary"]["files_new"], files.len(), "{first}");
+    assert_eq!(first["summary"]["files_new"], files.len() + 1, "{first}");
     bucket.run(&["check", "-r", "repo", "--read-data"]).expect(0);
     bucket.run(&["restore", "latest", "-r", "repo", "--to", "out"]).expect(0);
     bucket.assert_restored("out", &files);
     assert!(bucket.scene.path("out/bucket/folder").is_dir());
+    let settings = std::fs::read(bucket.scene.path("out").join(SETTINGS)).unwrap();
+    let settings: serde_json::Value = serde_json::from_slice(&settings).unwrap();
+    assert_eq!(settings["settings"]["policy"], "absent", "{settings}");
 
-    // Nothing but the listing is asked for again, save for the marker.
+    // No object is asked for again, nor a marker.
     let before = bucket.gets();
     let second = bucket.run(&["backup", &address, "--to", "repo", "--json"]).expect(0).json();
-    assert_eq!(second["summary"]["files_unmodified"], files.len(), "{second}");
-    assert_eq!(bucket.gets() - before, 1);
+    assert_eq!(second["summary"]["files_unmodified"], files.len() + 1, "{second}");
+    assert_eq!(bucket.gets() - before, 0);
     assert_eq!(second["outputs"][0]["tree_blobs"], 0, "the tree is another: {second}");
 
     bucket.server.put("bucket", "photos/1.jpg", "changed");

@@ -12,6 +12,6 @@ pub use drive::FakeDrive;
 pub use mongodb::{FakeMongoDb, FakeMongoDbTarget};
 pub use s3::FakeS3;
 pub use s3_server::{
-    ConditionalWrites, KeyOrder, ReadVersions, S3Counters, S3Effect, S3Fault, S3Lender, S3Object,
-    S3Operation, S3Read, S3Server, S3ServerOptions,
+    AccessLists, ConditionalWrites, KeyOrder, ReadVersions, S3Counters, S3Effect, S3Fault,
+    S3Lender, S3Object, S3Operation, S3Read, S3Server, S3ServerOptions,
 };

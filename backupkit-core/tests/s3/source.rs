@@ -1,6 +1,9 @@
 //! Buckets as a source: what a listing and a read do when the server, or the bucket, does not keep still.
 
+mod archive;
+mod bucket_settings;
 mod contract;
+mod protection;
 mod ranges;
 mod trouble;
 
@@ -42,7 +45,7 @@ impl Scene {
         let clock = ManualClock::default().with_auto_advance();
         let settings = change(settings(&server));
         let source = S3Source::new(settings, &credentials(), env(&clock), "host").unwrap();
-        Self { server, source }
+        Self { server, source }.reading(S3SourceOptions::default())
     }
 
     /// With an object of each of these keys, whose bytes are the key.
@@ -58,7 +61,8 @@ impl Scene {
     }
 
     fn reading(mut self, options: S3SourceOptions) -> Self {
-        self.source = self.source.with_options(options);
+        // Their file is no object, and has tests of its own.
+        self.source = self.source.with_options(options.without_bucket_settings());
         self
     }
 

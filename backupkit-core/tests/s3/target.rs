@@ -4,6 +4,7 @@ mod contract;
 mod faults;
 mod keys;
 mod objects;
+mod protection;
 
 use std::sync::Arc;
 

@@ -1,11 +1,14 @@
 //! A bucket: the requests that we make, each repeated as its errors advise.
 
+mod access;
 mod clock;
+mod configuration;
 mod deleting;
 mod described;
 mod objects;
 mod pages;
 mod reading;
+mod thaw;
 mod uploads;
 mod versions;
 
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, ObjectLockLegalHoldStatus};
 
 use super::calls::Calls;
 use super::client;
@@ -28,6 +31,7 @@ use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Result, Retry};
 
+pub(super) use configuration::{Configured, Setting};
 pub(super) use deleting::MOST_DELETED;
 use described::{Expires, described};
 pub(super) use objects::{Version, Wanted};
@@ -69,6 +73,8 @@ pub(super) struct Looked {
     pub(super) checksum: Option<String>,
     /// In seconds since 1970.
     pub(super) modified: Option<i64>,
+    /// Whether it is retained or held, as far as we may know.
+    pub(super) is_locked: bool,
     /// `Content-Type`.
     pub(super) content_type: Option<String>,
     /// Metadata of users, by name.
@@ -278,6 +284,8 @@ fn looked(found: &HeadObjectOutput, doing: &str) -> Result<Looked> {
         etag: text(found.e_tag()),
         checksum: text(checksum),
         modified: found.last_modified().map(DateTime::secs),
+        is_locked: found.object_lock_mode().is_some()
+            || found.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On),
         content_type: text(found.content_type()),
         user_metadata: metadata.map(|(name, value)| (name.clone(), value.clone())).collect(),
     })

@@ -35,6 +35,10 @@ pub(super) const CERTIFICATE: &str = "s3-certificate";
 pub(super) const REFUSED: &str = "s3-refused";
 /// The object lies in an archive.
 pub(super) const ARCHIVED: &str = "s3-archived";
+/// The object was asked for from its archive, and is not there yet, or is by now.
+pub(super) const THAWING: &str = "s3-thawing";
+/// The bucket has no access lists.
+pub(super) const NO_ACCESS_LISTS: &str = "s3-no-access-lists";
 /// The server fails, or what stands before it.
 pub(super) const UNAVAILABLE: &str = "s3-unavailable";
 /// No server was reached, or the connection broke off.
@@ -256,6 +260,10 @@ impl Failure {
                 ARCHIVED,
                 Some("the object is in an archive; bring it back from there first"),
             ),
+            "AccessControlListNotSupported" => (Kind::Unsupported, NO_ACCESS_LISTS, None),
+            "RestoreAlreadyInProgress" | "ObjectAlreadyInActiveTierError" => {
+                (Kind::Conflict, THAWING, None)
+            }
             "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" => {
                 (Kind::QuotaExceeded, "s3-quota", None)
             }
@@ -263,7 +271,9 @@ impl Failure {
                 (Kind::StorageFull, "s3-storage-full", None)
             }
             "InvalidRange" => (Kind::InvalidInput, INVALID_RANGE, None),
-            "NotImplemented" | "UnsupportedOperation" => (Kind::Unsupported, NOT_IMPLEMENTED, None),
+            "NotImplemented" | "UnsupportedOperation" | "MethodNotAllowed" => {
+                (Kind::Unsupported, NOT_IMPLEMENTED, None)
+            }
             _ => return self.classify_status(),
         };
         // What a server calls 503 is no defect of ours, whatever the code.

@@ -11,6 +11,7 @@
 //!   `BEGINNING%long-HASH` a part that is too long for file systems, whose node keeps the part itself.
 //! - `%range-NAME` is a directory that stands for no part: what is in it belongs to the one above. NAME is
 //!   that of the first entry, with `%2F` behind it if that is a directory.
+//! - `BUCKET%bucket.json`, beside the directory of a bucket, has the settings of it and is no object.
 //!
 //! Nothing else is read from a name: what follows `%` and is none of these was not written by us.
 
@@ -24,6 +25,8 @@ const EMPTY: &str = "%empty";
 const OBJECT: &str = "%object";
 /// Follows the beginning of a part that is too long.
 const LONG: &str = "%long-";
+/// Ends the name of the file with the settings of a bucket, beside its directory.
+const SETTINGS: &str = "%bucket.json";
 /// Begins the name of a directory that stands for no part.
 pub(super) const RANGE: &str = "%range-";
 /// Names up to this length are written whole, so that there is room for [`OBJECT`].
@@ -75,6 +78,16 @@ pub(super) fn range_of_directories(first: &str) -> String {
 /// Where an entry would stand if no directory were divided.
 pub(super) fn undivided(path: &EntryPath) -> EntryPath {
     EntryPath::from_names(path.names().filter(|name| !name.starts_with(RANGE.as_bytes())))
+}
+
+/// The name of the file with the settings of a bucket.
+pub(super) fn settings_name(bucket: &str) -> String {
+    Name::of(bucket).text + SETTINGS
+}
+
+/// Whether this is the name of a file with the settings of a bucket, if it stands beside that.
+pub(super) fn is_settings(name: &[u8]) -> bool {
+    name.ends_with(SETTINGS.as_bytes())
 }
 
 /// Where the tree of a bucket has an object with this key that stands beside no directory, below the

@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use self::read::{Authentication, S3Fields};
 use super::policy::policy;
 use super::reach;
-use super::{S3Credentials, S3Destination, S3Settings, S3Source, S3SourceOptions, S3Target};
+use super::{
+    S3Credentials, S3Destination, S3Settings, S3Source, S3SourceOptions, S3Target, S3TargetOptions,
+};
 use crate::destination::Destination;
 use crate::env::{Env, within};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,7 +46,13 @@ const GIVE_AGAIN: &str = "give it again: it goes when a connection comes to lead
 /// | `conditional_writes` | `false` for a server that does not keep them |
 /// | `checksums` | `false` for a server that refuses them |
 /// | `tags` | `true` to read the tags of objects that are backed up |
-/// | `archived` | `skip` (the default) or `fail`: objects in archives, when they are to be backed up |
+/// | `acls` | `true` to read the access lists of objects that are backed up |
+/// | `bucket_settings` | `false` to leave the settings of a bucket that is backed up |
+/// | `archived` | `skip` (the default), `thaw` or `fail`: objects in archives, when they are to be backed up |
+/// | `thaw_tier` | of `thaw`: `standard` (the default), `bulk` or `expedited` |
+/// | `thaw_days` | of `thaw`: for how many days they are there; 7 without it |
+/// | `restore_locks` | `true` to lock objects that are restored as they were |
+/// | `restore_acls` | `true` to give access lists back |
 /// | `proxy_user` | whom the proxy knows; the secret is `proxy_password` |
 /// | `auth` | `keys` (the default), `profile`, `environment`, `assume_role`, `web_identity`, `instance`, `container` or `anonymous` |
 /// | `access_key_id` | of `keys`; the secrets are `secret_access_key` and maybe `session_token` |
@@ -90,7 +98,8 @@ impl S3Kind {
 
     /// What settings say, with secrets.
     fn open(&self, settings: &RawValue, secrets: &ConnectionSecrets) -> Result<Opened> {
-        let S3Fields { mut settings, proxy_user, authentication, options } = parse(settings)?;
+        let S3Fields { mut settings, proxy_user, authentication, options, target_options } =
+            parse(settings)?;
         let credentials = self.credentials(authentication, secrets)?;
         if let Some(name) = proxy_user {
             let password = secrets.get(Self::PROXY_PASSWORD).ok_or_else(|| {
@@ -98,7 +107,7 @@ impl S3Kind {
             })?;
             settings.proxy_user = Some((name, password.clone()));
         }
-        Ok(Opened { settings, credentials, options })
+        Ok(Opened { settings, credentials, options, target_options })
     }
 
     fn credentials(
@@ -168,7 +177,8 @@ impl SystemKind for S3Kind {
     }
 
     fn policy(&self, settings: &RawValue, purpose: Purpose) -> Result<String> {
-        Ok(policy(&parse(settings)?.settings, purpose))
+        let S3Fields { settings, options, target_options, .. } = parse(settings)?;
+        Ok(policy(&settings, &options, target_options, purpose))
     }
 
     fn used_secrets(&self, settings: &RawValue) -> &'static [&'static str] {
@@ -206,7 +216,7 @@ impl SystemKind for S3Kind {
     }
 
     fn source(&self, settings: &RawValue, cx: &SourceContext<'_>) -> Result<Arc<dyn Source>> {
-        let Opened { settings, credentials, options } = self.open(settings, cx.secrets)?;
+        let Opened { settings, credentials, options, .. } = self.open(settings, cx.secrets)?;
         let mut excluded = Vec::new();
         for place in cx.repositories.iter().filter(|place| place.kind == Self::NAME) {
             let repository = below(parse(place.settings)?.settings, place.path)?;
@@ -243,7 +253,8 @@ impl SystemKind for S3Kind {
         settings: &RawValue,
         cx: &TargetContext<'_>,
     ) -> Result<Arc<dyn RestoreTarget>> {
-        let Opened { settings, credentials, .. } = self.open(settings, cx.secrets)?;
+        let Opened { settings, credentials, target_options, .. } =
+            self.open(settings, cx.secrets)?;
         let mut repositories = Vec::new();
         for place in cx.repositories.iter().filter(|place| place.kind == Self::NAME) {
             let repository = below(parse(place.settings)?.settings, place.path)?;
@@ -252,7 +263,7 @@ impl SystemKind for S3Kind {
             }
         }
         let target = S3Target::new(settings, &credentials, cx.env.clone())?;
-        Ok(Arc::new(target.with_repositories(repositories)))
+        Ok(Arc::new(target.with_options(target_options).with_repositories(repositories)))
     }
 
     /// First the way to the server, then what the purpose needs; 15 seconds in all.
@@ -264,7 +275,8 @@ impl SystemKind for S3Kind {
         env: &'a Env,
     ) -> BoxFuture<'a, Result<Probe>> {
         Box::pin(async move {
-            let Opened { settings, credentials, options } = self.open(settings, secrets)?;
+            let Opened { settings, credentials, options, target_options } =
+                self.open(settings, secrets)?;
             let started = env.clock().elapsed_since_boot();
             let mut probing = Probing::new(env);
             let way = reach::probe(&settings, env).await;
@@ -287,7 +299,10 @@ impl SystemKind for S3Kind {
                         let destination = S3Destination::new(settings, &credentials, env)?;
                         Ok(destination.check_for_maintenance().await)
                     }
-                    Purpose::Target => S3Target::new(settings, &credentials, env)?.check().await,
+                    Purpose::Target => {
+                        let target = S3Target::new(settings, &credentials, env)?;
+                        target.with_options(target_options).check().await
+                    }
                 }
             };
             let took = env.clock().elapsed_since_boot().saturating_sub(started);
@@ -309,6 +324,7 @@ struct Opened {
     settings: S3Settings,
     credentials: S3Credentials,
     options: S3SourceOptions,
+    target_options: S3TargetOptions,
 }
 
 fn parse(settings: &RawValue) -> Result<S3Fields> {

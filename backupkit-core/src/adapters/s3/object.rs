@@ -3,10 +3,16 @@
 //! Its text is compact, its fields are in a fixed order, and what has its usual value is left out: the
 //! same object always has the same text. Reading takes what it knows and passes over what it does not.
 
+mod access;
+mod lock;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+pub(super) use self::access::AccessList;
+pub(super) use self::lock::ObjectLock;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Metadata;
@@ -62,6 +68,15 @@ pub(super) struct ObjectRecord {
     /// Tags by name; `None` if nobody asked for them, or nobody may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tags: Option<BTreeMap<String, String>>,
+    /// What keeps it from being deleted; nothing, too, if nobody may know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lock: Option<ObjectLock>,
+    /// Who may do what with it, if that is unusual; `None`, too, if nobody asked for it, or nobody may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) acl: Option<AccessList>,
+    /// How many bytes each of the parts has that it was written in, but for the last one.
+    #[serde(rename = "parts", skip_serializing_if = "Option::is_none")]
+    pub(super) part_bytes: Option<u64>,
     /// How the server encrypts it, if it says so and it is not its usual way.
     #[serde(rename = "sse", skip_serializing_if = "Option::is_none")]
     pub(super) encryption: Option<String>,
@@ -139,6 +154,8 @@ impl ObjectRecord {
             fingerprint: std::mem::take(&mut self.fingerprint),
             etag: std::mem::take(&mut self.etag),
             storage_class: self.storage_class.take(),
+            lock: self.lock.take(),
+            part_bytes: self.part_bytes.take(),
             part: self.part.take(),
             is_incomplete: true,
             ..Self::default()
@@ -175,6 +192,12 @@ impl DirectoryRecord {
 /// What tells two versions of an object apart: its tag, and when it was written.
 pub(super) fn fingerprint(etag: &str, modified: &str) -> String {
     format!("{modified} {}", etag.trim_matches('"'))
+}
+
+/// How many parts an object was written in, as its entity tag tells; nothing if that is not one of parts.
+pub(super) fn parts_of(etag: &str) -> Option<u64> {
+    let (_, count) = etag.trim_matches('"').rsplit_once('-')?;
+    count.parse().ok().filter(|count| *count > 0)
 }
 
 fn read<T: for<'de> Deserialize<'de>>(metadata: &Metadata) -> Result<Option<T>> {
@@ -250,6 +273,13 @@ mod tests {
             website_redirect: text("/elsewhere"),
             user_metadata: [("a".to_owned(), "=?UTF-8?Q?=C3=A4?=".to_owned())].into(),
             tags: Some([("k".to_owned(), "v".to_owned())].into()),
+            lock: ObjectLock::new(
+                Some("GOVERNANCE"),
+                Some(&aws_sdk_s3::primitives::DateTime::from_secs(1_900_000_000)),
+                true,
+            ),
+            acl: serde_json::from_str(r#"{"READ":["id=x","owner"]}"#).unwrap(),
+            part_bytes: Some(5 << 20),
             encryption: text("aws:kms"),
             encryption_key: text("arn:x"),
             part: text("long"),
@@ -269,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_passed_over() {
-        let read = ObjectRecord::of(&with(r#"{"v":7,"etag":"e","lock":{"x":[1]}}"#)).unwrap();
+        let read = ObjectRecord::of(&with(r#"{"v":7,"etag":"e","later":{"x":[1]}}"#)).unwrap();
         assert_eq!(read.unwrap().etag, "e");
         assert_eq!(ObjectRecord::of(&metadata()).unwrap(), None);
         for text in ["1", r#"{"etag":1}"#, r#"["v"]"#] {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::S3Settings;
+use super::bucket::Setting;
+use super::{ArchivedObjects, S3Settings, S3SourceOptions, S3TargetOptions};
 use crate::registry::Purpose;
 
 /// Locks, and what tries whether a server keeps its promises, come and go also where a key may only add.
@@ -10,13 +11,33 @@ const PASSING: [&str; 2] = ["locks/", "backupkit/"];
 
 /// The policy of a key that uses a bucket for this, as JSON. The names of the actions are those of the
 /// Service Authorization Reference for Amazon S3.
-pub(super) fn policy(settings: &S3Settings, purpose: Purpose) -> String {
+pub(super) fn policy(
+    settings: &S3Settings,
+    options: &S3SourceOptions,
+    target: S3TargetOptions,
+    purpose: Purpose,
+) -> String {
     let places = Places::of(settings);
     let statements = match purpose {
-        Purpose::Source => vec![
-            places.list(&["s3:ListBucket"]),
-            allow("ReadObjects", &["s3:GetObject", "s3:GetObjectTagging"], &[places.objects("")]),
-        ],
+        Purpose::Source => {
+            let mut actions = READ.to_vec();
+            if options.acls {
+                actions.push("s3:GetObjectAcl");
+            }
+            if matches!(options.archived, ArchivedObjects::Thaw { .. }) {
+                actions.push("s3:RestoreObject");
+            }
+            let mut statements = vec![
+                places.list(&["s3:ListBucket"]),
+                allow("ReadObjects", &actions, &[places.objects("")]),
+            ];
+            if options.bucket_settings && settings.prefix.is_empty() {
+                let actions = Setting::ALL.map(Setting::action);
+                let bucket = std::slice::from_ref(&places.bucket);
+                statements.push(allow("ReadSettings", &actions, bucket));
+            }
+            statements
+        }
         Purpose::Repository => {
             let passing = PASSING.map(|folder| places.objects(folder));
             vec![
@@ -34,18 +55,33 @@ pub(super) fn policy(settings: &S3Settings, purpose: Purpose) -> String {
         }
         Purpose::Target => {
             let tagging = ["s3:PutObjectTagging", "s3:GetObjectTagging"];
-            let actions: Vec<&str> = WRITE.into_iter().chain(tagging).collect();
-            vec![
-                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+            let mut actions: Vec<&str> = WRITE.into_iter().chain(tagging).collect();
+            if target.locks {
+                actions.extend(["s3:PutObjectRetention", "s3:PutObjectLegalHold"]);
+                // Whether the server keeps them is looked at once.
+                actions.extend(["s3:GetObjectRetention", "s3:GetObjectLegalHold"]);
+            }
+            let mut statements =
+                vec![places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"])];
+            if target.acls {
+                actions.extend(["s3:PutObjectAcl", "s3:GetObjectAcl"]);
+                let bucket = std::slice::from_ref(&places.bucket);
+                statements.push(allow("FindOwner", &["s3:GetBucketAcl"], bucket));
+            }
+            statements.extend([
                 allow("WriteAndCompareObjects", &actions, &[places.objects("")]),
                 // What tries whether a server keeps its promises goes again.
                 allow("RemoveTries", &["s3:DeleteObject"], &[places.objects("backupkit/")]),
-            ]
+            ]);
+            statements
         }
     };
     format!("{:#}", json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
+/// Servers tell what locks an object only to those who may know.
+const READ: [&str; 4] =
+    ["s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectRetention", "s3:GetObjectLegalHold"];
 const WRITE: [&str; 4] =
     ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
 
@@ -109,9 +145,39 @@ fn allow(id: &str, actions: &[&str], resources: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::s3::ThawTier;
+
+    /// With all that can be asked for.
+    fn text(settings: &S3Settings, purpose: Purpose) -> String {
+        let target = S3TargetOptions::default().with_locks().with_acls();
+        let thaw = ArchivedObjects::Thaw { tier: ThawTier::Bulk, days: 1 };
+        let options = S3SourceOptions::default().with_acls().with_archived(thaw);
+        policy(settings, &options, target, purpose)
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_allowed() {
+        let settings = S3Settings::new("box");
+        let least = |purpose| {
+            let (options, target) = (S3SourceOptions::default(), S3TargetOptions::default());
+            policy(&settings, &options, target, purpose)
+        };
+        for (purpose, action) in [
+            (Purpose::Source, "s3:GetObjectAcl"),
+            (Purpose::Source, "s3:RestoreObject"),
+            (Purpose::Target, "s3:PutObjectAcl"),
+            (Purpose::Target, "s3:GetBucketAcl"),
+            (Purpose::Target, "s3:PutObjectRetention"),
+            (Purpose::Target, "s3:PutObjectLegalHold"),
+        ] {
+            assert!(text(&settings, purpose).contains(action), "{action}");
+            assert!(!least(purpose).contains(action), "{action}");
+        }
+    }
 
     fn statements(settings: &S3Settings, purpose: Purpose) -> Vec<Value> {
-        let policy: Value = serde_json::from_str(&policy(settings, purpose)).unwrap();
+        let text = text(settings, purpose);
+        let policy: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(policy["Version"], "2012-10-17");
         policy["Statement"].as_array().unwrap().clone()
     }
@@ -135,7 +201,7 @@ mod tests {
     fn nobody_may_remove_versions_or_change_the_bucket() {
         let settings = S3Settings::new("box");
         for purpose in Purpose::ALL {
-            let text = policy(&settings, purpose);
+            let text = text(&settings, purpose);
             for never in ["DeleteObjectVersion", "Bypass", "PutBucket", "PutLifecycle", "s3:*"] {
                 assert!(!text.contains(never), "{purpose:?}: {text}");
             }

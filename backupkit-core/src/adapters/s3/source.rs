@@ -1,5 +1,7 @@
 //! Buckets as a source.
 
+mod archive;
+mod asked;
 mod body;
 mod filter;
 mod found;
@@ -8,20 +10,24 @@ mod notes;
 mod order;
 mod pages;
 mod probe;
+mod settings_file;
 mod shards;
 mod sorted;
 mod walk;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use tokio::sync::OnceCell;
 
+pub use self::archive::{ArchivedObjects, ThawTier};
 pub use self::filter::S3Filter;
 
+use self::asked::Asked;
 use self::listing::Listing;
 use self::notes::Notes;
 use super::bucket::Bucket;
@@ -33,6 +39,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, Origin};
 use crate::probe::Probe;
+use crate::snapshot::SnapshotReader;
 use crate::source::{
     Body, ListError, Listed, OpenContext, Outcome, Segment, Source, SourceCapabilities,
     SourceNotes, SourceView,
@@ -48,9 +55,14 @@ const VIEW_TOKEN: &[u8; 2] = b"s3";
 ///
 /// The key `photos/a.jpg` of the bucket `pictures` is the file `/pictures/photos/a.jpg`; any key has a
 /// place, also one that no file system can hold. A node keeps what the server says of an object, in the
-/// generic attribute `backupkit.s3`: content headers, metadata of users, storage class, and tags if asked
-/// for. An object is unchanged if its size, entity tag and time of change are; then nothing is asked
+/// generic attribute `backupkit.s3`: content headers, metadata of users, storage class, what locks it, and
+/// tags and access lists if asked for. An object is unchanged if its size, entity tag and time of change are; then nothing is asked
 /// of the server but the listing.
+///
+/// The settings of the bucket `pictures` are the file `/pictures%bucket.json`, if the source is the whole
+/// bucket: a JSON object whose field `settings` says of each either `{"value": DOCUMENT}`, with the document
+/// of the server as it is, or `"absent"`, `"denied"`, `"unsupported"`, or `"failed"` of what could not be
+/// found out, with a warning.
 ///
 /// An object that is replaced while it is read is read anew; one that is deleted before it is read is left
 /// out and counted. A listing that fails, or may not be whole, fails the backup, and so does a key or a
@@ -65,26 +77,35 @@ pub struct S3Source {
 }
 
 /// How a bucket is read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct S3SourceOptions {
     /// Whether the tags of new and changed objects are read: a request for each. A change of tags alone
     /// is not seen, since no listing tells of it; the first backup that asks for tags reads all objects.
     pub tags: bool,
+    /// Whether the access lists of new and changed objects are read: a request for each. Kept are those
+    /// that say more than that the owner may do all. A change of them alone is not seen, as with tags.
+    pub acls: bool,
+    /// Whether the settings of the bucket (policy, lifecycle, versioning and the like) are read, if it is
+    /// read whole and not below a prefix: about twenty requests in each backup.
+    pub bucket_settings: bool,
     /// What to do with new objects that lie in an archive.
     pub archived: ArchivedObjects,
     /// Which objects are read.
     pub filter: S3Filter,
 }
 
-/// What to do with objects that cannot be read before somebody brings them back from an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ArchivedObjects {
-    /// They are left out, each with a warning. The next backup tries again.
-    #[default]
-    Skip,
-    /// The backup fails.
-    Fail,
+impl Default for S3SourceOptions {
+    /// Everything that costs no request for each object.
+    fn default() -> Self {
+        Self {
+            tags: false,
+            acls: false,
+            bucket_settings: true,
+            archived: ArchivedObjects::default(),
+            filter: S3Filter::default(),
+        }
+    }
 }
 
 impl S3SourceOptions {
@@ -92,6 +113,20 @@ impl S3SourceOptions {
     #[must_use]
     pub fn with_tags(mut self) -> Self {
         self.tags = true;
+        self
+    }
+
+    /// Says that access lists are read.
+    #[must_use]
+    pub fn with_acls(mut self) -> Self {
+        self.acls = true;
+        self
+    }
+
+    /// Says that the settings of the bucket are not read.
+    #[must_use]
+    pub fn without_bucket_settings(mut self) -> Self {
+        self.bucket_settings = false;
         self
     }
 
@@ -173,13 +208,16 @@ impl Source for S3Source {
             return Err(Error::new(ErrorKind::SourceChanged, why));
         }
         Ok(Arc::new(S3View(Arc::new(Shared {
+            hasty: self.bucket.impatient(&self.env),
             bucket: self.bucket.clone(),
             excluded: Arc::clone(&self.excluded),
             options: self.options.clone(),
             env: self.env.clone(),
             opened: self.env.now().as_second(),
             notes: Notes::default(),
-            asks_for_tags: AtomicBool::new(self.options.tags),
+            asked: Asked::new(self.options.tags, self.options.acls),
+            parent: cx.parent,
+            settings_file: OnceCell::new(),
             cancel: cx.cancel,
         }))))
     }
@@ -189,14 +227,18 @@ impl Source for S3Source {
 #[derive(Debug)]
 struct Shared {
     bucket: Bucket,
+    /// The same, for calls that nobody waits long for.
+    hasty: Bucket,
     excluded: Arc<[String]>,
     options: S3SourceOptions,
     env: Env,
     /// In seconds since 1970.
     opened: i64,
     notes: Notes,
-    /// Whether tags are wanted, and may be read as far as is known.
-    asks_for_tags: AtomicBool,
+    asked: Asked,
+    /// The snapshot that this backup follows.
+    parent: Option<Arc<dyn SnapshotReader>>,
+    settings_file: OnceCell<Bytes>,
     cancel: CancelToken,
 }
 
@@ -214,16 +256,17 @@ impl Shared {
         }
     }
 
+    /// Whether the settings of the bucket are a part of the backup. What lies below a prefix has none.
+    fn has_settings_file(&self) -> bool {
+        self.options.bucket_settings && self.bucket.settings().prefix.is_empty()
+    }
+
     /// Where the server seems to be gone, asks it for something else: it may only fail with one object.
     async fn confirm<T>(&self, read: Result<T>) -> Result<T> {
         if read.is_err() && self.bucket.is_lost() {
             drop(self.bucket.list_page("", None, Some(1)).await);
         }
         read
-    }
-
-    fn asks_for_tags(&self) -> bool {
-        self.asks_for_tags.load(Ordering::Relaxed)
     }
 }
 
@@ -238,7 +281,13 @@ impl SourceView for S3View {
     }
 
     fn list(&self, after: Option<&ListToken>) -> BoxStream<'static, Result<Listed, ListError>> {
+        if after.is_some_and(settings_file::is_behind) {
+            return stream::empty().boxed();
+        }
         match Listing::new(&self.0, after) {
+            Ok(listing) if self.0.has_settings_file() => {
+                settings_file::append(&self.0, listing.into_stream())
+            }
             Ok(listing) => listing.into_stream(),
             Err(error) => stream::iter([Err(ListError::from(error))]).boxed(),
         }

@@ -10,6 +10,7 @@ mod kept;
 mod mapping;
 mod names;
 mod notes;
+mod options;
 mod outgoing;
 mod plan;
 mod session;
@@ -21,6 +22,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+
+pub use self::options::S3TargetOptions;
 
 use self::kept::Trials;
 use self::session::Session;
@@ -51,8 +54,8 @@ const OBJECTS: Phase = Phase(1);
 /// is tried before the first of them is written; where it does not, they fail.
 ///
 /// # Objects
-/// Headers, metadata, tags and the storage class go with the object in one request. An archived class
-/// becomes the usual one. Encryption is as the bucket has it. What the server refuses of this is left
+/// Headers, metadata, tags and the storage class go with the object in one request, and so do locks and
+/// access lists if [`S3TargetOptions`] ask for them. An archived class becomes the usual one. Encryption is as the bucket has it. What the server refuses of this is left
 /// out with a warning. An object of up to 16 MiB is written in one request, a larger one, or one that was
 /// written in parts, in parts: of the size that they had if that can be guessed, so that the entity tag is
 /// the same again. A restore that rests goes on behind the last part that the server has.
@@ -80,6 +83,7 @@ pub(super) struct Place {
     /// With the prefix.
     settings: S3Settings,
     env: Env,
+    options: S3TargetOptions,
     trials: Trials,
 }
 
@@ -93,8 +97,24 @@ impl S3Target {
         whole.prefix.clear();
         let bucket = Bucket::new(whole, credentials, &env)?;
         let hasty = bucket.impatient(&env);
-        let place = Place { bucket, hasty, settings, env, trials: Trials::default() };
+        let (options, trials) = (S3TargetOptions::default(), Trials::default());
+        let place = Place { bucket, hasty, settings, env, options, trials };
         Ok(Self { place: Arc::new(place), repositories: Arc::default() })
+    }
+
+    /// Says what else is given back.
+    #[must_use]
+    pub fn with_options(mut self, options: S3TargetOptions) -> Self {
+        let Place { bucket, hasty, settings, env, .. } = &*self.place;
+        self.place = Arc::new(Place {
+            bucket: bucket.clone(),
+            hasty: hasty.clone(),
+            settings: settings.clone(),
+            env: env.clone(),
+            options,
+            trials: Trials::default(),
+        });
+        self
     }
 
     /// Names prefixes of the same bucket that hold repositories. Nothing is restored into one of them, or

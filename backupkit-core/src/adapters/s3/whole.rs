@@ -44,7 +44,7 @@ impl Intercept for Whole {
 }
 
 /// Whether a document ends with the end of its first element.
-fn is_whole(document: &[u8]) -> bool {
+pub(super) fn is_whole(document: &[u8]) -> bool {
     let document = document.trim_ascii_end();
     let is_start = |pair: &[u8]| pair[0] == b'<' && pair[1].is_ascii_alphabetic();
     let Some(start) = document.windows(2).position(is_start) else { return false };

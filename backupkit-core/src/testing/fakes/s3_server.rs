@@ -1,5 +1,6 @@
 //! An S3 server: a bucket with a network in front, and faults on request.
 
+mod access;
 mod bucket;
 mod connection;
 mod deleting;
@@ -8,8 +9,10 @@ mod lender;
 mod list;
 mod multipart;
 mod objects;
+mod options;
 mod reply;
 mod request;
+mod settings;
 mod signature;
 mod versions;
 
@@ -29,11 +32,13 @@ use tokio::sync::{Semaphore, oneshot, watch};
 pub use bucket::S3Object;
 pub use faults::{S3Effect, S3Fault, S3Operation};
 pub use lender::S3Lender;
+pub use options::{AccessLists, ConditionalWrites, KeyOrder, ReadVersions, S3ServerOptions};
 
 use self::bucket::Bucket;
 use self::faults::FaultScript;
 use self::reply::Reply;
 use self::request::Request;
+use self::settings::BucketSetting;
 use self::signature::Keys;
 use crate::testing::lock;
 
@@ -47,145 +52,6 @@ pub struct S3Server {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// How a server behaves for its life.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
-pub struct S3ServerOptions {
-    /// What it does with `If-None-Match` and `If-Match` on writes.
-    pub conditional_writes: ConditionalWrites,
-    /// How many keys a page of a listing has at most.
-    pub page_keys: usize,
-    /// Whether a page is in the order of bytes.
-    pub sorted: bool,
-    /// In which order keys come, from page to page.
-    pub key_order: KeyOrder,
-    /// Whether a page says how many keys it has.
-    pub counted: bool,
-    /// What it does about versions of objects when they are read.
-    pub read_versions: ReadVersions,
-    /// Headers that writes must not have: it knows not what they mean.
-    pub unknown_headers: Vec<String>,
-    /// Whether buckets keep what is replaced and deleted.
-    pub versioned: bool,
-}
-
-/// In which order a server lists keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyOrder {
-    /// That of bytes.
-    Bytes,
-    /// All that is in a directory comes before what is beside it: `a/x`, `a-b`.
-    Directories,
-    /// None.
-    None,
-}
-
-/// What a server does about versions of objects when they are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadVersions {
-    /// It names them by entity tags, and keeps `If-Match`.
-    Kept,
-    /// It names them, and gives whatever there is.
-    Unchecked,
-    /// It does not even name them.
-    Unnamed,
-}
-
-/// What a server does with conditions of writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConditionalWrites {
-    /// It keeps them, as AWS does.
-    Honoured,
-    /// It keeps `If-None-Match`, and does as if there were no `If-Match`.
-    OnlyAbsent,
-    /// It does as if there were none.
-    Ignored,
-    /// It refuses such writes.
-    Refused,
-}
-
-impl Default for S3ServerOptions {
-    fn default() -> Self {
-        let conditional_writes = ConditionalWrites::Honoured;
-        Self {
-            conditional_writes,
-            page_keys: 1_000,
-            sorted: true,
-            key_order: KeyOrder::Bytes,
-            counted: true,
-            read_versions: ReadVersions::Kept,
-            unknown_headers: Vec::new(),
-            versioned: false,
-        }
-    }
-}
-
-impl S3ServerOptions {
-    /// Says what the server does with conditions of writes.
-    #[must_use]
-    pub fn with_conditional_writes(mut self, conditional_writes: ConditionalWrites) -> Self {
-        self.conditional_writes = conditional_writes;
-        self
-    }
-
-    /// Answers writes that have this header with 501, as a server does that does not know it.
-    #[must_use]
-    pub fn without_header(mut self, name: &str) -> Self {
-        self.unknown_headers.push(name.to_owned());
-        self
-    }
-
-    /// Keeps what is replaced and deleted.
-    #[must_use]
-    pub fn versioned(mut self) -> Self {
-        self.versioned = true;
-        self
-    }
-
-    /// Makes pages of listings small.
-    #[must_use]
-    pub fn with_page_keys(mut self, keys: usize) -> Self {
-        self.page_keys = keys;
-        self
-    }
-
-    /// Lists directory by directory, as some servers do, and not in the order of bytes.
-    #[must_use]
-    pub fn listing_by_directory(mut self) -> Self {
-        self.key_order = KeyOrder::Directories;
-        self
-    }
-
-    /// Lists in no order, as directory buckets do.
-    #[must_use]
-    pub fn listing_in_no_order(mut self) -> Self {
-        self.key_order = KeyOrder::None;
-        self
-    }
-
-    /// Gives each page backwards.
-    #[must_use]
-    pub fn unsorted(mut self) -> Self {
-        self.sorted = false;
-        self
-    }
-
-    /// Gives pages that do not say how many keys they have.
-    #[must_use]
-    pub fn uncounted(mut self) -> Self {
-        self.counted = false;
-        self
-    }
-
-    /// Says what the server does about versions of objects when they are read.
-    #[must_use]
-    pub fn with_read_versions(mut self, read_versions: ReadVersions) -> Self {
-        self.read_versions = read_versions;
-        self
-    }
 }
 
 /// What a server was asked so far.
@@ -371,6 +237,48 @@ impl S3Server {
         tags.clone_into(&mut object.tags);
         if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
             bucket.store(key, object);
+        }
+    }
+
+    /// Stores an object as if it had been written in parts of so many bytes.
+    pub fn put_in_parts(&self, bucket: &str, key: &str, bytes: Bytes, part_bytes: usize) {
+        let mut object = S3Object::new(bytes, *lock(&self.shared.now));
+        object.parts = object.bytes.chunks(part_bytes).map(<[u8]>::len).collect();
+        object.etag = format!("{}-{}\"", object.etag.trim_end_matches('"'), object.parts.len());
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.objects.insert(key.to_owned(), object);
+        }
+    }
+
+    /// Ends the restores of all objects of a bucket that were asked for from their archives.
+    pub fn end_restores(&self, bucket: &str) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            objects::end_restores(bucket);
+        }
+    }
+
+    /// Grants something of an object by a header, such as `x-amz-grant-read` and `id="you"`.
+    pub fn grant(&self, bucket: &str, key: &str, header: &str, grantees: &str) {
+        let mut buckets = lock(&self.shared.buckets);
+        let object = buckets.get_mut(bucket).and_then(|bucket| bucket.objects.get_mut(key));
+        if let Some(object) = object {
+            object.grants.insert(header.to_owned(), grantees.to_owned());
+        }
+    }
+
+    /// Sets something of a bucket: what is asked for with this parameter, such as `cors`, is this document.
+    pub fn set_bucket_setting(&self, bucket: &str, name: &str, document: &str) {
+        self.set_setting(bucket, name, BucketSetting::Document(document.to_owned()));
+    }
+
+    /// Refuses to say anything of a setting of a bucket.
+    pub fn refuse_bucket_setting(&self, bucket: &str, name: &str, status: u16, code: &'static str) {
+        self.set_setting(bucket, name, BucketSetting::Refused(status, code));
+    }
+
+    fn set_setting(&self, bucket: &str, name: &str, setting: BucketSetting) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.settings.insert(name.to_owned(), setting);
         }
     }
 

@@ -1,11 +1,13 @@
 //! What concerns one object, and what concerns all of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backupkit_core::ErrorKind;
 use backupkit_core::adapters::s3::{S3Filter, S3SourceOptions};
-use backupkit_core::model::Fingerprint;
-use backupkit_core::source::{BodyContent, ListedItem, Outcome};
+use backupkit_core::model::{EntryKind, Fingerprint};
+use backupkit_core::source::{BodyContent, ListedItem, OpenContext, Outcome, Source as _};
+use backupkit_core::testing::MemorySnapshot;
 use backupkit_core::testing::fakes::{
     ReadVersions, S3Effect, S3Fault, S3Operation, S3ServerOptions,
 };
@@ -13,7 +15,7 @@ use backupkit_core::testing::random_bytes;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 
-use super::{LARGE, Scene, attribute, entries, list, only_entry, path, read, refused};
+use super::{LARGE, Scene, attribute, context, entries, list, only_entry, path, read, refused};
 use crate::scene::BUCKET;
 
 /// A test that takes longer hangs.
@@ -232,4 +234,68 @@ async fn a_listing_of_empty_pages_may_go_on_but_not_for_ever() {
     assert_eq!(list(&*scene.open().await, None).await.unwrap().len(), 2);
     scene.server.add_fault(empty.always());
     assert_eq!(refused(&*scene.open().await).await.code(), "s3-listing-incomplete");
+}
+
+#[tokio::test]
+async fn parts_of_an_object_are_asked_for_once_and_kept_if_they_fit() {
+    for (key, part_bytes, expected) in
+        [("even", 300_000, Some(300_000)), ("one", LARGE, Some(LARGE as u64)), ("whole", 0, None)]
+    {
+        let scene = Scene::new();
+        match part_bytes {
+            0 => scene.server.put(BUCKET, key, random_bytes(1, LARGE)),
+            _ => scene.server.put_in_parts(BUCKET, key, random_bytes(1, LARGE), part_bytes),
+        }
+        let view = scene.open().await;
+        let entry = only_entry(&*view).await;
+        let (now, bytes) = read(&*view, &entry).await.unwrap();
+        assert!(bytes == random_bytes(1, LARGE));
+        assert_eq!(attribute(&now)["parts"].as_u64(), expected);
+        let heads = scene.server.counters().of(S3Operation::HeadObject);
+        assert_eq!(heads, u64::from(expected.is_some()), "{key}");
+    }
+    // A server that cannot tell them is no trouble.
+    for effect in
+        [S3Effect::refuse(400, "InvalidArgument"), S3Effect::refuse(501, "NotImplemented")]
+    {
+        let scene = Scene::new();
+        scene.server.put_in_parts(BUCKET, "k", random_bytes(1, LARGE), 300_000);
+        scene.fault(effect, S3Operation::HeadObject);
+        let view = scene.open().await;
+        let entry = only_entry(&*view).await;
+        let (now, _) = read(&*view, &entry).await.unwrap();
+        assert_eq!(attribute(&now).get("parts"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_marker_that_is_the_same_is_not_asked_for_again() {
+    let scene = Scene::holding(&["a/x"]);
+    scene.server.put_with(BUCKET, "a/", "", &[("content-type", "text/x")], "");
+    let marked = |listed: &[backupkit_core::source::Listed]| {
+        let found = listed.iter().find_map(|listed| match &listed.item {
+            ListedItem::DirDone { path: found, metadata } if *found == path(&[BUCKET, "a"]) => {
+                Some((**metadata).clone())
+            }
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let first = marked(&list(&*scene.open().await, None).await.unwrap());
+    let directory = EntryKind::Directory;
+    let parent =
+        MemorySnapshot::new().with_node(&path(&[BUCKET, "a"]), directory, first.clone(), "");
+    let parent = parent.into_reader();
+    for (is_changed, gets) in [(false, 0), (true, 1)] {
+        if is_changed {
+            scene.server.set_now(Timestamp::constant(1_767_225_700, 0));
+            scene.server.put_with(BUCKET, "a/", "", &[("content-type", "text/y")], "");
+        }
+        scene.server.reset_counters();
+        let context = OpenContext { parent: Some(Arc::clone(&parent)), ..context() };
+        let view = scene.source.open(context).await.unwrap();
+        let next = marked(&list(&*view, None).await.unwrap());
+        assert_eq!(scene.server.counters().of(S3Operation::GetObject), gets);
+        assert_eq!(next == first, !is_changed);
+    }
 }

@@ -14,6 +14,8 @@ macro_rules! described {
     ($request:expr, $record:expr) => {{
         let record: &$crate::adapters::s3::object::ObjectRecord = $record;
         let class = record.storage_class.as_deref();
+        let lock = record.lock.as_ref();
+        let granted = |permission| record.acl.as_ref().and_then(|acl| acl.header(permission));
         $request
             .content_type(record.content_type())
             .set_storage_class(class.map(aws_sdk_s3::types::StorageClass::from))
@@ -24,6 +26,19 @@ macro_rules! described {
             .set_website_redirect_location(record.website_redirect.clone())
             .set_metadata($crate::adapters::s3::bucket::described::metadata(record))
             .set_tagging($crate::adapters::s3::bucket::described::tagging(record))
+            .set_object_lock_mode(
+                lock.and_then(|lock| lock.mode.as_deref())
+                    .map(aws_sdk_s3::types::ObjectLockMode::from),
+            )
+            .set_object_lock_retain_until_date(lock.and_then(|lock| lock.until()))
+            .set_object_lock_legal_hold_status(
+                lock.filter(|lock| lock.is_held)
+                    .map(|_| aws_sdk_s3::types::ObjectLockLegalHoldStatus::On),
+            )
+            .set_grant_full_control(granted("FULL_CONTROL"))
+            .set_grant_read(granted("READ"))
+            .set_grant_read_acp(granted("READ_ACP"))
+            .set_grant_write_acp(granted("WRITE_ACP"))
     }};
 }
 pub(super) use described;

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::EncodingType;
+use aws_sdk_s3::types::{EncodingType, ObjectLockLegalHoldStatus, ObjectLockMode};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Mutex;
 
 use super::{Bucket, Page};
 use crate::adapters::s3::calls::Came;
 use crate::adapters::s3::errors::{INVALID_RANGE, UNREADABLE, broken_off, failed, odd_reply};
-use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::object::{ObjectLock, ObjectRecord, parts_of};
 use crate::adapters::s3::whole::Whole;
 use crate::error::{Error, ErrorKind, Result, Retry};
 
@@ -35,7 +36,7 @@ pub(in crate::adapters::s3) struct Version {
     pub(in crate::adapters::s3) len_bytes: u64,
     /// In seconds since 1970.
     pub(in crate::adapters::s3) modified: Option<i64>,
-    /// All but the fingerprint, the tags and the part of the key.
+    /// All but the fingerprint, the tags, the access list and the part of the key.
     pub(in crate::adapters::s3) record: ObjectRecord,
 }
 
@@ -192,6 +193,30 @@ impl Bucket {
         if left == 0 { Ok(()) } else { Err(odd(doing)) }
     }
 
+    /// How many bytes the first part of a version has; nothing if the server does not tell parts apart, or
+    /// has another version, or fails: whoever wants to know has another guess.
+    pub(in crate::adapters::s3) async fn first_part_bytes(
+        &self,
+        key: &str,
+        etag: &str,
+    ) -> Option<u64> {
+        let doing = format!("look at the parts of {}", key.escape_debug());
+        let head = || async {
+            let request = self.0.client.head_object().bucket(self.name()).key(key);
+            let request = request.part_number(1).if_match(etag);
+            let reply = match request.send().await {
+                // A reply to HEAD has no body, and so no reason.
+                Err(error) if error.raw_response().is_some_and(is_refusal) => return Ok(None),
+                reply => reply.map_err(|error| failed(&doing, error))?,
+            };
+            let parts = reply.parts_count().and_then(|count| u64::try_from(count).ok());
+            let is_same = reply.e_tag() == Some(etag) && parts == parts_of(etag);
+            let length = reply.content_length().filter(|_| is_same);
+            Ok::<_, Error>(length.and_then(|length| u64::try_from(length).ok()))
+        };
+        self.0.calls.run(head).await.ok().flatten()
+    }
+
     /// The tags of an object.
     ///
     /// # Errors
@@ -225,6 +250,12 @@ impl Progress {
     }
 }
 
+/// Whether asking again would bring the same.
+fn is_refusal(reply: &HttpResponse) -> bool {
+    let status = reply.status();
+    status.is_client_error() && !matches!(status.as_u16(), 408 | 429)
+}
+
 /// Which bytes of the object a reply has, and how long the object is.
 fn placed(reply: &GetObjectOutput) -> Option<(Range<u64>, u64)> {
     let length = u64::try_from(reply.content_length()?).ok()?;
@@ -247,6 +278,11 @@ fn version_of(reply: &GetObjectOutput, total: u64) -> Version {
         expires: text(reply.expires_string()),
         website_redirect: text(reply.website_redirect_location()),
         is_incomplete: reply.missing_meta().is_some_and(|count| count > 0),
+        lock: ObjectLock::new(
+            reply.object_lock_mode().map(ObjectLockMode::as_str),
+            reply.object_lock_retain_until_date(),
+            reply.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On),
+        ),
         encryption: text(
             reply.server_side_encryption().map(aws_sdk_s3::types::ServerSideEncryption::as_str),
         )

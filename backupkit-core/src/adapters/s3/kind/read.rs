@@ -2,6 +2,7 @@
 
 mod filter;
 mod identity;
+mod options;
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 pub(super) use self::identity::{Authentication, IDENTITY};
-use crate::adapters::s3::{ArchivedObjects, S3Settings, S3SourceOptions};
+use crate::adapters::s3::{S3Settings, S3SourceOptions, S3TargetOptions};
 use crate::fields::FieldErrors;
 
 /// What settings say.
@@ -19,11 +20,14 @@ pub(super) struct S3Fields {
     pub(super) settings: S3Settings,
     pub(super) proxy_user: Option<String>,
     pub(super) authentication: Authentication,
+    /// How it is read as a source.
     pub(super) options: S3SourceOptions,
+    /// What a restore into it gives back.
+    pub(super) target_options: S3TargetOptions,
 }
 
 /// All but those of [`IDENTITY`].
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 25] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -35,7 +39,13 @@ const FIELDS: [&str; 19] = [
     "conditional_writes",
     "checksums",
     "tags",
+    "acls",
+    "bucket_settings",
     "archived",
+    "thaw_tier",
+    "thaw_days",
+    "restore_locks",
+    "restore_acls",
     "include",
     "exclude",
     "min_bytes",
@@ -95,15 +105,7 @@ impl Reader {
         let storage_class = self.text("storage_class", wrong_class);
         let conditional_writes = self.flag("conditional_writes");
         let checksums = self.flag("checksums");
-        let tags = self.flag("tags").unwrap_or_default();
-        let archived = self.text("archived", |word| {
-            (!matches!(word, "skip" | "fail")).then_some("is none of skip and fail")
-        });
-        let archived = match archived.as_deref() {
-            Some("fail") => ArchivedObjects::Fail,
-            _ => ArchivedObjects::Skip,
-        };
-        let options = S3SourceOptions { tags, archived, filter: self.filter() };
+        let (options, target_options) = (self.source_options(), self.target_options());
         let authentication = self.authentication();
         let proxy_user = self.proxy_user();
         let is_known = |name: &str| FIELDS.contains(&name) || IDENTITY.contains(&name);
@@ -131,7 +133,13 @@ impl Reader {
             self.errors
                 .add("bucket", "is an access point, which stands in no path: give its alias");
         }
-        Some(S3Fields { settings, proxy_user, authentication: authentication?, options })
+        Some(S3Fields {
+            settings,
+            proxy_user,
+            authentication: authentication?,
+            options,
+            target_options,
+        })
     }
 
     /// A text, if it is there and nothing is wrong with it.
@@ -267,6 +275,21 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(json), fields, "{json}");
+        }
+    }
+
+    #[test]
+    fn how_objects_come_from_an_archive_is_said_only_if_they_do() {
+        for (json, fields) in [
+            (r#""archived":"thaw""#, &[][..]),
+            (r#""archived":"thaw","thaw_tier":"bulk","thaw_days":3"#, &[]),
+            (r#""archived":"thaw","thaw_tier":"fast","thaw_days":0"#, &["thaw_tier", "thaw_days"]),
+            (r#""archived":"skip","thaw_tier":"bulk","thaw_days":3"#, &["thaw_tier", "thaw_days"]),
+            (r#""thaw_days":3"#, &["thaw_days"]),
+            (r#""archived":"melt","thaw_days":3"#, &["archived"]),
+        ] {
+            let json = format!(r#"{{"bucket":"b","auth":"anonymous",{json}}}"#);
+            assert_eq!(wrong(&json), fields, "{json}");
         }
     }
 

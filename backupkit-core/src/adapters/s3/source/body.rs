@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,8 +9,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::super::bucket::{Version, Wanted};
-use super::super::object::{ATTRIBUTE, ObjectRecord, fingerprint};
+use super::super::errors::ARCHIVED;
+use super::super::object::{ATTRIBUTE, fingerprint};
 use super::Shared;
+use super::archive::left_out;
+use super::asked::{add_parts, complete};
+use super::settings_file;
 use super::walk::ListedObject;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::model::{Entry, EntryKind, EntryPath, FileMode, FileTime, Fingerprint, Metadata};
@@ -61,9 +64,12 @@ fn attribute_fingerprint(shared: &Shared, etag: &str, modified: i64) -> Fingerpr
 /// The text of it. Replies name a time in seconds, whatever listings do.
 pub(super) fn fingerprint_of(shared: &Shared, etag: &str, modified: i64) -> String {
     let mut text = fingerprint(etag, &timestamp(modified).to_string());
-    // What was read without its tags is read again once they are asked for.
+    // What was read without these is read again once they are asked for.
     if shared.options.tags {
         text.push_str(" tags");
+    }
+    if shared.options.acls {
+        text.push_str(" acls");
     }
     text
 }
@@ -79,12 +85,18 @@ fn timestamp(seconds: i64) -> Timestamp {
 
 /// Opens the bytes of an entry.
 pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
+    if let Some(body) = settings_file::open(shared, entry).await? {
+        return Ok(body);
+    }
     let (object, part): (ListedObject, Option<String>) =
         entry.handle.as_deref().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(
             || Error::new(ErrorKind::SourceChanged, "an entry of another version of this program"),
         )?;
     let (version, bytes) = match read(shared, &object).await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
+        Err(error) if error.code() == ARCHIVED => {
+            return Err(left_out(shared, &object.key, error).await);
+        }
         read => read?,
     };
     let is_listed = version.etag.as_deref() == Some(object.etag.as_str());
@@ -98,6 +110,7 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     let etag = version.etag.as_deref().unwrap_or_default();
     now.fingerprint = attribute_fingerprint(shared, etag, modified);
     let mut record = complete(shared, &object.key, version.record.clone()).await?;
+    add_parts(shared, &object.key, &version, &mut record).await;
     record.part = part;
     if let Fingerprint::Attribute { value, .. } = &now.fingerprint {
         record.fingerprint.clone_from(value);
@@ -146,36 +159,6 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
             len_bytes = if is_small { u64::MAX } else { 0 };
         }
     }
-}
-
-/// Adds the tags to what is known of an object, if they are wanted.
-pub(super) async fn complete(
-    shared: &Shared,
-    key: &str,
-    mut record: ObjectRecord,
-) -> Result<ObjectRecord> {
-    if record.is_incomplete {
-        shared.notes.incomplete(key);
-    }
-    if !shared.asks_for_tags() {
-        return Ok(record);
-    }
-    let refused = match shared.bucket.tags(key).await {
-        Ok(tags) => {
-            record.tags = Some(tags).filter(|tags| !tags.is_empty());
-            return Ok(record);
-        }
-        // The bytes that were read are still those of a version.
-        Err(error) if error.is(ErrorKind::NotFound) => return Ok(record),
-        Err(error) if error.is(ErrorKind::PermissionDenied) => {
-            "let this key do s3:GetObjectTagging, or do not ask for tags"
-        }
-        Err(error) if error.is(ErrorKind::Unsupported) => "this server has none",
-        Err(error) => return Err(error),
-    };
-    shared.asks_for_tags.store(false, Ordering::Relaxed);
-    shared.notes.no_tags(refused);
-    Ok(record)
 }
 
 /// A version of a large object.

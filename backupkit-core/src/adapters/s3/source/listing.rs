@@ -10,13 +10,14 @@ use tokio::task::{JoinError, JoinSet};
 use super::super::bucket::{PagedKey, Wanted};
 use super::super::object::{DirectoryRecord, ObjectRecord};
 use super::Shared;
-use super::body::{complete, entry_of, fingerprint_of, gone, time};
+use super::asked::complete;
+use super::body::{entry_of, fingerprint_of, gone, time};
 use super::filter::Candidate;
 use super::pages::pages;
 use super::sorted::{is_unordered, sorted};
 use super::walk::{Found, ListedObject, Walk};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{FileMode, Metadata};
+use crate::model::{EntryPath, FileMode, Metadata};
 use crate::source::{ListError, Listed, ListedItem, VANISHED};
 use crate::token::ListToken;
 
@@ -193,9 +194,9 @@ fn item_of(
 ) -> impl Future<Output = Result<ListedItem, ListError>> + use<> {
     let shared = Arc::clone(shared);
     let mut asked = None;
-    if let Found::Directory { marker: Some(marker), .. } = &found {
+    if let Found::Directory { path, marker: Some(marker), .. } = &found {
         let mut task = JoinSet::new();
-        task.spawn(look_at(Arc::clone(&shared), marker.clone()));
+        task.spawn(look_at(Arc::clone(&shared), path.clone(), marker.clone()));
         asked = Some(task);
     }
     async move {
@@ -223,7 +224,15 @@ fn item_of(
 
 /// What is known of a marker; nothing if it is gone. A marker that cannot be read is kept without what
 /// the server says of it, and told.
-async fn look_at(shared: Arc<Shared>, marker: ListedObject) -> Result<Option<ObjectRecord>> {
+async fn look_at(
+    shared: Arc<Shared>,
+    path: EntryPath,
+    marker: ListedObject,
+) -> Result<Option<ObjectRecord>> {
+    let fingerprint = fingerprint_of(&shared, &marker.etag, marker.modified);
+    if let Some(known) = known_marker(&shared, &path, &marker, &fingerprint).await {
+        return Ok(Some(known));
+    }
     let look = async {
         let wanted = Wanted::Whole { most: 0 };
         let (version, _) = shared.bucket.read_version(&marker.key, None, &wanted).await?;
@@ -250,8 +259,22 @@ async fn look_at(shared: Arc<Shared>, marker: ListedObject) -> Result<Option<Obj
         }
         looked => looked?,
     };
-    record.fingerprint = fingerprint_of(&shared, &marker.etag, marker.modified);
+    record.fingerprint = fingerprint;
     Ok(Some(record))
+}
+
+/// What the earlier snapshot keeps of a marker that is still the same.
+async fn known_marker(
+    shared: &Shared,
+    path: &EntryPath,
+    marker: &ListedObject,
+    fingerprint: &str,
+) -> Option<ObjectRecord> {
+    let parent = shared.parent.as_ref().filter(|_| !marker.etag.is_empty())?;
+    // What cannot be read there is as good as not there.
+    let directory = parent.find(path).await.ok().flatten()?;
+    let known = DirectoryRecord::of(&directory.metadata).ok().flatten()?.marker?;
+    (known.fingerprint == fingerprint && !known.is_incomplete).then_some(known)
 }
 
 fn panicked(error: JoinError) -> Error {

@@ -15,10 +15,14 @@ pub(super) struct Notes(Mutex<Collected>);
 struct Collected {
     left_out: BTreeSet<String>,
     vanished: Counted,
+    thawing: Counted,
     incomplete: Counted,
     filled: Counted,
     filtered: u64,
     tags: Option<&'static str>,
+    access_lists: Option<&'static str>,
+    denied_settings: Vec<&'static str>,
+    failed_settings: Vec<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +45,11 @@ impl Notes {
         self.collected().vanished.add(key);
     }
 
+    /// An object was asked for from its archive.
+    pub(super) fn thawing(&self, key: &str) {
+        self.collected().thawing.add(key);
+    }
+
     /// An object is left out by the filter.
     pub(super) fn filtered(&self) {
         self.collected().filtered += 1;
@@ -61,6 +70,17 @@ impl Notes {
         self.collected().tags = Some(why);
     }
 
+    /// Access lists cannot be read, for this reason.
+    pub(super) fn no_access_lists(&self, why: &'static str) {
+        self.collected().access_lists = Some(why);
+    }
+
+    /// These settings of the bucket may not be read, and those could not be.
+    pub(super) fn settings(&self, denied: Vec<&'static str>, failed: Vec<&'static str>) {
+        let mut collected = self.collected();
+        (collected.denied_settings, collected.failed_settings) = (denied, failed);
+    }
+
     pub(super) fn sentences(&self) -> SourceNotes {
         let collected = self.collected();
         let mut notes = SourceNotes::default();
@@ -79,11 +99,30 @@ impl Notes {
         }
         let vanished = "deleted while the backup ran, and left out";
         notes.remarks.extend(collected.vanished.sentence(vanished));
+        let thawing = "asked for from the archive, and left to a later backup";
+        notes.remarks.extend(collected.thawing.sentence(thawing));
         let filled = "replaced while the backup ran, and left to the next one";
         notes.remarks.extend(collected.filled.sentence(filled));
         let incomplete = "backed up without all of its metadata";
         notes.warnings.extend(collected.incomplete.sentence(incomplete));
         notes.warnings.extend(collected.tags.map(|why| format!("backed up without tags: {why}")));
+        let access_lists = collected.access_lists;
+        notes
+            .warnings
+            .extend(access_lists.map(|why| format!("backed up without access lists: {why}")));
+        let (denied, failed) = (&collected.denied_settings, &collected.failed_settings);
+        if !denied.is_empty() {
+            let named = denied.join(", ");
+            notes
+                .remarks
+                .push(format!("settings of the bucket that this key may not read: {named}"));
+        }
+        if !failed.is_empty() {
+            let named = failed.join(", ");
+            notes.warnings.push(format!(
+                "backed up without settings of the bucket, as the server failed: {named}"
+            ));
+        }
         notes
     }
 

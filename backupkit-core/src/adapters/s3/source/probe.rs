@@ -7,6 +7,7 @@ use crate::probe::{Probe, Probing};
 const LIST: &str = "reach the server and list the bucket";
 const READ: &str = "read a byte of the first object";
 const TAGS: &str = "read its tags";
+const ACCESS_LIST: &str = "read its access list";
 
 pub(super) async fn probe(source: &S3Source) -> Probe {
     // Somebody waits for the result.
@@ -24,6 +25,9 @@ pub(super) async fn probe(source: &S3Source) -> Probe {
             if source.options.tags {
                 probing.skip(TAGS, why);
             }
+            if source.options.acls {
+                probing.skip(ACCESS_LIST, why);
+            }
         }
         Ok(PagedKey { key, len_bytes, .. }) => {
             let key = bucket.full_key(&key);
@@ -34,6 +38,10 @@ pub(super) async fn probe(source: &S3Source) -> Probe {
             if source.options.tags {
                 let hint = "let this key do s3:GetObjectTagging, or do not ask for tags";
                 probing.step_async(TAGS, hint, bucket.tags(&key)).await;
+            }
+            if source.options.acls {
+                let hint = "let this key do s3:GetObjectAcl, or do not ask for access lists";
+                probing.step_async(ACCESS_LIST, hint, bucket.access_list(&key)).await;
             }
         }
     }

@@ -34,6 +34,9 @@ pub(super) struct Trials {
     writes: OnceCell<Kept>,
     uploads: OnceCell<Kept>,
     tags: OnceCell<bool>,
+    locks: OnceCell<bool>,
+    access_lists: OnceCell<bool>,
+    owner: OnceCell<Option<String>>,
     odd: [OnceCell<bool>; Oddity::ALL.len()],
 }
 
@@ -93,6 +96,59 @@ impl Place {
     pub(super) fn set_without_tags(&self) {
         // Whoever came first knew the same.
         let _ = self.trials.tags.set(false);
+    }
+
+    /// Whether the server keeps locks: an object that was just written with one is looked at, once.
+    pub(super) async fn keeps_locks(&self, key: &str) -> Result<bool> {
+        let tried = self.trials.locks.get_or_try_init(|| async {
+            Ok(self.bucket.look(key).await?.is_some_and(|found| found.is_locked))
+        });
+        tried.await.copied()
+    }
+
+    /// Whether the bucket is known to keep no locks.
+    pub(super) fn is_without_locks(&self) -> bool {
+        self.trials.locks.get() == Some(&false)
+    }
+
+    /// Says that the bucket has refused a lock, and took the same object without it.
+    pub(super) fn set_without_locks(&self) {
+        let _ = self.trials.locks.set(false);
+    }
+
+    /// Whether the server keeps access lists: that of an object that was just written is read, once.
+    pub(super) async fn keeps_access_lists(&self, key: &str) -> Result<bool> {
+        let tried = self.trials.access_lists.get_or_try_init(|| async {
+            match self.bucket.access_list(key).await {
+                Ok((list, _)) => Ok(!list.is_usual()),
+                // Who may not read them may well write them.
+                Err(error) if error.is(ErrorKind::PermissionDenied) => Ok(true),
+                Err(error) if error.retry() == Retry::Never => Ok(false),
+                Err(error) => Err(error),
+            }
+        });
+        tried.await.copied()
+    }
+
+    /// Whether the bucket is known to keep no access lists.
+    pub(super) fn is_without_access_lists(&self) -> bool {
+        self.trials.access_lists.get() == Some(&false)
+    }
+
+    /// Says that the bucket has refused an access list, and took the same object without it.
+    pub(super) fn set_without_access_lists(&self) {
+        let _ = self.trials.access_lists.set(false);
+    }
+
+    /// Who owns the bucket; nothing if the server does not say, or not to us.
+    pub(super) async fn owner(&self) -> Result<Option<&str>> {
+        let asked = self.trials.owner.get_or_try_init(|| async {
+            match self.bucket.owner().await {
+                Err(error) if error.retry() == Retry::Never => Ok(None),
+                owner => owner,
+            }
+        });
+        Ok(asked.await?.as_deref())
     }
 
     /// Makes sure that the server keeps a key as it is.

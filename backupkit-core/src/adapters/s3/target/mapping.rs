@@ -9,7 +9,9 @@ use futures::stream::{self, BoxStream};
 
 use super::names::why_not;
 use super::session::Core;
-use crate::adapters::s3::keys::{Prefix, place_beside_directory, undivided, usual_place};
+use crate::adapters::s3::keys::{
+    Prefix, is_settings, place_beside_directory, undivided, usual_place,
+};
 use crate::adapters::s3::object::{DirectoryRecord, ObjectRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryKind, EntryPath};
@@ -37,6 +39,8 @@ pub(super) enum Way {
     No(String),
     /// A folder without a marker.
     Nowhere,
+    /// The settings of a bucket, which are no object.
+    Settings,
 }
 
 /// All entries that are to be restored, in the order of the walk.
@@ -145,6 +149,9 @@ impl Mapper {
                 way = Way::No(why);
             }
         }
+        if way == Way::Settings {
+            self.core.notes.has_settings.store(true, Ordering::Relaxed);
+        }
         if way == Way::Nowhere {
             self.open = Some(entry.path.clone());
         }
@@ -218,6 +225,9 @@ impl Names {
         let name = entry.path.name().unwrap_or_default();
         if entry.kind == EntryKind::Directory {
             return self.directory(entry, name, above);
+        }
+        if self.is_of_bucket && depth == 1 && is_settings(name) {
+            return Way::Settings;
         }
         match above.and_then(|above| self.key(entry, name, &above)) {
             Ok(key) => Way::To(key),

@@ -13,6 +13,10 @@ pub(super) struct Notes {
     pub(super) is_of_folders: AtomicBool,
     pub(super) n_empty_folders: AtomicU64,
     pub(super) n_thawed: AtomicU64,
+    /// The snapshot has the settings of a bucket.
+    pub(super) has_settings: AtomicBool,
+    pub(super) n_unlocked: AtomicU64,
+    pub(super) n_without_access_lists: AtomicU64,
     /// Something was written without a condition, as the server keeps none.
     pub(super) is_unconditional: AtomicBool,
     /// Keys of objects beside directories of their names.
@@ -58,6 +62,27 @@ impl Notes {
             0 => {}
             n => told.push(format!(
                 "{n} objects that were in an archive are in the usual storage class now"
+            )),
+        }
+        if self.has_settings.load(Ordering::Relaxed) {
+            told.push(
+                "the settings of the bucket were not restored: they are in the snapshot, in the file \
+                 %bucket.json beside it"
+                    .to_owned(),
+            );
+        }
+        match self.n_unlocked.load(Ordering::Relaxed) {
+            0 => {}
+            n => told.push(format!(
+                "{n} objects are not locked as they were: locks are given back only if asked for \
+                 (restore_locks)"
+            )),
+        }
+        match self.n_without_access_lists.load(Ordering::Relaxed) {
+            0 => {}
+            n => told.push(format!(
+                "{n} objects are without their access lists: these are given back only if asked for \
+                 (restore_acls)"
             )),
         }
         told

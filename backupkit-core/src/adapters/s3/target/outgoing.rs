@@ -3,12 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use super::session::Core;
-use crate::adapters::s3::errors::NOT_IMPLEMENTED;
+use crate::adapters::s3::errors::{NO_ACCESS_LISTS, NOT_IMPLEMENTED};
 use crate::adapters::s3::object::ObjectRecord;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Classes whose objects cannot be read before they are brought back.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+const NO_LOCK: &str = "its lock: this bucket keeps none";
+const NO_ACCESS_LIST: &str = "its access list: this bucket keeps none";
 
 /// What goes with an object.
 #[derive(Debug)]
@@ -20,6 +23,9 @@ pub(super) struct Outgoing {
     warnings: Vec<Error>,
     /// How often the server said that it cannot do something of this.
     refusals: usize,
+    /// Whether the bucket has refused what it refuses of all objects; it counts once the object is taken.
+    lacks_locks: bool,
+    lacks_access_lists: bool,
 }
 
 /// What a server may not know.
@@ -28,21 +34,35 @@ enum Feature {
     Tags,
     Redirect,
     Class,
+    Lock,
+    AccessList,
 }
 
 /// What is left out, try by try: one thing at a time, so that it is known what was refused.
-const LEFT_OUT: [&[Feature]; 4] = [
+const LEFT_OUT: [&[Feature]; 6] = [
     &[Feature::Tags],
     &[Feature::Redirect],
     &[Feature::Class],
-    &[Feature::Tags, Feature::Redirect, Feature::Class],
+    &[Feature::Lock],
+    &[Feature::AccessList],
+    &[Feature::Tags, Feature::Redirect, Feature::Class, Feature::Lock, Feature::AccessList],
 ];
 
 impl Outgoing {
     /// Prepares what was recorded.
-    pub(super) fn of(core: &Core, recorded: ObjectRecord) -> Self {
+    ///
+    /// # Errors
+    /// If it cannot be found out who owns the bucket, which only access lists need.
+    pub(super) async fn of(core: &Core, recorded: ObjectRecord) -> Result<Self> {
         let whole = ObjectRecord::default();
-        let mut outgoing = Self { record: recorded, whole, warnings: Vec::new(), refusals: 0 };
+        let mut outgoing = Self {
+            record: recorded,
+            whole,
+            warnings: Vec::new(),
+            refusals: 0,
+            lacks_locks: false,
+            lacks_access_lists: false,
+        };
         if outgoing.record.is_incomplete {
             outgoing.warn("metadata that could not be read when it was backed up");
         }
@@ -56,8 +76,49 @@ impl Outgoing {
             outgoing.record.tags = None;
             outgoing.warn("its tags: this server keeps none");
         }
+        outgoing.prepare_lock(core);
+        outgoing.prepare_access_list(core).await?;
         outgoing.whole = outgoing.record.clone();
-        outgoing
+        Ok(outgoing)
+    }
+
+    fn prepare_lock(&mut self, core: &Core) {
+        let now = core.place.env.now().as_second();
+        let Some(lock) = self.record.lock.take().and_then(|lock| lock.still_at(now)) else {
+            return;
+        };
+        if !core.place.options.locks {
+            core.notes.n_unlocked.fetch_add(1, Ordering::Relaxed);
+        } else if core.place.is_without_locks() {
+            self.warn(NO_LOCK);
+        } else {
+            self.record.lock = Some(lock);
+        }
+    }
+
+    async fn prepare_access_list(&mut self, core: &Core) -> Result<()> {
+        let Some(mut list) = self.record.acl.take() else { return Ok(()) };
+        if !core.place.options.acls {
+            core.notes.n_without_access_lists.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        if core.place.is_without_access_lists() {
+            self.warn(NO_ACCESS_LIST);
+            return Ok(());
+        }
+        if !list.is_sendable() {
+            self.warn("its access list: it cannot stand in headers");
+            return Ok(());
+        }
+        if list.names_owner() {
+            let Some(owner) = core.place.owner().await? else {
+                self.warn("its access list: the server does not say who owns the bucket");
+                return Ok(());
+            };
+            list.set_owner(owner);
+        }
+        self.record.acl = Some(list);
+        Ok(())
     }
 
     /// Whether the same object may be taken with less, which is left out now.
@@ -71,6 +132,30 @@ impl Outgoing {
             Some("InvalidStorageClass") if self.record.storage_class.is_some() => {
                 self.whole.storage_class = None;
                 self.warn("its storage class: the server does not know it");
+            }
+            _ if error.code() == NO_ACCESS_LISTS && self.record.acl.is_some() => {
+                self.whole.acl = None;
+                self.warn(NO_ACCESS_LIST);
+                self.lacks_access_lists = true;
+            }
+            // What servers say of an account that they do not know.
+            Some("InvalidArgument" | "UnresolvableGrantByEmailAddress")
+                if self.record.acl.is_some() =>
+            {
+                self.whole.acl = None;
+                self.warn("its access list: the server refuses it");
+            }
+            // What they say where a bucket was made without locks.
+            Some("InvalidRequest" | "ObjectLockConfigurationNotFoundError")
+                if self.record.lock.is_some() =>
+            {
+                self.whole.lock = None;
+                self.warn(NO_LOCK);
+                self.lacks_locks = true;
+            }
+            Some("InvalidArgument") if self.record.lock.is_some() => {
+                self.whole.lock = None;
+                self.warn("its lock: the server refuses it");
             }
             _ if error.code() != NOT_IMPLEMENTED => return false,
             _ => return self.leave_out_next(),
@@ -97,13 +182,24 @@ impl Outgoing {
             (Feature::Tags, "its tags: this server keeps none"),
             (Feature::Redirect, "the website redirect: this server knows none"),
             (Feature::Class, "its storage class: this server knows none"),
+            (Feature::Lock, NO_LOCK),
+            (Feature::AccessList, NO_ACCESS_LIST),
         ] {
             if feature.is_in(&self.whole) && !feature.is_in(&self.record) {
                 self.warn(what);
-                if feature == Feature::Tags {
-                    core.place.set_without_tags();
+                match feature {
+                    Feature::Tags => core.place.set_without_tags(),
+                    Feature::Lock => self.lacks_locks = true,
+                    Feature::AccessList => self.lacks_access_lists = true,
+                    Feature::Redirect | Feature::Class => {}
                 }
             }
+        }
+        if self.lacks_locks {
+            core.place.set_without_locks();
+        }
+        if self.lacks_access_lists {
+            core.place.set_without_access_lists();
         }
         self.warnings
     }
@@ -150,6 +246,8 @@ impl Feature {
             Self::Tags => has_tags(record),
             Self::Redirect => record.website_redirect.is_some(),
             Self::Class => record.storage_class.is_some(),
+            Self::Lock => record.lock.is_some(),
+            Self::AccessList => record.acl.is_some(),
         }
     }
 
@@ -158,6 +256,8 @@ impl Feature {
             Self::Tags => record.tags = None,
             Self::Redirect => record.website_redirect = None,
             Self::Class => record.storage_class = None,
+            Self::Lock => record.lock = None,
+            Self::AccessList => record.acl = None,
         }
     }
 }

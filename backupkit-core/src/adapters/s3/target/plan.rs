@@ -55,7 +55,7 @@ impl Planner {
             let decision = log.about(found.number).await?;
             let entry = found.entry;
             let (destination, action) = match found.way {
-                Way::Nowhere => continue,
+                Way::Nowhere | Way::Settings => continue,
                 Way::No(why) => (entry.path.clone(), StepAction::Refuse(why)),
                 Way::To(key) => {
                     if is_beside_directory(entry.path.name().unwrap_or_default()) {

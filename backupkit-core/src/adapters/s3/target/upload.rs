@@ -13,10 +13,10 @@ use super::body::Pieces;
 use super::content::{COMPARED_BYTES, Content, hash};
 use super::outgoing::Outgoing;
 use super::session::Core;
-use super::write::{Replacing, check_tags};
+use super::write::{Replacing, check_protection, check_tags};
 use crate::adapters::s3::bucket::UploadedPart;
 use crate::adapters::s3::errors::REFUSED;
-use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::object::{ObjectRecord, parts_of};
 use crate::adapters::s3::payload::Parts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::{BodyReader, Step};
@@ -70,11 +70,21 @@ struct Told {
     modified: i64,
 }
 
-/// How large the parts of an object were that was written in parts, if that can be guessed from its entity
-/// tag, which ends with their number.
-pub(super) fn recorded_part_bytes(etag: &str, size_bytes: u64) -> Option<u64> {
-    let (_, count) = etag.trim_matches('"').rsplit_once('-')?;
-    let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
+/// How large the parts of an object were that was written in parts: as its record says, or else as can be
+/// guessed from its entity tag, which ends with their number. Nothing if parts of that size cannot be made
+/// again.
+pub(super) fn recorded_part_bytes(record: &ObjectRecord, size_bytes: u64) -> Option<u64> {
+    let known = record.part_bytes.filter(|bytes| {
+        // Only the last one may be small.
+        let least = LEAST_PART_BYTES.min(size_bytes.max(1));
+        (least..=MOST_SAME_PART_BYTES).contains(bytes)
+            && parts_of(&record.etag) == Some(size_bytes.div_ceil(*bytes))
+    });
+    known.or_else(|| guessed_part_bytes(&record.etag, size_bytes))
+}
+
+fn guessed_part_bytes(etag: &str, size_bytes: u64) -> Option<u64> {
+    let count = parts_of(etag)?;
     let fits = |bytes: &u64| size_bytes.div_ceil(*bytes) == count;
     let even = size_bytes.div_ceil(count).div_ceil(MIB) * MIB;
     let usual = USUAL_PARTS_MIB.into_iter().map(|mib| mib * MIB);
@@ -144,9 +154,9 @@ pub(super) async fn write(
     body: BodyReader,
     from: Option<WriteToken>,
 ) -> Result<Vec<Error>> {
-    let part_bytes = recorded_part_bytes(&recorded.etag, step.bytes);
+    let part_bytes = recorded_part_bytes(&recorded, step.bytes);
     let part_bytes = part_bytes.unwrap_or_else(|| usual_part_bytes(step.bytes));
-    let mut outgoing = Outgoing::of(core, recorded);
+    let mut outgoing = Outgoing::of(core, recorded).await?;
     let mut upload = match from {
         None => begin(core, key, part_bytes, &mut outgoing).await?,
         Some(token) => find(core, step, &token).await?.ok_or_else(|| {
@@ -174,6 +184,9 @@ pub(super) async fn write(
         drop_upload(core, key, &upload.id).await?;
     }
     check_tags(core, key, &mut outgoing).await?;
+    if is_complete {
+        check_protection(core, key, &mut outgoing).await?;
+    }
     Ok(outgoing.taken(core))
 }
 
@@ -404,7 +417,21 @@ mod tests {
             ("\"x-2\"", 1_000 * MIB, None),
             ("", 17, None),
         ] {
-            assert_eq!(recorded_part_bytes(etag, size), expected, "{etag} {size}");
+            assert_eq!(guessed_part_bytes(etag, size), expected, "{etag} {size}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_parts_that_are_recorded_are_not_guessed() {
+        let recorded = |etag: &str, part_bytes, size| {
+            let (etag, part_bytes) = (etag.to_owned(), Some(part_bytes));
+            recorded_part_bytes(&ObjectRecord { etag, part_bytes, ..ObjectRecord::new() }, size)
+        };
+        // By eight they would be three, too.
+        assert_eq!(recorded("x-3", 7 * MIB + 1, 17 * MIB), Some(7 * MIB + 1));
+        assert_eq!(recorded("x-1", 3, 3), Some(3), "the only part may be small");
+        for odd in [0, 1, 5 * MIB, 65 * MIB, u64::MAX] {
+            assert_eq!(recorded("x-3", odd, 17 * MIB), Some(8 * MIB), "{odd}");
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) async fn write_step(
     let key = core.key_of(step);
     core.place.require_kept(&key).await?;
     let recorded = core.record_of(&step.entry)?;
-    let part_bytes = upload::recorded_part_bytes(&recorded.etag, step.bytes);
+    let part_bytes = upload::recorded_part_bytes(&recorded, step.bytes);
     let warnings = if from.is_some() || part_bytes.is_some() || step.bytes > MOST_WHOLE_BYTES {
         upload::write(core, step, &key, recorded, body, from).await?
     } else {
@@ -55,13 +55,17 @@ async fn write_whole(
     pieces.end().await?;
     let parts = Parts::new(pieces.take().into()).await?;
     let kept = core.place.keeps_of_writes().await?;
-    let mut outgoing = Outgoing::of(core, recorded);
+    let mut outgoing = Outgoing::of(core, recorded).await?;
     let mut way = Replacing::of(core, step, key);
+    let mut is_written = false;
     loop {
         let content = Content::Parts(&parts);
         let Some(condition) = way.condition(kept, &outgoing.record, content).await? else { break };
         match core.place.bucket.put_object(key, &parts, &condition, &outgoing.record).await {
-            Ok(()) => break,
+            Ok(()) => {
+                is_written = true;
+                break;
+            }
             Err(error) if outgoing.yields_to(&error) => {}
             Err(error) => {
                 if way.is_done_after(error, &outgoing.record, content).await? {
@@ -74,6 +78,9 @@ async fn write_whole(
         require_bytes(core, key, step.bytes).await?;
     }
     check_tags(core, key, &mut outgoing).await?;
+    if is_written {
+        check_protection(core, key, &mut outgoing).await?;
+    }
     Ok(outgoing.taken(core))
 }
 
@@ -96,6 +103,22 @@ pub(super) async fn check_tags(core: &Core, key: &str, outgoing: &mut Outgoing) 
         && !core.place.keeps_tags(key, &tags).await?
     {
         outgoing.record.tags = None;
+    }
+    Ok(())
+}
+
+/// Some servers take locks and access lists, and forget them.
+pub(super) async fn check_protection(
+    core: &Core,
+    key: &str,
+    outgoing: &mut Outgoing,
+) -> Result<()> {
+    let record = &mut outgoing.record;
+    if record.lock.is_some() && !core.place.keeps_locks(key).await? {
+        record.lock = None;
+    }
+    if record.acl.is_some() && !core.place.keeps_access_lists(key).await? {
+        record.acl = None;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::settings::BucketSetting;
 use super::versions::Version;
 
 /// An object.
@@ -21,16 +22,24 @@ pub struct S3Object {
     pub headers: BTreeMap<String, String>,
     /// Its tags as they were sent, such as `a=1&b=2`.
     pub tags: String,
+    /// Who may do what, by the header that grants it, such as `x-amz-grant-read`. Without any, the owner
+    /// may do all.
+    pub grants: BTreeMap<String, String>,
+    /// How many bytes each part has that it was written in; none if it was written in one go.
+    pub parts: Vec<usize>,
 }
 
 /// Headers that come back as they were sent.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 11] = [
     "cache-control",
     "content-disposition",
     "content-encoding",
     "content-language",
     "content-type",
     "expires",
+    "x-amz-object-lock-legal-hold",
+    "x-amz-object-lock-mode",
+    "x-amz-object-lock-retain-until-date",
     "x-amz-storage-class",
     "x-amz-website-redirect-location",
 ];
@@ -45,6 +54,7 @@ pub(super) struct Upload {
     pub(super) started: Timestamp,
     pub(super) headers: BTreeMap<String, String>,
     pub(super) tags: String,
+    pub(super) grants: BTreeMap<String, String>,
     pub(super) parts: BTreeMap<u32, Bytes>,
 }
 
@@ -59,12 +69,16 @@ pub(super) struct Bucket {
     pub(super) is_versioned: bool,
     /// How many versions were made.
     pub(super) made: u64,
+    /// By the parameter that asks for it.
+    pub(super) settings: BTreeMap<String, BucketSetting>,
 }
 
 impl S3Object {
     pub(super) fn new(bytes: Bytes, modified: Timestamp) -> Self {
         let etag = entity_tag(&bytes);
-        Self { bytes, etag, modified, headers: BTreeMap::new(), tags: String::new() }
+        let (headers, grants) = (BTreeMap::new(), BTreeMap::new());
+        let (tags, parts) = (String::new(), Vec::new());
+        Self { bytes, etag, modified, headers, tags, grants, parts }
     }
 }
 
@@ -77,4 +91,10 @@ pub(super) fn kept_headers(headers: &BTreeMap<String, String>) -> BTreeMap<Strin
     let is_kept = |name: &str| KEPT.contains(&name) || name.starts_with("x-amz-meta-");
     let kept = headers.iter().filter(|(name, _)| is_kept(name));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// What a request's headers grant.
+pub(super) fn granted(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let granted = headers.iter().filter(|(name, _)| name.starts_with("x-amz-grant-"));
+    granted.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -16,7 +16,7 @@ use super::Shared;
 use super::faults::{S3Effect, S3Operation};
 use super::reply::{Broken, Reply, ReplyBody};
 use super::request::Request;
-use super::{deleting, list, multipart, objects, signature, versions};
+use super::{access, deleting, list, multipart, objects, settings, signature, versions};
 use crate::testing::lock;
 
 /// Serves until told to stop.
@@ -52,7 +52,7 @@ async fn answer(
     let (parts, body) = request.into_parts();
     // A request that breaks off has no effect.
     let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
-    let request = Request::new(&parts, body);
+    let mut request = Request::new(&parts, body);
     shared.note_request(&request);
     let effect = shared.faults.next(&request);
     let refusal = match &effect {
@@ -78,19 +78,24 @@ async fn answer(
     };
     let reply = match refusal {
         Some(reply) => reply,
-        None => tamper(handle(shared, &request, effect.as_ref()), effect.as_ref())?,
+        None => tamper(handle(shared, &mut request, effect.as_ref()), effect.as_ref())?,
     };
     let reply = reply.with("date", objects::http_date(*lock(&shared.now)));
     shared.note_reply(&request, &reply);
     reply.into_response(request.method == Method::HEAD)
 }
 
-fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Reply {
+fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> Reply {
     if let Some(keys) = &*lock(&shared.keys)
         && let Err(refusal) = signature::check(request, keys)
     {
         return refusal;
     }
+    // They were signed.
+    request.headers.retain(|name, _| {
+        !shared.options.forgotten_headers.iter().any(|part| name.contains(part.as_str()))
+    });
+    let request = &*request;
     let (options, now) = (&shared.options, *lock(&shared.now));
     let mut buckets = lock(&shared.buckets);
     let Some(bucket) = buckets.get_mut(&request.bucket) else {
@@ -108,6 +113,9 @@ fn handle(shared: &Shared, request: &Request, effect: Option<&S3Effect>) -> Repl
         S3Operation::CopyObject => objects::copy(bucket, request, now),
         S3Operation::DeleteObject => objects::delete(bucket, request, now),
         S3Operation::GetTagging => objects::tagging(bucket, request),
+        S3Operation::RestoreObject => objects::restore(bucket, request),
+        S3Operation::GetAccessList => access::of_object(bucket, request),
+        S3Operation::GetBucketSetting => settings::get(bucket, request),
         S3Operation::CreateUpload => {
             let id = shared.next_upload_id();
             let refused = objects::refuse_headers(request, options);

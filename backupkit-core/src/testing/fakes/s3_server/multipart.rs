@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use jiff::Timestamp;
 
 use super::S3ServerOptions;
-use super::bucket::{Bucket, S3Object, Upload, entity_tag, kept_headers};
+use super::bucket::{Bucket, S3Object, Upload, entity_tag, granted, kept_headers};
 use super::objects::{refuse_write, wrong_checksum};
 use super::reply::{Reply, elements, encode_key, escape};
 use super::request::Request;
@@ -21,6 +21,7 @@ pub(super) fn create(bucket: &mut Bucket, request: &Request, id: &str, now: Time
         started: now,
         headers: kept_headers(&request.headers),
         tags: request.header("x-amz-tagging").unwrap_or_default().to_owned(),
+        grants: granted(&request.headers),
         parts: BTreeMap::new(),
     };
     bucket.uploads.insert(id.to_owned(), upload);
@@ -74,7 +75,7 @@ pub(super) fn complete(
     }
     let text = request.text();
     let numbers = elements(&text, "PartNumber");
-    let mut bytes = BytesMut::new();
+    let (mut bytes, mut parts) = (BytesMut::new(), Vec::new());
     for (index, (number, etag)) in numbers.iter().zip(elements(&text, "ETag")).enumerate() {
         let part = number.parse().ok().and_then(|number: u32| upload.parts.get(&number));
         let Some(part) = part.filter(|part| entity_tag(part) == etag) else {
@@ -84,10 +85,12 @@ pub(super) fn complete(
             return Reply::error(400, "EntityTooSmall");
         }
         bytes.extend_from_slice(part);
+        parts.push(part.len());
     }
     let mut object = S3Object::new(bytes.freeze(), now);
     object.etag = format!("{}-{}\"", object.etag.trim_end_matches('"'), numbers.len());
-    (object.headers, object.tags) = (upload.headers, upload.tags);
+    object.parts = parts;
+    (object.headers, object.tags, object.grants) = (upload.headers, upload.tags, upload.grants);
     let (key, etag) = (escape(request.object()), escape(&object.etag));
     let content = format!("<Key>{key}</Key><ETag>{etag}</ETag>");
     bucket.store(request.object(), object);

@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use sha2::{Digest, Sha256};
 
-use super::bucket::{Bucket, CHECKSUM, S3Object, kept_headers};
-use super::reply::{Reply, escape};
+use super::bucket::{Bucket, CHECKSUM, S3Object, granted, kept_headers};
+use super::reply::{Reply, elements, escape};
 use super::request::{Request, decode};
-use super::{ConditionalWrites, ReadVersions, S3ServerOptions};
+use super::{AccessLists, ConditionalWrites, ReadVersions, S3ServerOptions};
 
+/// What becomes of an object that was asked for from an archive.
+const RESTORE: &str = "x-amz-restore";
 /// Classes whose objects cannot be read.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
@@ -46,7 +48,17 @@ pub(super) fn refuse_write(
 /// Why a write is refused whose headers the server does not know.
 pub(super) fn refuse_headers(request: &Request, options: &S3ServerOptions) -> Option<Reply> {
     let is_unknown = options.unknown_headers.iter().any(|name| request.header(name).is_some());
-    is_unknown.then(|| Reply::error(501, "NotImplemented"))
+    if is_unknown {
+        return Some(Reply::error(501, "NotImplemented"));
+    }
+    let has = |beginning: &str| request.headers.keys().any(|name| name.starts_with(beginning));
+    if has("x-amz-grant-") && options.access_lists == AccessLists::Refused {
+        return Some(Reply::error(400, "AccessControlListNotSupported"));
+    }
+    // A checksum, or the algorithm of those that parts will have.
+    let is_safe = has("x-amz-checksum-") || has("content-md5");
+    let is_refused = !options.object_lock || !is_safe;
+    (has("x-amz-object-lock-") && is_refused).then(|| Reply::error(400, "InvalidRequest"))
 }
 
 pub(super) fn put(
@@ -66,6 +78,7 @@ pub(super) fn put(
     }
     let mut object = S3Object::new(request.body.clone(), now);
     object.headers = kept_headers(&request.headers);
+    object.grants = granted(&request.headers);
     request.header("x-amz-tagging").unwrap_or_default().clone_into(&mut object.tags);
     if let Some(checksum) = request.header(CHECKSUM) {
         object.headers.insert(CHECKSUM.to_owned(), checksum.to_owned());
@@ -99,12 +112,12 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     if is_other && options.read_versions == ReadVersions::Kept {
         return Reply::error(412, "PreconditionFailed");
     }
-    let class = object.headers.get("x-amz-storage-class").map(String::as_str);
-    if request.method == Method::GET && class.is_some_and(|class| ARCHIVES.contains(&class)) {
+    let is_there = object.headers.get(RESTORE).is_some_and(|text| text.contains("\"false\""));
+    if request.method == Method::GET && is_archived(object) && !is_there {
         return Reply::error(403, "InvalidObjectState");
     }
     let length = object.bytes.len();
-    let mut reply = match request.range(length) {
+    let mut reply = match part(object, request).or_else(|| request.range(length)) {
         Some(Err(())) => return Reply::error(416, "InvalidRange"),
         Some(Ok((first, last))) => Reply::new(206)
             .with("content-range", format!("bytes {first}-{last}/{length}"))
@@ -121,11 +134,62 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
             reply = reply.with(name, value);
         }
     }
+    if request.parameter("partNumber").is_some() && !object.parts.is_empty() {
+        reply = reply.with("x-amz-mp-parts-count", object.parts.len().to_string());
+    }
     if !object.tags.is_empty() {
         let count = object.tags.split('&').count();
         reply = reply.with("x-amz-tagging-count", count.to_string());
     }
     reply
+}
+
+fn is_archived(object: &S3Object) -> bool {
+    let class = object.headers.get("x-amz-storage-class");
+    class.is_some_and(|class| ARCHIVES.contains(&class.as_str()))
+}
+
+/// Begins to bring an object back from its archive.
+pub(super) fn restore(bucket: &mut Bucket, request: &Request) -> Reply {
+    let Some(object) = bucket.objects.get_mut(request.object()) else {
+        return Reply::error(404, "NoSuchKey");
+    };
+    if !is_archived(object) {
+        return Reply::error(403, "InvalidObjectState");
+    }
+    let text = request.text();
+    if elements(&text, "Tier").is_empty() || elements(&text, "Days").is_empty() {
+        return Reply::error(400, "MalformedXML");
+    }
+    match object.headers.get(RESTORE) {
+        Some(text) if text.contains("\"true\"") => Reply::error(409, "RestoreAlreadyInProgress"),
+        Some(_) => Reply::new(200),
+        None => {
+            object.headers.insert(RESTORE.to_owned(), "ongoing-request=\"true\"".to_owned());
+            Reply::new(202)
+        }
+    }
+}
+
+/// All objects that were asked for from their archives are there.
+pub(super) fn end_restores(bucket: &mut Bucket) {
+    let there = "ongoing-request=\"false\", expiry-date=\"Fri, 01 Jan 2100 00:00:00 GMT\"";
+    for restoring in bucket.objects.values_mut().filter_map(|one| one.headers.get_mut(RESTORE)) {
+        there.clone_into(restoring);
+    }
+}
+
+/// The first and last byte of the part that is asked for; an error where there is no such part.
+fn part(object: &S3Object, request: &Request) -> Option<Result<(usize, usize), ()>> {
+    let number: usize = request.parameter("partNumber")?.parse().ok()?;
+    let whole = [object.bytes.len()];
+    let parts = if object.parts.is_empty() { &whole[..] } else { &object.parts[..] };
+    let Some(len_bytes) = number.checked_sub(1).and_then(|index| parts.get(index)) else {
+        return Some(Err(()));
+    };
+    let first: usize = parts[..number - 1].iter().sum();
+    // One without bytes has no range.
+    len_bytes.checked_sub(1).map(|last| Ok((first, first + last)))
 }
 
 pub(super) fn copy(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Reply {

@@ -7,6 +7,7 @@ use hyper::Method;
 use hyper::http::request::Parts;
 
 use super::faults::S3Operation;
+use super::settings;
 
 /// A request that has arrived whole.
 #[derive(Debug)]
@@ -54,12 +55,15 @@ impl Request {
             (&Method::GET, false) if has("list-type") => S3Operation::ListObjects,
             (&Method::POST, false) if has("delete") => S3Operation::DeleteObjects,
             (&Method::HEAD, true) => S3Operation::HeadObject,
+            (&Method::GET, false) if settings::is_asked_for(has) => S3Operation::GetBucketSetting,
+            (&Method::GET, true) if has("acl") => S3Operation::GetAccessList,
             (&Method::GET, true) if has("tagging") => S3Operation::GetTagging,
             (&Method::GET, true) if has("uploadId") => S3Operation::ListParts,
             (&Method::GET, true) => S3Operation::GetObject,
             (&Method::PUT, true) if has("partNumber") => S3Operation::UploadPart,
             (&Method::PUT, true) if is_copy => S3Operation::CopyObject,
             (&Method::PUT, true) if !has("tagging") => S3Operation::PutObject,
+            (&Method::POST, true) if has("restore") => S3Operation::RestoreObject,
             (&Method::POST, true) if has("uploads") => S3Operation::CreateUpload,
             (&Method::POST, true) if has("uploadId") => S3Operation::CompleteUpload,
             (&Method::DELETE, true) if has("uploadId") => S3Operation::AbortUpload,

@@ -72,7 +72,7 @@ impl Reader {
         Vec::new()
     }
 
-    fn number(&mut self, name: &str) -> Option<u64> {
+    pub(super) fn number(&mut self, name: &str) -> Option<u64> {
         let number = self.fields.get(name)?.as_u64();
         if number.is_none() {
             self.errors.add(name, "is no whole number");

@@ -1,0 +1,179 @@
+//! How a server behaves.
+
+/// How a server behaves for its life.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
+pub struct S3ServerOptions {
+    /// What it does with `If-None-Match` and `If-Match` on writes.
+    pub conditional_writes: ConditionalWrites,
+    /// How many keys a page of a listing has at most.
+    pub page_keys: usize,
+    /// Whether a page is in the order of bytes.
+    pub sorted: bool,
+    /// In which order keys come, from page to page.
+    pub key_order: KeyOrder,
+    /// Whether a page says how many keys it has.
+    pub counted: bool,
+    /// What it does about versions of objects when they are read.
+    pub read_versions: ReadVersions,
+    /// Headers that writes must not have: it knows not what they mean.
+    pub unknown_headers: Vec<String>,
+    /// Headers of writes whose names have one of these parts are taken and forgotten.
+    pub forgotten_headers: Vec<String>,
+    /// Whether its buckets were made with object lock. Locked objects can be deleted all the same.
+    pub object_lock: bool,
+    /// What it does with access lists that are written.
+    pub access_lists: AccessLists,
+    /// Whether buckets keep what is replaced and deleted.
+    pub versioned: bool,
+}
+
+/// In which order a server lists keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// That of bytes.
+    Bytes,
+    /// All that is in a directory comes before what is beside it: `a/x`, `a-b`.
+    Directories,
+    /// None.
+    None,
+}
+
+/// What a server does about versions of objects when they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadVersions {
+    /// It names them by entity tags, and keeps `If-Match`.
+    Kept,
+    /// It names them, and gives whatever there is.
+    Unchecked,
+    /// It does not even name them.
+    Unnamed,
+}
+
+/// What a server does with access lists that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLists {
+    /// It keeps them.
+    Kept,
+    /// It refuses them, as where the owner of the bucket owns all that is in it.
+    Refused,
+}
+
+/// What a server does with conditions of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionalWrites {
+    /// It keeps them, as AWS does.
+    Honoured,
+    /// It keeps `If-None-Match`, and does as if there were no `If-Match`.
+    OnlyAbsent,
+    /// It does as if there were none.
+    Ignored,
+    /// It refuses such writes.
+    Refused,
+}
+
+impl Default for S3ServerOptions {
+    fn default() -> Self {
+        let conditional_writes = ConditionalWrites::Honoured;
+        Self {
+            conditional_writes,
+            page_keys: 1_000,
+            sorted: true,
+            key_order: KeyOrder::Bytes,
+            counted: true,
+            read_versions: ReadVersions::Kept,
+            unknown_headers: Vec::new(),
+            forgotten_headers: Vec::new(),
+            object_lock: false,
+            access_lists: AccessLists::Kept,
+            versioned: false,
+        }
+    }
+}
+
+impl S3ServerOptions {
+    /// Says what the server does with conditions of writes.
+    #[must_use]
+    pub fn with_conditional_writes(mut self, conditional_writes: ConditionalWrites) -> Self {
+        self.conditional_writes = conditional_writes;
+        self
+    }
+
+    /// Answers writes that have this header with 501, as a server does that does not know it.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.unknown_headers.push(name.to_owned());
+        self
+    }
+
+    /// Takes headers of writes whose names have this part, and forgets them.
+    #[must_use]
+    pub fn forgetting_headers_with(mut self, part: &str) -> Self {
+        self.forgotten_headers.push(part.to_owned());
+        self
+    }
+
+    /// Takes objects with locks.
+    #[must_use]
+    pub fn with_object_lock(mut self) -> Self {
+        self.object_lock = true;
+        self
+    }
+
+    /// Refuses access lists, as where the owner of the bucket owns all that is in it.
+    #[must_use]
+    pub fn without_access_lists(mut self) -> Self {
+        self.access_lists = AccessLists::Refused;
+        self
+    }
+
+    /// Keeps what is replaced and deleted.
+    #[must_use]
+    pub fn versioned(mut self) -> Self {
+        self.versioned = true;
+        self
+    }
+
+    /// Makes pages of listings small.
+    #[must_use]
+    pub fn with_page_keys(mut self, keys: usize) -> Self {
+        self.page_keys = keys;
+        self
+    }
+
+    /// Lists directory by directory, as some servers do, and not in the order of bytes.
+    #[must_use]
+    pub fn listing_by_directory(mut self) -> Self {
+        self.key_order = KeyOrder::Directories;
+        self
+    }
+
+    /// Lists in no order, as directory buckets do.
+    #[must_use]
+    pub fn listing_in_no_order(mut self) -> Self {
+        self.key_order = KeyOrder::None;
+        self
+    }
+
+    /// Gives each page backwards.
+    #[must_use]
+    pub fn unsorted(mut self) -> Self {
+        self.sorted = false;
+        self
+    }
+
+    /// Gives pages that do not say how many keys they have.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        self.counted = false;
+        self
+    }
+
+    /// Says what the server does about versions of objects when they are read.
+    #[must_use]
+    pub fn with_read_versions(mut self, read_versions: ReadVersions) -> Self {
+        self.read_versions = read_versions;
+        self
+    }
+}
