@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::scene::{BUCKET, credentials, env, key, settings};
 
@@ -20,6 +21,7 @@ const PASSWORD: &str = "canary:of a/proxy@%ü";
 /// A proxy, and the first lines of what it was asked.
 struct Proxy {
     address: String,
+    _tasks: JoinSet<()>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -32,14 +34,15 @@ impl Proxy {
         let behind = server.endpoint().replace("http://", "");
         let word = user.map(|(name, password)| STANDARD.encode(format!("{name}:{password}")));
         let noted = Arc::clone(&asked);
-        // It ends with the runtime of the test.
-        tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let (noted, word, behind) = (Arc::clone(&noted), word.clone(), behind.clone());
-                tokio::spawn(pass(client, behind, word, noted));
+                connections.spawn(pass(client, behind, word, noted));
             }
         });
-        Self { address, asked }
+        Self { address, _tasks: tasks, asked }
     }
 
     fn asked(&self) -> Vec<String> {

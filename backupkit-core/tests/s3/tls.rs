@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -56,17 +57,18 @@ impl Authority {
     }
 }
 
-/// Puts TLS before a server. Returns its address.
-async fn secure(server: &S3Server, config: ServerConfig) -> String {
+/// Puts TLS before a server, for as long as the tasks are kept. Returns its address.
+async fn secure(server: &S3Server, config: ServerConfig) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let behind = server.endpoint().replace("http://", "");
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    // It ends with the runtime of the test.
-    tokio::spawn(async move {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, behind) = (acceptor.clone(), behind.clone());
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 // Who does not trust goes away.
                 let Ok(mut client) = acceptor.accept(stream).await else { return };
                 let mut server = TcpStream::connect(behind).await.unwrap();
@@ -74,14 +76,15 @@ async fn secure(server: &S3Server, config: ServerConfig) -> String {
             });
         }
     });
-    format!("https://{address}")
+    (format!("https://{address}"), tasks)
 }
 
 /// What comes of reading through TLS; `trusted` is what a `ca_file` holds.
 async fn read(config: ServerConfig, trusted: Option<&str>) -> Result<(), Error> {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "config", "private");
-    let mut settings = settings(&server).with_endpoint(secure(&server, config).await);
+    let (endpoint, _tasks) = secure(&server, config).await;
+    let mut settings = settings(&server).with_endpoint(endpoint);
     let folder = TempDir::new().unwrap();
     if let Some(pem) = trusted {
         let file = folder.path().join("ca.pem");

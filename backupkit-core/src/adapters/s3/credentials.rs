@@ -46,7 +46,7 @@ pub enum S3Credentials {
     /// A role that somebody else takes on: STS `AssumeRole`.
     AssumedRole {
         /// Who takes it on. Neither nobody nor another role.
-        base: Box<S3Credentials>,
+        base: Box<Self>,
         /// The role.
         role: S3Role,
     },

@@ -15,12 +15,16 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::reply::{Broken, Reply};
 use super::request::{Request, decode};
 use super::signature::{self, Keys};
 use crate::testing::lock;
 
+/// What its clock shows, always.
+const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
+const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 const TOKEN_OF_MACHINES: &str = "fake-metadata-token";
 
 /// A server on a free port of the loopback address that lends keys, as STS, EC2 and ECS do. It ends when
@@ -127,14 +131,17 @@ impl fmt::Debug for S3Lender {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| async {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
-                answer(&shared, &Request::new(&parts, body)).into_response(false)
+                let reply = answer(&shared, &Request::new(&parts, body));
+                reply.with("date", DATE).into_response(false)
             });
             // An error is a client that went away.
             drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
@@ -244,7 +251,7 @@ fn document(shared: &Shared) -> Reply {
 fn next(shared: &Shared) -> Option<(LentKey, Timestamp)> {
     let mut keys = lock(&shared.keys);
     let key = if keys.len() > 1 { keys.pop_front()? } else { keys.front()?.clone() };
-    let ends = Timestamp::now().saturating_add(key.lasts).ok()?;
+    let ends = NOW.saturating_add(key.lasts).ok()?;
     Some((key, ends))
 }
 

@@ -12,7 +12,7 @@ pub(in crate::adapters::s3::kind) enum Authentication {
     Keys { access_key_id: String },
     Profile { file: PathBuf, profile: String },
     Environment,
-    AssumeRole { base: Box<Authentication>, role: S3Role },
+    AssumeRole { base: Box<Self>, role: S3Role },
     WebIdentity { token_file: PathBuf, role: S3Role },
     Instance { endpoint: Option<String> },
     Container { endpoint: String, token_file: Option<PathBuf> },
