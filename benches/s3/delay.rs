@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::{Options, Outcome, wait_for_the_end};
@@ -22,10 +23,12 @@ pub(crate) async fn delay(options: &Options) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
     let accept = async {
+        let mut connections = JoinSet::new();
         loop {
             let Ok((near, _)) = listener.accept().await else { continue };
+            while connections.try_join_next().is_some() {}
             let to = to.clone();
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 // A connection that breaks is for its two ends to see.
                 if let Ok(far) = TcpStream::connect(to).await {
                     drop(pass(near, far, delay).await);

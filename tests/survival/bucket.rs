@@ -61,8 +61,8 @@ impl Place {
             WatchedKind::NAME,
             settings(&json!(folder.path().join("repo").to_str().unwrap())),
         );
-        let disk = if is_in_bucket { in_bucket("repository") } else { in_folder };
-        for (name, body) in [("source", &in_bucket("bucket")), ("disk", &disk)] {
+        let place = if is_in_bucket { in_bucket("repository") } else { in_folder };
+        for (name, body) in [("source", &in_bucket("bucket")), ("disk", &place)] {
             desk.workspace.add_connection(name, body).await.unwrap();
         }
         let repository = NewRepository {

@@ -94,7 +94,7 @@ fn place(app: &App<'_>, arguments: &RestoreArguments) -> Result<(Arc<dyn Restore
         Place::Folder(folder) => Ok((Arc::new(FsTarget::new(&folder, app.env.clone())), folder)),
         #[cfg(feature = "s3")]
         Place::Bucket(bucket) => {
-            let target = app.bucket_target(&bucket, &arguments.repository.repository)?;
+            let target = app.bucket_target(&bucket, &arguments.repository.repository.repository)?;
             let shown = target.location().into();
             Ok((target, shown))
         }

@@ -12,7 +12,7 @@ const BLOCKS: u64 = 20;
 fn a_bucket_that_fails_half_way_is_made_whole_from_the_folder() {
     let (scene, server) = (Scene::new(), S3Server::start("bucket"));
     for number in 0..BLOCKS {
-        let path = scene.path(&format!("src/{number}"));
+        let path = scene.path(format!("src/{number}"));
         std::fs::write(path, random_bytes(number, BLOCK_BYTES)).unwrap();
     }
     let address = format!("s3:{}/bucket/backups", server.endpoint());

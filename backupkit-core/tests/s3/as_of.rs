@@ -12,7 +12,7 @@ use backupkit_core::{Env, Result};
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 
-use crate::real_server::place_on;
+use crate::real_server::{place_on, skip};
 use crate::scene::{BUCKET, Scene, key};
 
 /// Seconds after the server was started.
@@ -142,7 +142,7 @@ async fn versioned_on(server: &str) -> Option<S3Destination> {
     let (mut settings, id, secret) = match place_on(server, |settings| settings) {
         Ok(place) => place,
         Err(why) => {
-            eprintln!("SKIPPED: {why}");
+            skip(&why);
             return None;
         }
     };

@@ -1,5 +1,6 @@
 //! S3 buckets, on a server in this process that does wrong what it is told to.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 mod as_of;
 mod canary;

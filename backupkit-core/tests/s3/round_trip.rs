@@ -101,11 +101,11 @@ impl Place {
             .body(ByteStream::from(made.bytes.clone()))
             .set_storage_class(made.class.clone());
         // Some have all, some have nothing.
-        if number % 3 != 0 {
+        if !number.is_multiple_of(3) {
             put = put.content_type(format!("text/x-{}", number % 7)).tagging(tags);
             put = put.metadata("number", number.to_string()).metadata("odd", "a, b; c=\"d\"");
         }
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             put = put.cache_control("no-store").content_encoding("gzip").content_language("de, en");
             put = put.content_disposition("attachment; filename=\"x y.txt\"");
         }
@@ -201,7 +201,6 @@ async fn assert_round_trip(server: &str, made: Vec<Made>) {
         assert_eq!(before, after, "{key:?}");
     };
     stream::iter(&before).for_each_concurrent(AT_ONCE, compare).await;
-    eprintln!("{} objects are the same", before.len());
 }
 
 fn made(number: usize, key: String, len_bytes: usize) -> Made {

@@ -92,11 +92,11 @@ impl Directory {
         }
         let now = divided_by.and_then(|name| self.tree.find(name));
         let (Ok(first) | Err(first)) = self.tree.position(prefix.as_bytes());
-        // The name itself may be the first one in there.
-        let end = match self.tree.position(&[prefix.as_bytes(), name].concat()) {
-            Ok(at) => at + 1,
-            Err(at) => at,
-        };
+        let wanted = [prefix.as_bytes(), name].concat();
+        let (Ok(at) | Err(at)) = self.tree.position(&wanted);
+        // It may be the first one in there; of a directory the name goes on with `%2F`.
+        let is_first = self.tree.0.get(at).is_some_and(|node| node.name.starts_with(&wanted));
+        let end = at + usize::from(is_first);
         let before = self.tree.0.get(first..end).unwrap_or_default().iter().rev();
         let mut ids: Vec<BlobId> = Vec::new();
         for id in now.into_iter().chain(before.take(2)).filter_map(|node| node.subtree) {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Scene, context, entries, list, path, read};
-use crate::real_server::place_on;
+use crate::real_server::{place_on, skip};
 use crate::scene::BUCKET;
 
 const CORS: &str = "<CORSConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><CORSRule>\
@@ -153,7 +153,7 @@ async fn what_is_below_a_prefix_or_does_not_want_them_has_no_settings() {
 async fn on_real_server(server: &str) {
     let (settings, id, secret) = match place_on(server, |settings| settings) {
         Ok(place) => place,
-        Err(why) => return eprintln!("SKIPPED: {why}"),
+        Err(why) => return skip(&why),
     };
     let credentials = S3Credentials::keys(id, secret);
     let destination = S3Destination::new(settings.clone(), &credentials, Env::system()).unwrap();

@@ -10,7 +10,7 @@ use backupkit_core::testing::random_bytes;
 use bytes::Bytes;
 
 use super::{Place, Restored, bucket_snapshot, with_object};
-use crate::real_server::place_on;
+use crate::real_server::{place_on, skip};
 use crate::scene::BUCKET;
 
 const LOCKED: &str =
@@ -110,7 +110,7 @@ async fn the_settings_of_a_bucket_do_not_become_an_object() {
 async fn on_real_server(server: &str) {
     let (settings, id, secret) = match place_on(server, |settings| settings) {
         Ok(place) => place,
-        Err(why) => return eprintln!("SKIPPED: {why}"),
+        Err(why) => return skip(&why),
     };
     let credentials = S3Credentials::keys(id, secret);
     let destination = S3Destination::new(settings.clone(), &credentials, Env::system()).unwrap();

@@ -23,8 +23,8 @@ use crate::token::ListToken;
 
 /// The handle of its entry. Those of objects are JSON.
 const HANDLE: &str = "settings of the bucket";
-/// The list token behind it.
-const TOKEN: &[u8; 1] = &[2];
+/// The list token behind it: none of those of listings begins with it.
+const TOKEN: &[u8; 1] = &[4];
 const VERSION: u32 = 1;
 /// Settings that are asked for at the same time.
 const AT_ONCE: usize = 8;
