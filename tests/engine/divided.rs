@@ -22,7 +22,7 @@ fn source(directories: &[(&str, &[&str])]) -> Scripted {
             source = source.done(&format!("data{directory}"));
         }
     }
-    source.done("data")
+    source.done("data").with_fingerprints()
 }
 
 /// Three ways to divide the same directory, and one in which it is whole.

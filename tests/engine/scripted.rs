@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use backupkit::model::{Entry, EntryKind, EntryPath, FileMode, FileTime, Metadata, Origin};
+use backupkit::model::{
+    Entry, EntryKind, EntryPath, FileMode, FileTime, Fingerprint, Metadata, Origin,
+};
 use backupkit::source::{
     Body, BodyEnd, ListError, Listed, ListedItem, OpenContext, Piece, RangedBody, Segment, Source,
     SourceCapabilities, SourceView, StreamBody,
@@ -95,6 +97,16 @@ impl Scripted {
     /// It cannot be opened.
     pub(crate) fn away(mut self) -> Self {
         self.away = true;
+        self
+    }
+
+    /// Entries are the same if their size and times are.
+    pub(crate) fn with_fingerprints(mut self) -> Self {
+        for item in &mut self.items {
+            if let Item::Entry(entry) = item {
+                entry.fingerprint = Fingerprint::Stat;
+            }
+        }
         self
     }
 
