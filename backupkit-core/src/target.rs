@@ -349,6 +349,8 @@ pub enum Verdict {
 /// What a target has to tell at the end.
 #[derive(Debug, Default)]
 pub struct RestoreNotes {
-    /// Sentences for people. No secrets.
+    /// What is not as it was, or may not be, in sentences for people. No secrets.
     pub warnings: Vec<String>,
+    /// What is as it was asked for, and worth knowing: it makes no restore one with warnings.
+    pub remarks: Vec<String>,
 }

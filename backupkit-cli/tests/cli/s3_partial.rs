@@ -42,7 +42,7 @@ fn a_bucket_that_fails_half_way_is_made_whole_from_the_folder() {
     // What is missing comes from what is stored: the source has gone on.
     std::fs::rename(scene.path("src"), scene.path("kept")).unwrap();
     std::fs::create_dir(scene.path("src")).unwrap();
-    let again = scene.run(["run", "retry", "latest", "--follow", "--json"]).expect(0).json();
+    let again = scene.run(["run", "retry", "1", "--follow", "--json"]).expect(0).json();
     assert_eq!(again["state"], "succeeded", "{again}");
     assert_whole(&scene, "far", "kept");
     assert_eq!(server.open_uploads("bucket"), 0);

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use aws_credential_types::Credentials;
-use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Settings};
 use backupkit_core::destination::{Destination, ObjectMeta};
@@ -12,7 +10,7 @@ use backupkit_core::{Env, Result};
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 
-use crate::real_server::{place_on, skip};
+use crate::real_server::{bucket_on, client};
 use crate::scene::{BUCKET, Scene, key};
 
 /// Seconds after the server was started.
@@ -139,23 +137,8 @@ async fn a_listing_of_versions_is_whole_or_an_error() {
 
 /// A bucket of its own on a real server, that keeps versions.
 async fn versioned_on(server: &str) -> Option<S3Destination> {
-    let (mut settings, id, secret) = match place_on(server, |settings| settings) {
-        Ok(place) => place,
-        Err(why) => {
-            skip(&why);
-            return None;
-        }
-    };
-    settings.bucket = format!("versions-{}", settings.prefix);
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .region(Region::new(settings.region.clone()))
-        .endpoint_url(settings.endpoint.clone().unwrap())
-        .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .credentials_provider(Credentials::new(&id, &secret, None, None, "test"));
-    let client = aws_sdk_s3::Client::from_conf(config.build());
-    client.create_bucket().bucket(&settings.bucket).send().await.unwrap();
+    let (settings, id, secret) = bucket_on(server, "versions").await?;
+    let client = client(&settings, &id, &secret);
     let status = BucketVersioningStatus::Enabled;
     let versioning = VersioningConfiguration::builder().status(status).build();
     let request = client.put_bucket_versioning().bucket(&settings.bucket);

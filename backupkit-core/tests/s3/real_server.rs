@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
 use backupkit_core::Env;
 use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Settings};
 use backupkit_core::destination::Destination;
@@ -35,6 +37,33 @@ pub(crate) fn skip(why: &str) {
     let must_run = std::env::var("BACKUPKIT_REQUIRE_SERVERS").as_deref() == Ok("1");
     assert!(!must_run, "BACKUPKIT_REQUIRE_SERVERS=1, but {why}");
     eprintln!("SKIPPED: {why}");
+}
+
+/// A bucket of its own on a server, and the key to it. Says why where there is no server.
+pub(crate) async fn bucket_on(server: &str, name: &str) -> Option<(S3Settings, String, String)> {
+    let (mut settings, id, secret) = match place_on(server, |settings| settings) {
+        Ok(place) => place,
+        Err(why) => {
+            skip(&why);
+            return None;
+        }
+    };
+    settings.bucket = format!("{name}-{}", settings.prefix);
+    let client = client(&settings, &id, &secret);
+    client.create_bucket().bucket(&settings.bucket).send().await.unwrap();
+    Some((settings, id, secret))
+}
+
+/// A client that knows nothing of ours.
+pub(crate) fn client(settings: &S3Settings, id: &str, secret: &str) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(settings.region.clone()))
+        .endpoint_url(settings.endpoint.clone().unwrap())
+        .force_path_style(true)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .credentials_provider(Credentials::new(id, secret, None, None, "test"));
+    Client::from_conf(config.build())
 }
 
 /// A prefix of its own for each case.

@@ -7,10 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType, StorageClass};
-use aws_smithy_http_client::{Builder, Connector};
 use backupkit_core::adapters::fs::FsDestination;
 use backupkit_core::adapters::s3::{
     S3Credentials, S3Settings, S3Source, S3SourceOptions, S3Target,
@@ -22,7 +20,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::real_server::{place_on, skip};
+use crate::real_server::{client, place_on, skip};
 
 const AT_ONCE: usize = 32;
 const PART_BYTES: usize = 5 << 20;
@@ -55,19 +53,7 @@ struct Made {
 
 impl Place {
     fn new(settings: S3Settings, id: &str, secret: &str) -> Self {
-        let http = Builder::new().build_with_connector_fn(|settings, _| {
-            let mut connector = Connector::builder();
-            connector.set_connector_settings(settings.cloned());
-            connector.build_http()
-        });
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(settings.endpoint.clone().unwrap())
-            .force_path_style(true)
-            .credentials_provider(Credentials::new(id, secret, None, None, "test"))
-            .http_client(http);
-        Self { client: Client::from_conf(config.build()), settings }
+        Self { client: client(&settings, id, secret), settings }
     }
 
     fn key(&self, key: &str) -> String {
@@ -193,6 +179,9 @@ async fn assert_round_trip(server: &str, made: Vec<Made>) {
     let restore = RestoreRequest::new(repository, snapshot, Arc::new(target));
     let report = engine.restore(restore).wait().await.unwrap();
     assert!(report.is_complete(), "{report:?}");
+    // The keys below the prefix are those of the bucket, with the prefix that they were backed up from.
+    let mut to = to;
+    to.settings.prefix = to.key(&from.settings.prefix);
     let (before, after) = (from.keys().await, to.keys().await);
     assert_eq!(before.len(), made.len());
     assert!(before == after, "the listings differ");

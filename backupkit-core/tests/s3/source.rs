@@ -4,7 +4,6 @@ mod archive;
 mod bucket_settings;
 mod contract;
 mod protection;
-mod ranges;
 mod trouble;
 
 use std::sync::Arc;

@@ -100,7 +100,8 @@ impl Place {
                 written.push((key(step), done));
             }
         }
-        let notes = session.finish().await.unwrap().warnings;
+        let notes = session.finish().await.unwrap();
+        let notes = [notes.warnings, notes.remarks].concat();
         assert_eq!(self.server.open_uploads(BUCKET), 0, "an upload was left");
         let keys = self.server.keys(BUCKET);
         assert!(!keys.iter().any(|key| key.contains("probe-")), "{keys:?}");

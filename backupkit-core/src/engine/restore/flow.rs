@@ -17,7 +17,7 @@ use crate::model::Level;
 use crate::repo::reader::RepositoryReader;
 use crate::snapshot::SnapshotReader;
 use crate::store::{AdapterStore, InMemoryAdapterStore};
-use crate::target::{RestoreContext, RestoreSession};
+use crate::target::{RestoreContext, RestoreNotes, RestoreSession};
 use crate::token::CancelToken;
 
 /// Restores, and compares. Entries that fail are told and counted, and the rest goes on.
@@ -324,10 +324,14 @@ async fn finish(
     keeper: &Keeper,
 ) -> Result<Vec<String>> {
     tools.check_may_write().await?;
-    let notes = session.finish().await?.warnings;
+    let RestoreNotes { warnings: mut notes, remarks } = session.finish().await?;
     for note in &notes {
         tools.events.note(Level::Warning, note.clone());
     }
+    for remark in &remarks {
+        tools.events.note(Level::Info, remark.clone());
+    }
+    notes.extend(remarks);
     tell_kept(tools, keeper.forget_finished().await);
     Ok(notes)
 }

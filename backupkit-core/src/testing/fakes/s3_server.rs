@@ -94,6 +94,8 @@ struct Shared {
     buckets: Mutex<BTreeMap<String, Bucket>>,
     keys: Mutex<Option<Keys>>,
     now: Mutex<Timestamp>,
+    /// What its clock shows; nothing: the time.
+    date: Mutex<Option<Timestamp>>,
     faults: FaultScript,
     counters: Mutex<S3Counters>,
     reads: Mutex<Vec<S3Read>>,
@@ -133,6 +135,7 @@ impl S3Server {
             })),
             // 2026-01-01T00:00:00Z.
             now: Mutex::new(Timestamp::constant(1_767_225_600, 0)),
+            date: Mutex::default(),
             faults: FaultScript::default(),
             counters: Mutex::default(),
             reads: Mutex::default(),
@@ -208,9 +211,11 @@ impl S3Server {
         *lock(&self.shared.counters) = S3Counters::default();
     }
 
-    /// Sets the time of what is made from now on.
+    /// Sets the time of what is made from now on, and of the server's own clock, which is right without
+    /// this.
     pub fn set_now(&self, now: Timestamp) {
         *lock(&self.shared.now) = now;
+        *lock(&self.shared.date) = Some(now);
     }
 
     /// Stores an object as if it had been there always.

@@ -333,7 +333,7 @@ impl RestoreSession for Session {
                 "not restored: {n_sockets} sockets, which only the programs that listen on them can make"
             )),
         }
-        Ok(RestoreNotes { warnings })
+        Ok(RestoreNotes { warnings, remarks: Vec::new() })
     }
 
     async fn abort(&self) -> Result<()> {

@@ -58,8 +58,7 @@ impl Listing {
         // What is in no order has to be listed from the beginning.
         let behind = walk.behind(settings.lists_by_bytes()).filter(|_| !is_sorted);
         let behind = behind.map(str::to_owned);
-        let is_by_bytes = !is_sorted && (settings.lists_by_bytes() || walk.is_by_bytes());
-        let pages = pages(shared.bucket.clone(), behind, is_by_bytes);
+        let pages = pages(shared.bucket.clone(), behind);
         let has_keys = walk.has_keys();
         let (shared, keys) = (Arc::clone(shared), VecDeque::new());
         let mut listing = Self { shared, pages, keys, walk, has_keys, is_sorted: false };

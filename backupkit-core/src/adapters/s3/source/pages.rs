@@ -1,81 +1,59 @@
 //! Pages of a listing, the next ones fetched while one is used.
 
-mod density;
-mod plan;
-
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::plan::{Plan, Request};
-use super::super::bucket::{Bucket, PagedKey};
+use super::super::bucket::{Bucket, Page, PagedKey, incomplete};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The keys of each page behind a key, in order. Where the server is known to list by bytes, or shows it,
-/// several stretches are listed at the same time. They are fetched by a task, which ends with the stream:
-/// a request that nobody waits for would keep its place among the calls.
+/// Pages that lie ready at most. Each may take some hundred KiB.
+const MOST_PAGES: usize = 4;
+/// A server may pass by what was deleted, page after page, but not for ever.
+const MOST_EMPTY_PAGES: u32 = 10_000;
+
+/// The keys of each page behind a key. They are fetched by a task, which ends with the stream: a request that
+/// nobody waits for would keep its place among the calls.
 pub(super) fn pages(
     bucket: Bucket,
     behind: Option<String>,
-    is_by_bytes: bool,
 ) -> BoxStream<'static, Result<Vec<PagedKey>>> {
-    let (sender, receiver) = mpsc::channel(1);
+    let (sender, receiver) = mpsc::channel(MOST_PAGES);
     let mut task = JoinSet::new();
-    task.spawn(fetch(bucket, behind, is_by_bytes, sender));
+    task.spawn(fetch(bucket, behind, sender));
     stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
         if let Some(page) = receiver.recv().await {
             return Some((page, (receiver, task)));
         }
         // A listing that only stops is not at its end.
         match task.join_next().await {
-            Some(Err(_)) => Some((Err(panicked()), (receiver, task))),
+            Some(Err(_)) => {
+                let error =
+                    Error::new(ErrorKind::Internal, "the task that lists a bucket panicked");
+                Some((Err(error), (receiver, task)))
+            }
             _ => None,
         }
     })
     .boxed()
 }
 
-async fn fetch(
-    bucket: Bucket,
-    behind: Option<String>,
-    is_by_bytes: bool,
-    pages: mpsc::Sender<Result<Vec<PagedKey>>>,
-) {
-    let root = bucket.full_key("");
-    let behind = behind.map(|key| key.strip_prefix(&root).unwrap_or_default().to_owned());
-    let mut plan = Plan::new(behind, is_by_bytes);
-    let mut calls = JoinSet::new();
-    while !plan.is_over() {
-        while let Some(Request { number, behind, token }) = plan.ask() {
-            let (bucket, behind) = (bucket.clone(), behind.map(|key| bucket.full_key(&key)));
-            calls.spawn(async move {
-                (number, bucket.objects_page(behind.as_deref(), token.as_deref()).await)
-            });
+async fn fetch(bucket: Bucket, behind: Option<String>, pages: mpsc::Sender<Result<Vec<PagedKey>>>) {
+    let mut token = None;
+    let mut empty_pages = 0;
+    loop {
+        let mut page = bucket.objects_page(behind.as_deref(), token.as_deref()).await;
+        if let Ok(Page { keys, next }) = &page {
+            empty_pages = if keys.is_empty() { empty_pages + 1 } else { 0 };
+            token.clone_from(next);
+            if token.is_some() && empty_pages >= MOST_EMPTY_PAGES {
+                let why = "page after page is empty, and none is the last one";
+                page = Err(incomplete("list the bucket", why));
+            }
         }
-        tokio::select! {
-            biased;
-            place = pages.reserve(), if plan.is_ready() => {
-                let (Ok(place), Some(keys)) = (place, plan.give()) else { return };
-                let goes_on = keys.is_ok();
-                place.send(keys);
-                if !goes_on {
-                    return;
-                }
-            }
-            () = pages.closed() => return,
-            Some(answered) = calls.join_next() => {
-                let Ok((number, page)) = answered else {
-                    // Nobody is left to be told if this fails.
-                    drop(pages.send(Err(panicked())).await);
-                    return;
-                };
-                plan.take(number, page);
-            }
-            else => return,
+        let goes_on = page.is_ok() && token.is_some();
+        if pages.send(page.map(|page| page.keys)).await.is_err() || !goes_on {
+            return;
         }
     }
-}
-
-fn panicked() -> Error {
-    Error::new(ErrorKind::Internal, "the task that lists a bucket panicked")
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::target::RestoreNotes;
+
 /// So many keys are named.
 const NAMED: usize = 3;
 
@@ -43,8 +45,8 @@ impl Notes {
         }
     }
 
-    /// All as sentences.
-    pub(super) fn sentences(&self) -> Vec<String> {
+    /// All as sentences. What nobody asked for is no warning.
+    pub(super) fn sentences(&self) -> RestoreNotes {
         let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = warnings.clone();
         if self.is_unconditional.load(Ordering::Relaxed) {
@@ -64,8 +66,9 @@ impl Notes {
                 "{n} objects that were in an archive are in the usual storage class now"
             )),
         }
+        let mut remarks = Vec::new();
         if self.has_settings.load(Ordering::Relaxed) {
-            told.push(
+            remarks.push(
                 "the settings of the bucket were not restored: they are in the snapshot, in the file \
                  %bucket.json beside it"
                     .to_owned(),
@@ -73,18 +76,18 @@ impl Notes {
         }
         match self.n_unlocked.load(Ordering::Relaxed) {
             0 => {}
-            n => told.push(format!(
+            n => remarks.push(format!(
                 "{n} objects are not locked as they were: locks are given back only if asked for \
                  (restore_locks)"
             )),
         }
         match self.n_without_access_lists.load(Ordering::Relaxed) {
             0 => {}
-            n => told.push(format!(
+            n => remarks.push(format!(
                 "{n} objects are without their access lists: these are given back only if asked for \
                  (restore_acls)"
             )),
         }
-        told
+        RestoreNotes { warnings: told, remarks }
     }
 }

@@ -160,7 +160,7 @@ impl RestoreSession for Session {
             self.0.notes.warn(error.report());
         }
         self.0.decisions.clear().await?;
-        Ok(RestoreNotes { warnings: self.0.notes.sentences() })
+        Ok(self.0.notes.sentences())
     }
 
     async fn abort(&self) -> Result<()> {

@@ -80,7 +80,10 @@ async fn answer(
         Some(reply) => reply,
         None => tamper(handle(shared, &mut request, effect.as_ref()), effect.as_ref())?,
     };
-    let reply = reply.with("date", objects::http_date(*lock(&shared.now)));
+    let reply = match *lock(&shared.date) {
+        Some(date) => reply.with("date", objects::http_date(date)),
+        None => reply,
+    };
     shared.note_reply(&request, &reply);
     reply.into_response(request.method == Method::HEAD)
 }
