@@ -1,8 +1,8 @@
 //! Moments as people write them.
 
 use backupkit_core::{Env, Error, Result};
-use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::{Timestamp, Zoned};
 
 use crate::exit::usage;
 
@@ -12,7 +12,9 @@ use crate::exit::usage;
 /// A usage error for other texts, and for moments that are to come.
 pub(crate) fn parse(text: &str, env: &Env) -> Result<Timestamp> {
     let local = || text.parse::<DateTime>().ok()?.to_zoned(env.time_zone().clone()).ok();
-    let parsed = text.parse().ok().or_else(|| local().map(|local| local.timestamp()));
+    let zoned = || text.parse::<Zoned>().ok().map(|zoned| zoned.timestamp());
+    let local = || local().map(|local| local.timestamp()).filter(|_| !text.contains('['));
+    let parsed = text.parse().ok().or_else(zoned).or_else(local);
     let time: Timestamp = parsed.ok_or_else(|| wrong(text, "is no time"))?;
     if time > env.now() { Err(wrong(text, "is yet to come")) } else { Ok(time) }
 }
@@ -34,7 +36,11 @@ mod tests {
         assert_eq!(read("2026-03-01 14:00").as_deref(), Some("2026-03-01T12:00:00Z"));
         assert_eq!(read("2026-03-01").as_deref(), Some("2026-02-28T22:00:00Z"));
         assert_eq!(read("2026-03-01T14:00:00Z").as_deref(), Some("2026-03-01T14:00:00Z"));
-        for text in ["", "yesterday", "14:00", "2999-01-01", "2026-13-01"] {
+        let named = read("2026-03-01 14:00[America/New_York]");
+        assert_eq!(named.as_deref(), Some("2026-03-01T19:00:00Z"));
+        for text in
+            ["2026-03-01 14:00[Nowhere/Else]", "", "yesterday", "14:00", "2999-01-01", "2026-13-01"]
+        {
             assert_eq!(read(text), None, "{text}");
         }
     }

@@ -104,8 +104,9 @@ pub(super) async fn alone<T>(
     let guard = guard.clone().with_lease(lease.clone());
     let result = tokio::select! {
         biased;
-        result = work(&guard) => result,
+        // First: after the machine slept, nothing is done that the lease no longer covers.
         lost = lease.keep() => Err(lost),
+        result = work(&guard) => result,
     };
     if let Err(error) = lease.release().await {
         let error = error.while_doing("give up the lease of this run");

@@ -31,6 +31,8 @@ const FREEZE_AFTER: Duration = Duration::from_secs(200);
 /// How long one attempt to renew it may take, and how long after one that failed the next follows.
 const ATTEMPT_TIME: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has run out.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long giving it up may take.
 const RELEASE_TIME: Duration = Duration::from_secs(10);
 /// The code of what was begun under a lease that somebody else has now.
@@ -84,14 +86,10 @@ impl RepositoryLease {
         if !repository.destination().capabilities().swap {
             return Ok(None);
         }
-        match cancel.unless_cancelled(Self::take(repository, holder)).await {
-            // It only seemed to be able to.
-            Err(error) if error.is(ErrorKind::Unsupported) => Ok(None),
-            taken => taken.map(Some),
-        }
+        cancel.unless_cancelled(Self::take(repository, holder)).await
     }
 
-    async fn take(repository: &Repository, holder: &str) -> Result<Self> {
+    async fn take(repository: &Repository, holder: &str) -> Result<Option<Self>> {
         let found = read(repository).await?;
         let epoch = match &found {
             None => 1,
@@ -111,20 +109,22 @@ impl RepositoryLease {
         };
         let (sealed, renewed_at) = seal(repository, epoch, holder, true).await?;
         let swapped = repository.destination().swap(&key()?, found, sealed.clone()).await;
-        swapped.map_err(|error| {
-            if error.is(ErrorKind::Conflict) {
-                held(repository, "somebody who took it in the same moment")
-            } else {
-                error
+        match swapped {
+            Ok(()) => {}
+            Err(error) if error.is(ErrorKind::Conflict) => {
+                return Err(held(repository, "somebody who took it in the same moment"));
             }
-        })?;
+            // It only seemed to be able to.
+            Err(error) if error.is(ErrorKind::Unsupported) => return Ok(None),
+            Err(error) => return Err(error),
+        }
         let written = Written { sealed, unsure: None, renewed_at, is_over: false };
-        Ok(Self(Arc::new(Inner {
+        Ok(Some(Self(Arc::new(Inner {
             repository: repository.clone(),
             holder: holder.to_owned(),
             epoch,
             written: Mutex::new(written),
-        })))
+        }))))
     }
 
     /// Keeps the lease for as long as this is polled, and returns why it is lost.
@@ -132,7 +132,20 @@ impl RepositoryLease {
         let clock = self.0.repository.env().clock();
         let mut wait = LEASE_RENEWAL;
         loop {
-            clock.sleep(wait).await;
+            let slept_from = clock.elapsed_since_boot();
+            // In short turns: while a machine sleeps, so do its timers, and the lease runs out.
+            loop {
+                let slept = clock.elapsed_since_boot().saturating_sub(slept_from);
+                let left = wait.saturating_sub(slept);
+                if left.is_zero() {
+                    break;
+                }
+                clock.sleep(left.min(LOOK)).await;
+                let written = self.0.written.lock().await;
+                if let Err(lost) = self.check_age(&written) {
+                    return lost;
+                }
+            }
             wait = LEASE_RENEWAL;
             let Err(error) = within(clock, ATTEMPT_TIME, self.renew()).await else { continue };
             wait = AGAIN;

@@ -123,7 +123,9 @@ where
 /// What a reply says of one of several keys.
 pub(super) fn refused_key(doing: &str, code: Option<&str>, message: Option<&str>) -> Error {
     let text = |text: Option<&str>| text.map(str::to_owned);
-    let failure = Failure { code: text(code), message: text(message), ..Failure::default() };
+    // That of a refusal: what is not known of a key says nothing of the others.
+    let (code, message) = (text(code), text(message));
+    let failure = Failure { status: Some(400), code, message, ..Failure::default() };
     failure.into_error(doing)
 }
 
@@ -193,6 +195,11 @@ impl Failure {
         let code = self.code.as_deref().unwrap_or_default();
         let known = match code {
             "NoSuchKey" => (Kind::NotFound, NO_SUCH_KEY, None),
+            "NoSuchVersion" => (
+                Kind::NotFound,
+                "s3-no-such-version",
+                Some("it was removed for good; choose an earlier or later time"),
+            ),
             "NoSuchUpload" => (Kind::NotFound, NO_SUCH_UPLOAD, None),
             // Not `NotFound`: what is looked for may well exist, in a bucket of another name.
             "NoSuchBucket" => (

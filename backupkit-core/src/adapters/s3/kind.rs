@@ -101,6 +101,15 @@ impl S3Kind {
         let S3Fields { mut settings, proxy_user, authentication, options, target_options } =
             parse(settings)?;
         let credentials = self.credentials(authentication, secrets)?;
+        if !settings.is_aws()
+            && self.environment.as_ref().is_some_and(|given| is_of_aws(given, &credentials))
+        {
+            let why =
+                "the role that the environment names is one of AWS, and this server is another";
+            return Err(no_credentials(why).with_hint(
+                "say auth=web_identity with role_arn, token_file and sts_endpoint, or give a key",
+            ));
+        }
         if let Some(name) = proxy_user {
             let password = secrets.get(Self::PROXY_PASSWORD).ok_or_else(|| {
                 no_credentials("the connection has no password for its proxy").with_hint(GIVE_AGAIN)
@@ -325,6 +334,19 @@ struct Opened {
     credentials: S3Credentials,
     options: S3SourceOptions,
     target_options: S3TargetOptions,
+}
+
+/// Whether these credentials are a token that the environment gave for AWS. Other servers lend roles
+/// themselves, and would get it.
+fn is_of_aws(given: &S3Credentials, credentials: &S3Credentials) -> bool {
+    match credentials {
+        S3Credentials::AssumedRole { base, .. } => is_of_aws(given, base),
+        S3Credentials::WebIdentity { token_file, role } => {
+            let is_given = matches!(given, S3Credentials::WebIdentity { token_file: known, .. } if known == token_file);
+            is_given && role.sts_endpoint.is_none()
+        }
+        _ => false,
+    }
 }
 
 fn parse(settings: &RawValue) -> Result<S3Fields> {

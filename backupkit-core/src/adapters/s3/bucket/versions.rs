@@ -113,12 +113,16 @@ impl Bucket {
                 .ok_or_else(|| incomplete(doing, "a version has no time"))
         };
         let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let id_of = |id: Option<&str>| {
+            // Without one the newest would be read in its place.
+            text(id).ok_or_else(|| incomplete(doing, "a version has no id"))
+        };
         let mut versions = Vec::new();
         for version in reply.versions() {
             let size = version.size().and_then(|size| u64::try_from(size).ok());
             versions.push(PagedVersion {
                 key: key_of(version.key())?,
-                id: text(version.version_id()),
+                id: Some(id_of(version.version_id())?),
                 modified: time_of(version.last_modified())?,
                 is_latest: version.is_latest() == Some(true),
                 len_bytes: Some(size.ok_or_else(|| incomplete(doing, "a version has no size"))?),

@@ -130,3 +130,21 @@ fn nobody_asks_who_was_not_named() {
     open(&kind, r#"{"bucket":"b","auth":"anonymous"}"#, &none).unwrap();
     assert!(open(&kind, keys, &none).is_err());
 }
+
+#[test]
+fn a_token_of_the_environment_is_for_nobody_but_aws() {
+    let token_file = "/var/run/secrets/token".into();
+    let role = crate::adapters::s3::S3Role::new("arn:aws:iam::1:role/r");
+    let kind = S3Kind::new().with_environment(S3Credentials::WebIdentity { token_file, role });
+    let open = |json: &str| {
+        let secrets = ConnectionSecrets::default();
+        kind.destination(&settings(json), &secrets, "", &Env::system()).map(drop)
+    };
+    open(r#"{"bucket":"b","auth":"environment"}"#).unwrap();
+    let assumed = r#""auth":"assume_role","base_auth":"environment","role_arn":"arn:x""#;
+    for who in [r#""auth":"environment""#, assumed] {
+        let json = format!(r#"{{"bucket":"b","endpoint":"https://other.example",{who}}}"#);
+        let refused = open(&json).unwrap_err();
+        assert_eq!(refused.code(), "s3-no-credentials", "{json}: {}", refused.report());
+    }
+}

@@ -40,6 +40,13 @@ impl AccessList {
             && self.0.values().all(is_of_owner)
     }
 
+    /// Whether it says no more than that this account may do all.
+    pub(in crate::adapters::s3) fn is_usual_of(&self, id: &str) -> bool {
+        let is_owner = |one: &String| one == OWNER || one.strip_prefix("id=") == Some(id);
+        self.0.keys().all(|permission| permission == FULL_CONTROL)
+            && self.0.values().flatten().all(is_owner)
+    }
+
     /// Whether the owner is named in it.
     pub(in crate::adapters::s3) fn names_owner(&self) -> bool {
         self.0.values().any(|grantees| grantees.contains(OWNER))
@@ -115,6 +122,8 @@ mod tests {
         let (list, _) = AccessList::new(Some("you"), std::slice::from_ref(&full));
         assert!(!list.is_usual() && !list.names_owner());
         let read = grant(None, Some("http://everybody"), Permission::Read);
+        assert!(list.is_usual_of("me") && !list.is_usual_of("you"));
+        assert!(!AccessList::new(Some("you"), &[full.clone(), read.clone()]).0.is_usual_of("me"));
         assert!(!AccessList::new(Some("me"), &[full, read]).0.is_usual());
     }
 

@@ -11,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 const NO_LOCK: &str = "its lock: this bucket keeps none";
+/// Part of what servers say of a bucket without locks, without spaces; the code stands for much else.
+const MISSING_LOCKS: &str = "missingobjectlockconfiguration";
 const NO_ACCESS_LIST: &str = "its access list: this bucket keeps none";
 
 /// What goes with an object.
@@ -110,12 +112,17 @@ impl Outgoing {
             self.warn("its access list: it cannot stand in headers");
             return Ok(());
         }
+        let owner = core.place.owner().await?;
         if list.names_owner() {
-            let Some(owner) = core.place.owner().await? else {
+            let Some(owner) = owner else {
                 self.warn("its access list: the server does not say who owns the bucket");
                 return Ok(());
             };
             list.set_owner(owner);
+        }
+        // What the object has anyway. Read back, it would look like a list that was forgotten.
+        if owner.is_some_and(|owner| list.is_usual_of(owner)) {
+            return Ok(());
         }
         self.record.acl = Some(list);
         Ok(())
@@ -146,14 +153,16 @@ impl Outgoing {
                 self.warn("its access list: the server refuses it");
             }
             // What they say where a bucket was made without locks.
-            Some("InvalidRequest" | "ObjectLockConfigurationNotFoundError")
-                if self.record.lock.is_some() =>
+            Some(code @ ("InvalidRequest" | "ObjectLockConfigurationNotFoundError"))
+                if self.record.lock.is_some()
+                    && (code != "InvalidRequest" || says_no_locks(error)) =>
             {
                 self.whole.lock = None;
                 self.warn(NO_LOCK);
                 self.lacks_locks = true;
             }
-            Some("InvalidArgument") if self.record.lock.is_some() => {
+            // Other reasons may be those of this object alone.
+            Some("InvalidArgument" | "InvalidRequest") if self.record.lock.is_some() => {
                 self.whole.lock = None;
                 self.warn("its lock: the server refuses it");
             }
@@ -272,6 +281,12 @@ fn is_sendable(text: &str) -> bool {
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
+}
+
+/// Whether a refusal is about a bucket that was made without locks.
+fn says_no_locks(error: &Error) -> bool {
+    let words = error.to_string().to_lowercase().replace(' ', "");
+    words.contains(MISSING_LOCKS)
 }
 
 #[cfg(test)]
