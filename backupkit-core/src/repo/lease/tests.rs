@@ -36,6 +36,7 @@ struct OnServer {
 impl OnServer {
     async fn new() -> Self {
         let server = S3Server::start("bucket");
+        server.set_now(Timestamp::constant(1_767_225_600, 0));
         let clock = ManualClock::default();
         let ours = init(Self::open(&server, &clock), &env(&clock)).await;
         // Another machine, whose clock is years ahead.
