@@ -83,7 +83,19 @@ async fn packs_whose_index_could_not_be_written_are_found_by_the_next_backup() {
             engine
         } else {
             drop(engine);
-            scene.process()
+            let next = scene.process();
+            // A process is dead once the last of its tasks is gone.
+            while rig
+                .repository
+                .locks(next.instance())
+                .await
+                .unwrap()
+                .iter()
+                .any(|lock| !lock.stale)
+            {
+                tokio::task::yield_now().await;
+            }
+            next
         };
         back_up(&next, &source(), std::slice::from_ref(&rig.repository)).await;
         rig.assert_tidy(&format!("same process: {same_process}")).await;
