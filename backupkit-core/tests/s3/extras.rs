@@ -55,7 +55,7 @@ impl Scene {
     async fn tags(&self, report: &BackupReport, names: &[&str]) -> serde_json::Value {
         let reader = self.repository.reader(ReaderOptions::default()).await.unwrap();
         let snapshot = reader.snapshot(report.outputs[0].snapshot.unwrap()).await.unwrap();
-        let path = EntryPath::from_names(&[&[BUCKET], names].concat());
+        let path = EntryPath::from_names([&[BUCKET], names].concat());
         let entry = snapshot.find(&path).await.unwrap().unwrap();
         let text = entry.metadata.attributes["backupkit.s3"].get();
         let kept: serde_json::Value = serde_json::from_str(text).unwrap();
@@ -69,11 +69,13 @@ async fn objects_that_were_read_without_their_tags_are_read_again_once_those_may
     let live = serde_json::json!({ "stage": "live" });
     let options = || S3SourceOptions::default().with_tags();
     scene.deny(S3Operation::GetTagging);
-    for expected in [3, 0, 0] {
+    // Those that are read at once may all ask before one of them is refused.
+    for (expected, most_asked) in [(3, 3), (0, 1), (0, 1)] {
         let (report, read) = scene.back_up(options()).await;
         assert_eq!(read, expected, "what cannot be had is no reason to read all again");
         assert_eq!(report.status, RunStatus::Warnings, "each backup says it: {report:?}");
-        assert_eq!(scene.server.counters().of(S3Operation::GetTagging), 1);
+        let asked = scene.server.counters().of(S3Operation::GetTagging);
+        assert!((1..=most_asked).contains(&asked), "{asked}");
         assert_eq!(scene.tags(&report, &["a"]).await, serde_json::Value::Null);
     }
     scene.server.clear_faults();

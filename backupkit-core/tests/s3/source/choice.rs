@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backupkit_core::ErrorKind;
 use backupkit_core::adapters::s3::{S3Filter, S3Source, S3SourceOptions};
 use backupkit_core::source::{OpenContext, Outcome, Source as _, SourceView};
 use backupkit_core::testing::ManualClock;
 use backupkit_core::testing::fakes::{S3Effect, S3Fault, S3Operation, S3Server};
-use backupkit_core::{ErrorKind, Timestamp};
+use jiff::Timestamp;
 
 use super::{Scene, context, entries, list, read, refused};
 use crate::scene::{BUCKET, credentials, env, settings};

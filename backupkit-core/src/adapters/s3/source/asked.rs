@@ -21,9 +21,9 @@ pub(super) struct Asked {
 /// Something that is asked of each object, unless it cannot be had of any.
 #[derive(Debug)]
 struct Wish {
-    is_wanted: bool,
-    is_granted: AtomicBool,
-    is_refused: AtomicBool,
+    wanted: bool,
+    granted: AtomicBool,
+    refused: AtomicBool,
 }
 
 /// What is known of one object besides what every reply tells.
@@ -41,11 +41,11 @@ impl Asked {
 
     /// Whether anything is wanted.
     pub(super) fn is_wanting(&self) -> bool {
-        self.tags.is_wanted || self.access_lists.is_wanted
+        self.tags.wanted || self.access_lists.wanted
     }
 
     pub(super) fn wanted(&self) -> Extras {
-        Extras { tags: self.tags.is_wanted, access_lists: self.access_lists.is_wanted }
+        Extras { tags: self.tags.wanted, access_lists: self.access_lists.wanted }
     }
 
     /// What an earlier backup may have kept instead of all that is wanted, since there is no more to be
@@ -63,29 +63,29 @@ impl Asked {
 }
 
 impl Wish {
-    fn new(is_wanted: bool) -> Self {
-        let (is_granted, is_refused) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { is_wanted, is_granted, is_refused }
+    fn new(wanted: bool) -> Self {
+        let (granted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { wanted, granted, refused }
     }
 
     fn is_asked(&self) -> bool {
-        self.is_wanted && !self.is_refused.load(Ordering::Relaxed)
+        self.wanted && !self.refused.load(Ordering::Relaxed)
     }
 
     fn grant(&self) {
-        self.is_granted.store(true, Ordering::Relaxed);
+        self.granted.store(true, Ordering::Relaxed);
     }
 
     /// Where others were had, it is the object.
     fn refuse(&self) {
-        if !self.is_granted.load(Ordering::Relaxed) {
-            self.is_refused.store(true, Ordering::Relaxed);
+        if !self.granted.load(Ordering::Relaxed) {
+            self.refused.store(true, Ordering::Relaxed);
         }
     }
 
     /// Which objects are as they would be read now: those with it, those without, or both.
     fn or_less(&self) -> &'static [bool] {
-        match (self.is_wanted, self.is_asked()) {
+        match (self.wanted, self.is_asked()) {
             (false, _) => &[false],
             (true, true) => &[true],
             (true, false) => &[true, false],

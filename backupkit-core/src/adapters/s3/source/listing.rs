@@ -210,7 +210,7 @@ async fn look_at(
         let (version, _) = shared.bucket.read_version(&marker.key, None, &wanted).await?;
         let (mut record, extras) = complete(&shared, &marker.key, version.record).await?;
         record.fingerprint = fingerprint(extras);
-        Ok(record)
+        Ok::<_, Error>(record)
     };
     let looked = match look.await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(&shared, &marker).await,
