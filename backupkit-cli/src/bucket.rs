@@ -46,7 +46,7 @@ const FLAGS: [&str; 8] = [
 /// What is a number.
 const NUMBERS: [&str; 5] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes", "thaw_days"];
 /// What may be given more than once.
-const LISTS: [&str; 3] = ["exclude", "include", "storage_classes"];
+const LISTS: [&str; 5] = ["exclude", "exclude_tags", "include", "include_tags", "storage_classes"];
 
 impl App<'_> {
     /// The destination in a bucket.

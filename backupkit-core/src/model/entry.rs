@@ -63,6 +63,8 @@ pub enum Fingerprint {
         attribute: String,
         /// The text to compare.
         value: String,
+        /// Texts that say as much: an earlier node with one of these is unchanged, too. Usually none.
+        others: Vec<String>,
     },
 }
 

@@ -299,12 +299,14 @@ fn is_same(entry: &Entry, node: &Node, parent_start: FileTime) -> bool {
                 // Written in the very moment the parent looked: the clock cannot tell.
                 && now.ctime.timestamp() < parent_start.timestamp()
         }
-        Fingerprint::Attribute { attribute, value } => {
+        Fingerprint::Attribute { attribute, value, others } => {
             let fields = node.metadata.attributes.get(attribute).and_then(|json| {
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json.get()).ok()
             });
             let kept = fields.as_ref().and_then(|fields| fields.get("fingerprint")?.as_str());
-            kept == Some(value) && entry.size_bytes == node.size_bytes
+            let is_one_of_them =
+                |kept: &str| kept == value || others.iter().any(|other| kept == other);
+            kept.is_some_and(is_one_of_them) && entry.size_bytes == node.size_bytes
         }
     }
 }

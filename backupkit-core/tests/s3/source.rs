@@ -2,6 +2,7 @@
 
 mod archive;
 mod bucket_settings;
+mod choice;
 mod contract;
 mod protection;
 mod trouble;

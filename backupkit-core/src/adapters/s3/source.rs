@@ -3,6 +3,7 @@
 mod archive;
 mod asked;
 mod body;
+mod choice;
 mod filter;
 mod found;
 mod listing;
@@ -48,8 +49,8 @@ use crate::token::{CancelToken, ListToken, ViewToken};
 
 /// Bodies at the same time. What is asked of the server is limited by how it answers.
 const CONCURRENCY: usize = 32;
-/// All views of buckets are alike.
-const VIEW_TOKEN: &[u8; 2] = b"s3";
+/// How tokens of views begin. What follows is when the first one was opened, in seconds since 1970.
+const VIEW_TOKEN: &[u8; 3] = b"s3 ";
 
 /// A bucket, or what is below a prefix of it, as a source.
 ///
@@ -203,17 +204,21 @@ impl Source for S3Source {
     }
 
     async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>> {
-        if cx.resume.is_some_and(|token| token.as_bytes() != VIEW_TOKEN) {
-            let why = "cannot go on with the backup: it is of another version of this program";
-            return Err(Error::new(ErrorKind::SourceChanged, why));
-        }
+        let opened = match &cx.resume {
+            None => self.env.now().as_second(),
+            // Ages are those of objects when the backup began, also if it goes on days later.
+            Some(token) => opened_by(token).ok_or_else(|| {
+                let why = "cannot go on with the backup: it is of another version of this program";
+                Error::new(ErrorKind::SourceChanged, why)
+            })?,
+        };
         Ok(Arc::new(S3View(Arc::new(Shared {
             hasty: self.bucket.impatient(&self.env),
             bucket: self.bucket.clone(),
             excluded: Arc::clone(&self.excluded),
             options: self.options.clone(),
             env: self.env.clone(),
-            opened: self.env.now().as_second(),
+            opened,
             notes: Notes::default(),
             asked: Asked::new(self.options.tags, self.options.acls),
             parent: cx.parent,
@@ -221,6 +226,11 @@ impl Source for S3Source {
             cancel: cx.cancel,
         }))))
     }
+}
+
+fn opened_by(token: &ViewToken) -> Option<i64> {
+    let seconds = token.as_bytes().strip_prefix(VIEW_TOKEN)?;
+    std::str::from_utf8(seconds).ok()?.parse().ok()
 }
 
 /// What the parts of a view share.
@@ -232,7 +242,7 @@ struct Shared {
     excluded: Arc<[String]>,
     options: S3SourceOptions,
     env: Env,
-    /// In seconds since 1970.
+    /// When the backup began, in seconds since 1970.
     opened: i64,
     notes: Notes,
     asked: Asked,
@@ -256,6 +266,11 @@ impl Shared {
         }
     }
 
+    /// Whether what is wanted of objects may be had already from an earlier backup.
+    fn is_compared(&self) -> bool {
+        self.parent.is_some() && self.asked.is_wanting()
+    }
+
     /// Whether the settings of the bucket are a part of the backup. What lies below a prefix has none.
     fn has_settings_file(&self) -> bool {
         self.options.bucket_settings && self.bucket.settings().prefix.is_empty()
@@ -277,7 +292,9 @@ struct S3View(Arc<Shared>);
 #[async_trait]
 impl SourceView for S3View {
     fn token(&self) -> ViewToken {
-        ViewToken::new(*VIEW_TOKEN)
+        let mut token = VIEW_TOKEN.to_vec();
+        token.extend(self.0.opened.to_string().into_bytes());
+        ViewToken::new(token)
     }
 
     fn list(&self, after: Option<&ListToken>) -> BoxStream<'static, Result<Listed, ListError>> {

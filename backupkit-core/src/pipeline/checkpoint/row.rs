@@ -250,7 +250,8 @@ impl From<&Fingerprint> for SavedFingerprint {
         match fingerprint {
             Fingerprint::None => Self::None,
             Fingerprint::Stat => Self::Stat,
-            Fingerprint::Attribute { attribute, value } => {
+            // Whatever is saved here is read, and compared with nothing any more.
+            Fingerprint::Attribute { attribute, value, others: _ } => {
                 Self::Attribute { attribute: attribute.clone(), value: value.clone() }
             }
         }
@@ -263,7 +264,7 @@ impl From<SavedFingerprint> for Fingerprint {
             SavedFingerprint::None => Self::None,
             SavedFingerprint::Stat => Self::Stat,
             SavedFingerprint::Attribute { attribute, value } => {
-                Self::Attribute { attribute, value }
+                Self::Attribute { attribute, value, others: Vec::new() }
             }
         }
     }

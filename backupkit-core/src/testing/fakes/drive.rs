@@ -132,6 +132,7 @@ impl State {
             fingerprint: Fingerprint::Attribute {
                 attribute: ATTRIBUTE.to_owned(),
                 value: checksum,
+                others: Vec::new(),
             },
             ..Entry::file(self.path(id)?, metadata, bytes.len() as u64)
         })

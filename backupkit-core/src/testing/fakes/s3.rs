@@ -279,7 +279,11 @@ fn entry(key: String, path: EntryPath, bytes: &Bytes) -> Entry {
     }
     Entry {
         handle: Some(key),
-        fingerprint: Fingerprint::Attribute { attribute: ATTRIBUTE.to_owned(), value: tag },
+        fingerprint: Fingerprint::Attribute {
+            attribute: ATTRIBUTE.to_owned(),
+            value: tag,
+            others: Vec::new(),
+        },
         ..Entry::file(path, metadata, bytes.len() as u64)
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct S3Fields {
 }
 
 /// All but those of [`IDENTITY`].
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 27] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -53,6 +53,8 @@ const FIELDS: [&str; 25] = [
     "min_age_days",
     "max_age_days",
     "storage_classes",
+    "include_tags",
+    "exclude_tags",
 ];
 
 /// Classes whose objects cannot be read before they are brought back.
@@ -298,12 +300,14 @@ mod tests {
         for (json, fields) in [
             (
                 r#""include":["*.jpg","a/"],"exclude":"*.tmp","min_bytes":1,"max_bytes":1,
-                    "min_age_days":0,"max_age_days":30,"storage_classes":["STANDARD"]"#,
+                    "min_age_days":0,"max_age_days":30,"storage_classes":["STANDARD"],
+                    "include_tags":["a=b","c"],"exclude_tags":"d""#,
                 &[][..],
             ),
             (
                 r#""include":"a[","exclude":[1],"min_bytes":"1","max_bytes":-1,"min_age_days":1.5,
-                    "max_age_days":5000000000,"storage_classes":["standard"]"#,
+                    "max_age_days":5000000000,"storage_classes":["standard"],
+                    "include_tags":1,"exclude_tags":[""]"#,
                 &[
                     "include",
                     "exclude",
@@ -312,6 +316,8 @@ mod tests {
                     "min_age_days",
                     "max_age_days",
                     "storage_classes",
+                    "include_tags",
+                    "exclude_tags",
                 ],
             ),
             (r#""include":[""],"min_bytes":2,"max_bytes":1"#, &["include", "max_bytes"]),

@@ -2,36 +2,133 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::OnceCell;
+
 use super::super::bucket::Version;
 use super::super::object::{ObjectRecord, parts_of};
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What is asked for besides the objects themselves: wanted, and as far as is known to be had.
+/// What is asked for besides the objects themselves.
 #[derive(Debug)]
 pub(super) struct Asked {
-    tags: AtomicBool,
-    access_lists: AtomicBool,
+    tags: Wish,
+    access_lists: Wish,
+    /// Whether it was found out if they can be had at all.
+    is_tried: OnceCell<()>,
+}
+
+/// Something that is asked of each object, unless it cannot be had of any.
+#[derive(Debug)]
+struct Wish {
+    wanted: bool,
+    granted: AtomicBool,
+    refused: AtomicBool,
+}
+
+/// What is known of one object besides what every reply tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extras {
+    tags: bool,
+    access_lists: bool,
 }
 
 impl Asked {
     pub(super) fn new(tags: bool, access_lists: bool) -> Self {
-        Self { tags: AtomicBool::new(tags), access_lists: AtomicBool::new(access_lists) }
+        let (tags, access_lists) = (Wish::new(tags), Wish::new(access_lists));
+        Self { tags, access_lists, is_tried: OnceCell::new() }
+    }
+
+    /// Whether anything is wanted.
+    pub(super) fn is_wanting(&self) -> bool {
+        self.tags.wanted || self.access_lists.wanted
+    }
+
+    pub(super) fn wanted(&self) -> Extras {
+        Extras { tags: self.tags.wanted, access_lists: self.access_lists.wanted }
+    }
+
+    /// What an earlier backup may have kept instead of all that is wanted, since there is no more to be
+    /// had now.
+    pub(super) fn enough(&self) -> Vec<Extras> {
+        let wanted = self.wanted();
+        let (tags, access_lists) = (self.tags.or_less(), self.access_lists.or_less());
+        let mut enough = Vec::new();
+        for &tags in tags {
+            let extras = access_lists.iter().map(|&access_lists| Extras { tags, access_lists });
+            enough.extend(extras.filter(|extras| *extras != wanted));
+        }
+        enough
     }
 }
 
-/// Adds to what is known of an object whatever else is wanted.
+impl Wish {
+    fn new(wanted: bool) -> Self {
+        let (granted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { wanted, granted, refused }
+    }
+
+    fn is_asked(&self) -> bool {
+        self.wanted && !self.refused.load(Ordering::Relaxed)
+    }
+
+    fn grant(&self) {
+        self.granted.store(true, Ordering::Relaxed);
+    }
+
+    /// Where others were had, it is the object.
+    fn refuse(&self) {
+        if !self.granted.load(Ordering::Relaxed) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Which objects are as they would be read now: those with it, those without, or both.
+    fn or_less(&self) -> &'static [bool] {
+        match (self.wanted, self.is_asked()) {
+            (false, _) => &[false],
+            (true, true) => &[true],
+            (true, false) => &[true, false],
+        }
+    }
+}
+
+impl Extras {
+    /// What they add to a fingerprint: what was read without them is read again once they can be had.
+    pub(super) fn words(self) -> &'static str {
+        match (self.tags, self.access_lists) {
+            (false, false) => "",
+            (true, false) => " tags",
+            (false, true) => " acls",
+            (true, true) => " tags acls",
+        }
+    }
+}
+
+/// Adds to what is known of an object whatever else is wanted, and says what was had of that.
 pub(super) async fn complete(
     shared: &Shared,
     key: &str,
     mut record: ObjectRecord,
-) -> Result<ObjectRecord> {
-    add_tags(shared, key, &mut record).await?;
-    add_access_list(shared, key, &mut record).await?;
+) -> Result<(ObjectRecord, Extras)> {
+    let tags = add_tags(shared, key, &mut record).await?;
+    let access_lists = add_access_list(shared, key, &mut record).await?;
     if record.is_incomplete {
         shared.notes.incomplete(key);
     }
-    Ok(record)
+    Ok((record, Extras { tags, access_lists }))
+}
+
+/// Finds out with one object, once, whether what is wanted can be had: before others are compared with
+/// what an earlier backup kept of them.
+pub(super) async fn try_on(shared: &Shared, key: &str) {
+    let trial = async {
+        let mut record = ObjectRecord::new();
+        // Other errors tell nothing of it.
+        drop(add_tags(shared, key, &mut record).await);
+        drop(add_access_list(shared, key, &mut record).await);
+    };
+    shared.asked.is_tried.get_or_init(|| trial).await;
 }
 
 /// Adds how large the parts of an object are that was written in parts: with the same ones its entity tag
@@ -49,29 +146,38 @@ pub(super) async fn add_parts(
         first.filter(|bytes| *bytes > 0 && version.len_bytes.div_ceil(*bytes) == count);
 }
 
-async fn add_tags(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Result<()> {
-    if !shared.asked.tags.load(Ordering::Relaxed) {
-        return Ok(());
+/// Whether they are known then.
+async fn add_tags(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Result<bool> {
+    let wish = &shared.asked.tags;
+    if !wish.is_asked() {
+        return Ok(false);
     }
     match shared.bucket.tags(key).await {
-        Ok(tags) => record.tags = Some(tags).filter(|tags| !tags.is_empty()),
+        Ok(tags) => {
+            wish.grant();
+            record.tags = Some(tags).filter(|tags| !tags.is_empty());
+        }
         // The bytes that were read are still those of a version.
         Err(error) if error.is(ErrorKind::NotFound) => {}
         Err(error) => {
             let hint = "let this key do s3:GetObjectTagging, or do not ask for tags";
             shared.notes.no_tags(why_not(error, hint, "this server has none")?);
-            shared.asked.tags.store(false, Ordering::Relaxed);
+            wish.refuse();
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-async fn add_access_list(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Result<()> {
-    if !shared.asked.access_lists.load(Ordering::Relaxed) {
-        return Ok(());
+/// Whether it is known then.
+async fn add_access_list(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Result<bool> {
+    let wish = &shared.asked.access_lists;
+    if !wish.is_asked() {
+        return Ok(false);
     }
     match shared.bucket.access_list(key).await {
         Ok((list, is_whole)) => {
+            wish.grant();
             record.is_incomplete |= !is_whole;
             record.acl = Some(list).filter(|list| !list.is_usual());
         }
@@ -79,20 +185,52 @@ async fn add_access_list(shared: &Shared, key: &str, record: &mut ObjectRecord) 
         Err(error) => {
             let hint = "let this key do s3:GetObjectAcl, or do not ask for access lists";
             shared.notes.no_access_lists(why_not(error, hint, "this bucket has none")?);
-            shared.asked.access_lists.store(false, Ordering::Relaxed);
+            wish.refuse();
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Why no other object need be asked about.
+/// Why it is not to be had.
 ///
 /// # Errors
-/// The error, if it says nothing of others.
+/// The error, if it says nothing of that.
 fn why_not(error: Error, denied: &'static str, unsupported: &'static str) -> Result<&'static str> {
     match error.kind() {
         ErrorKind::PermissionDenied => Ok(denied),
         ErrorKind::Unsupported => Ok(unsupported),
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enough(asked: &Asked) -> Vec<&'static str> {
+        asked.enough().into_iter().map(Extras::words).collect()
+    }
+
+    #[test]
+    fn less_is_enough_only_of_what_cannot_be_had() {
+        let asked = Asked::new(true, true);
+        assert_eq!(asked.wanted().words(), " tags acls");
+        assert_eq!(enough(&asked), [""; 0]);
+        asked.tags.refuse();
+        assert_eq!(enough(&asked), [" acls"]);
+        asked.access_lists.refuse();
+        assert_eq!(enough(&asked), [" tags", " acls", ""]);
+        let unwanted = Asked::new(false, false);
+        unwanted.tags.refuse();
+        assert_eq!(enough(&unwanted), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_had_of_one_object_is_asked_of_the_others() {
+        let asked = Asked::new(true, false);
+        asked.tags.grant();
+        asked.tags.refuse();
+        assert!(asked.tags.is_asked());
     }
 }

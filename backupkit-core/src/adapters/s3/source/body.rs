@@ -13,7 +13,7 @@ use super::super::errors::ARCHIVED;
 use super::super::object::{ATTRIBUTE, fingerprint};
 use super::Shared;
 use super::archive::left_out;
-use super::asked::{add_parts, complete};
+use super::asked::{Extras, add_parts, complete};
 use super::settings_file;
 use super::walk::ListedObject;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -42,35 +42,35 @@ pub(super) fn entry_of(
         Error::new(ErrorKind::Internal, "cannot write what is known of an object")
             .with_source(error)
     })?;
+    let mut fingerprint = attribute_fingerprint(shared, &object.etag, object.modified);
+    if let Fingerprint::Attribute { others, .. } = &mut fingerprint {
+        let enough = shared.asked.enough().into_iter();
+        others.extend(enough.map(|less| fingerprint_of(&object.etag, object.modified, less)));
+    }
     Ok(Entry {
         path,
         handle: Some(handle),
         kind: EntryKind::File,
         metadata,
         size_bytes: object.len_bytes,
-        fingerprint: attribute_fingerprint(shared, &object.etag, object.modified),
+        fingerprint,
     })
 }
 
-/// What tells that an object is the same; nothing if the server names no versions.
+/// What tells that an object is the same, with all that is wanted of it; nothing if the server names no
+/// versions.
 fn attribute_fingerprint(shared: &Shared, etag: &str, modified: i64) -> Fingerprint {
     if etag.is_empty() {
         return Fingerprint::None;
     }
-    let value = fingerprint_of(shared, etag, modified);
-    Fingerprint::Attribute { attribute: ATTRIBUTE.to_owned(), value }
+    let value = fingerprint_of(etag, modified, shared.asked.wanted());
+    Fingerprint::Attribute { attribute: ATTRIBUTE.to_owned(), value, others: Vec::new() }
 }
 
 /// The text of it. Replies name a time in seconds, whatever listings do.
-pub(super) fn fingerprint_of(shared: &Shared, etag: &str, modified: i64) -> String {
+pub(super) fn fingerprint_of(etag: &str, modified: i64, extras: Extras) -> String {
     let mut text = fingerprint(etag, &timestamp(modified).to_string());
-    // What was read without these is read again once they are asked for.
-    if shared.options.tags {
-        text.push_str(" tags");
-    }
-    if shared.options.acls {
-        text.push_str(" acls");
-    }
+    text.push_str(extras.words());
     text
 }
 
@@ -109,11 +109,11 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     now.metadata.ctime = now.metadata.mtime;
     let etag = version.etag.as_deref().unwrap_or_default();
     now.fingerprint = attribute_fingerprint(shared, etag, modified);
-    let mut record = complete(shared, &object.key, version.record.clone()).await?;
+    let (mut record, extras) = complete(shared, &object.key, version.record.clone()).await?;
     add_parts(shared, &object.key, &version, &mut record).await;
     record.part = part;
-    if let Fingerprint::Attribute { value, .. } = &now.fingerprint {
-        record.fingerprint.clone_from(value);
+    if !etag.is_empty() {
+        record.fingerprint = fingerprint_of(etag, modified, extras);
     }
     record.put_into(&mut now.metadata)?;
     let body = match bytes {

@@ -1,5 +1,6 @@
 //! Which objects are backed up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -22,6 +23,8 @@ pub struct S3Filter {
     min_age: Option<Duration>,
     max_age: Option<Duration>,
     storage_classes: Vec<String>,
+    include_tags: Vec<String>,
+    exclude_tags: Vec<String>,
 }
 
 /// What a filter is asked about.
@@ -77,7 +80,42 @@ impl S3Filter {
         self
     }
 
-    /// Whether an object is taken by a backup that began `now`, in seconds since 1970.
+    /// Takes only objects with one of the first tags, if there are any, and none of the second ones. A tag is
+    /// `name=value`, or `name` for any value.
+    ///
+    /// Tags are in no listing: each object that the other parts take costs a request in each backup. A key
+    /// that may not read tags cannot tell which objects are meant, and the backup fails.
+    #[must_use]
+    pub fn with_tags<T: Into<String>>(
+        mut self,
+        include: impl IntoIterator<Item = T>,
+        exclude: impl IntoIterator<Item = T>,
+    ) -> Self {
+        self.include_tags = include.into_iter().map(T::into).collect();
+        self.exclude_tags = exclude.into_iter().map(T::into).collect();
+        self
+    }
+
+    /// Whether tags have to be known.
+    pub(super) fn asks_for_tags(&self) -> bool {
+        !(self.include_tags.is_empty() && self.exclude_tags.is_empty())
+    }
+
+    /// Whether an object with these tags is taken.
+    pub(super) fn takes_tags(&self, tags: &BTreeMap<String, String>) -> bool {
+        let has = |wanted: &String| {
+            tags.iter().any(|(name, value)| {
+                let rest = wanted.strip_prefix(name.as_str());
+                rest.is_some_and(|rest| {
+                    rest.is_empty() || rest.strip_prefix('=') == Some(value.as_str())
+                })
+            })
+        };
+        (self.include_tags.is_empty() || self.include_tags.iter().any(has))
+            && !self.exclude_tags.iter().any(has)
+    }
+
+    /// Whether an object is taken, whatever its tags, by a backup that began `now`, in seconds since 1970.
     pub(super) fn takes(&self, candidate: &Candidate<'_>, now: i64) -> bool {
         let Candidate { key, len_bytes, modified, storage_class } = *candidate;
         let class = storage_class.unwrap_or("STANDARD");
@@ -166,6 +204,36 @@ mod tests {
         }
         let error = S3Filter::default().with_exclude(&["a[".to_owned()]).unwrap_err();
         assert_eq!(error.code(), "s3-wrong-pattern", "{error}");
+    }
+
+    #[test]
+    fn tags_are_names_or_names_with_a_value() {
+        let tagged = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let (live, test) = (tagged(&[("stage", "live"), ("x", "")]), tagged(&[("stage", "test")]));
+        let (odd, none) = (tagged(&[("a=b", "c=d")]), tagged(&[]));
+        let no: &[&str] = &[];
+        for (include, exclude, taken) in [
+            (no, no, [true, true, true, true]),
+            (&["stage"], no, [true, true, false, false]),
+            (&["stage=live"], no, [true, false, false, false]),
+            (&["stage="], no, [false; 4]),
+            (&["stag"], no, [false; 4]),
+            (&["x=", "stage=test"], no, [true, true, false, false]),
+            (no, &["stage=test"], [true, false, true, true]),
+            (&["stage"], &["x"], [false, true, false, false]),
+            (&["a=b"], no, [false, false, true, false]),
+            (&["a=b=c=d"], no, [false, false, true, false]),
+            (&["a"], no, [false; 4]),
+        ] {
+            let words = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let (include, exclude): (Vec<String>, Vec<String>) = (words(include), words(exclude));
+            let filter = S3Filter::default().with_tags(include.clone(), exclude.clone());
+            assert_eq!(filter.asks_for_tags(), !(include.is_empty() && exclude.is_empty()));
+            let found = [&live, &test, &odd, &none].map(|tags| filter.takes_tags(tags));
+            assert_eq!(found, taken, "{include:?} {exclude:?}");
+        }
     }
 
     #[test]

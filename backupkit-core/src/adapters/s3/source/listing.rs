@@ -10,9 +10,9 @@ use tokio::task::{JoinError, JoinSet};
 use super::super::bucket::{PagedKey, Wanted};
 use super::super::object::{DirectoryRecord, ObjectRecord};
 use super::Shared;
-use super::asked::complete;
+use super::asked::{Extras, complete};
 use super::body::{entry_of, fingerprint_of, gone, time};
-use super::filter::Candidate;
+use super::choice::choose;
 use super::pages::pages;
 use super::sorted::{is_unordered, sorted};
 use super::walk::{Found, ListedObject, Walk};
@@ -141,35 +141,8 @@ impl Listing {
                 self.sort(Some(page));
                 continue;
             }
-            for listed in page {
-                if !self.is_wanted(&listed) {
-                    self.shared.notes.filtered();
-                    continue;
-                }
-                let key = self.shared.bucket.full_key(&listed.key);
-                if let Some(prefix) = self.shared.excluded.iter().find(|one| key.starts_with(*one))
-                {
-                    self.shared.notes.left_out(prefix);
-                    continue;
-                }
-                self.keys.push_back(ListedObject {
-                    key,
-                    len_bytes: listed.len_bytes,
-                    etag: listed.etag,
-                    modified: listed.modified.unwrap_or_default(),
-                });
-            }
+            self.keys.extend(choose(&self.shared, page).await?);
         }
-    }
-
-    fn is_wanted(&self, listed: &PagedKey) -> bool {
-        let candidate = Candidate {
-            key: &listed.key,
-            len_bytes: listed.len_bytes,
-            modified: listed.modified,
-            storage_class: listed.storage_class.as_deref(),
-        };
-        self.shared.options.filter.takes(&candidate, self.shared.opened)
     }
 
     /// A prefix below which there is nothing is rather mistyped than meant.
@@ -228,38 +201,39 @@ async fn look_at(
     path: EntryPath,
     marker: ListedObject,
 ) -> Result<Option<ObjectRecord>> {
-    let fingerprint = fingerprint_of(&shared, &marker.etag, marker.modified);
-    if let Some(known) = known_marker(&shared, &path, &marker, &fingerprint).await {
+    if let Some(known) = known_marker(&shared, &path, &marker).await {
         return Ok(Some(known));
     }
+    let fingerprint = |extras| fingerprint_of(&marker.etag, marker.modified, extras);
     let look = async {
         let wanted = Wanted::Whole { most: 0 };
         let (version, _) = shared.bucket.read_version(&marker.key, None, &wanted).await?;
-        complete(&shared, &marker.key, version.record).await
+        let (mut record, extras) = complete(&shared, &marker.key, version.record).await?;
+        record.fingerprint = fingerprint(extras);
+        Ok::<_, Error>(record)
     };
     let looked = match look.await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(&shared, &marker).await,
         looked => looked,
     };
-    let mut record = match shared.confirm(looked).await {
-        Err(error) if error.code() == VANISHED => return Ok(None),
+    match shared.confirm(looked).await {
+        Err(error) if error.code() == VANISHED => Ok(None),
         // It became an object with bytes, which the next backup will find.
         Err(error) if error.is(ErrorKind::SourceChanged) => {
             shared.notes.filled(&marker.key);
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) if shared.concerns_all(&error) => return Err(error),
+        Err(error) if shared.concerns_all(&error) => Err(error),
         Err(_) => {
             let mut record = ObjectRecord::new();
             record.etag.clone_from(&marker.etag);
+            record.fingerprint = fingerprint(shared.asked.wanted());
             record.is_incomplete = true;
             shared.notes.incomplete(&marker.key);
-            record
+            Ok(Some(record))
         }
-        looked => looked?,
-    };
-    record.fingerprint = fingerprint;
-    Ok(Some(record))
+        looked => looked.map(Some),
+    }
 }
 
 /// What the earlier snapshot keeps of a marker that is still the same.
@@ -267,13 +241,15 @@ async fn known_marker(
     shared: &Shared,
     path: &EntryPath,
     marker: &ListedObject,
-    fingerprint: &str,
 ) -> Option<ObjectRecord> {
     let parent = shared.parent.as_ref().filter(|_| !marker.etag.is_empty())?;
     // What cannot be read there is as good as not there.
     let directory = parent.find(path).await.ok().flatten()?;
     let known = DirectoryRecord::of(&directory.metadata).ok().flatten()?.marker?;
-    (known.fingerprint == fingerprint && !known.is_incomplete).then_some(known)
+    let is_it =
+        |extras: Extras| fingerprint_of(&marker.etag, marker.modified, extras) == known.fingerprint;
+    let is_same = is_it(shared.asked.wanted()) || shared.asked.enough().into_iter().any(is_it);
+    (is_same && !known.is_incomplete).then_some(known)
 }
 
 fn panicked(error: JoinError) -> Error {

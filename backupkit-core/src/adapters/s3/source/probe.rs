@@ -13,6 +13,8 @@ pub(super) async fn probe(source: &S3Source) -> Probe {
     // Somebody waits for the result.
     let bucket = source.bucket.impatient(&source.env);
     let mut probing = Probing::new(&source.env);
+    let options = &source.options;
+    let needs_tags = options.tags || options.filter.asks_for_tags();
     let hint = "check the address of the server, the bucket, the region and the key";
     let listed = probing.step_async(LIST, hint, bucket.list_page("", None, Some(1))).await;
     let key = match listed {
@@ -22,10 +24,10 @@ pub(super) async fn probe(source: &S3Source) -> Probe {
     match key {
         Err(why) => {
             probing.skip(READ, why);
-            if source.options.tags {
+            if needs_tags {
                 probing.skip(TAGS, why);
             }
-            if source.options.acls {
+            if options.acls {
                 probing.skip(ACCESS_LIST, why);
             }
         }
@@ -35,11 +37,11 @@ pub(super) async fn probe(source: &S3Source) -> Probe {
                 if len_bytes == 0 { Wanted::Whole { most: 0 } } else { Wanted::Range(0..1) };
             let hint = "let this key read objects: s3:GetObject";
             probing.step_async(READ, hint, bucket.read_version(&key, None, &wanted)).await;
-            if source.options.tags {
+            if needs_tags {
                 let hint = "let this key do s3:GetObjectTagging, or do not ask for tags";
                 probing.step_async(TAGS, hint, bucket.tags(&key)).await;
             }
-            if source.options.acls {
+            if options.acls {
                 let hint = "let this key do s3:GetObjectAcl, or do not ask for access lists";
                 probing.step_async(ACCESS_LIST, hint, bucket.access_list(&key)).await;
             }

@@ -95,7 +95,11 @@ async fn entry_of(shared: &Shared, bytes: &Bytes) -> Result<Entry> {
         kind: EntryKind::File,
         metadata,
         size_bytes: bytes.len() as u64,
-        fingerprint: Fingerprint::Attribute { attribute: ATTRIBUTE.to_owned(), value: fingerprint },
+        fingerprint: Fingerprint::Attribute {
+            attribute: ATTRIBUTE.to_owned(),
+            value: fingerprint,
+            others: Vec::new(),
+        },
     })
 }
 

@@ -46,7 +46,9 @@ impl Reader {
             self.errors
                 .add("storage_classes", "holds what is no storage class, such as STANDARD_IA");
         }
+        let (include_tags, exclude_tags) = (self.texts("include_tags"), self.texts("exclude_tags"));
         filter
+            .with_tags(include_tags, exclude_tags)
             .with_size(min_bytes, max_bytes)
             .with_age(min_age, max_age)
             .with_storage_classes(classes)

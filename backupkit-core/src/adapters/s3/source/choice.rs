@@ -1,0 +1,101 @@
+//! Which of the objects that are listed are backed up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::task::JoinSet;
+
+use super::super::bucket::PagedKey;
+use super::Shared;
+use super::asked::try_on;
+use super::filter::Candidate;
+use super::found::ListedObject;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Objects whose tags are asked for at the same time.
+const AT_ONCE: usize = 32;
+
+/// The objects of a page that are backed up.
+///
+/// # Errors
+/// Those of the server, if the choice depends on tags: what cannot be told is neither taken nor left out.
+pub(super) async fn choose(shared: &Arc<Shared>, page: Vec<PagedKey>) -> Result<Vec<ListedObject>> {
+    let mut objects = Vec::with_capacity(page.len());
+    for listed in page {
+        let key = shared.bucket.full_key(&listed.key);
+        if !is_taken(shared, &listed) {
+            shared.notes.filtered();
+        } else if let Some(prefix) = shared.excluded.iter().find(|one| key.starts_with(*one)) {
+            shared.notes.left_out(prefix);
+        } else {
+            objects.push(ListedObject {
+                key,
+                len_bytes: listed.len_bytes,
+                etag: listed.etag,
+                modified: listed.modified.unwrap_or_default(),
+            });
+        }
+    }
+    if objects.is_empty() || !(shared.is_compared() || shared.options.filter.asks_for_tags()) {
+        return Ok(objects);
+    }
+    // A task of its own: a request that nobody waits for would keep its place among the calls.
+    let mut task = JoinSet::new();
+    task.spawn(ask(Arc::clone(shared), objects));
+    let asked = async { task.join_next().await.transpose().map_err(panicked)?.transpose() };
+    Ok(shared.cancel.unless_cancelled(asked).await?.unwrap_or_default())
+}
+
+fn is_taken(shared: &Shared, listed: &PagedKey) -> bool {
+    let candidate = Candidate {
+        key: &listed.key,
+        len_bytes: listed.len_bytes,
+        modified: listed.modified,
+        storage_class: listed.storage_class.as_deref(),
+    };
+    shared.options.filter.takes(&candidate, shared.opened)
+}
+
+async fn ask(shared: Arc<Shared>, objects: Vec<ListedObject>) -> Result<Vec<ListedObject>> {
+    if shared.is_compared()
+        && let Some(first) = objects.first()
+    {
+        try_on(&shared, &first.key).await;
+    }
+    if !shared.options.filter.asks_for_tags() {
+        return Ok(objects);
+    }
+    let mut judged = Vec::with_capacity(objects.len());
+    for object in objects {
+        let shared = &shared;
+        judged.push(async move {
+            let tags = tags_of(shared, &object.key).await?;
+            let is_taken = tags.is_none_or(|tags| shared.options.filter.takes_tags(&tags));
+            if !is_taken {
+                shared.notes.filtered();
+            }
+            Ok(is_taken.then_some(object))
+        });
+    }
+    let taken = stream::iter(judged).buffered(AT_ONCE).try_filter_map(future::ok);
+    taken.try_collect().await
+}
+
+/// Nothing of an object that is gone: whoever reads it finds that out.
+async fn tags_of(shared: &Shared, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+    match shared.bucket.tags(key).await {
+        Ok(tags) => Ok(Some(tags)),
+        Err(error) if error.is(ErrorKind::NotFound) => Ok(None),
+        Err(error) if error.is(ErrorKind::PermissionDenied) => {
+            let hint = "let this key do s3:GetObjectTagging, or choose no objects by tags";
+            Err(error.with_hint(hint))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Internal, "a task that chooses objects panicked").with_source(error)
+}
