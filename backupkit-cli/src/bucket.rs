@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::environment::Environment;
 use crate::exit::usage;
+use crate::moment;
 use crate::uri::{self, BucketAddress, Place};
 
 const ACCESS_KEY_ID: &str = "BACKUPKIT_S3_ACCESS_KEY_ID";
@@ -32,6 +33,8 @@ const CONTAINER_SERVICE: &str = "http://169.254.170.2";
 
 /// What the address says already.
 const IN_ADDRESS: [&str; 2] = ["bucket", "prefix"];
+/// The point in time that a bucket is backed up as of.
+const CONSISTENT_AT: &str = "consistent_at";
 /// What is true or false.
 const FLAGS: [&str; 8] = [
     "acls",
@@ -143,6 +146,12 @@ impl App<'_> {
 
     fn fields(&self, address: &BucketAddress) -> Result<Map<String, Value>> {
         let mut fields = options(&self.options.s3)?;
+        // A time is one of here, unless it says otherwise.
+        if let Some(Value::String(text)) = fields.get_mut(CONSISTENT_AT)
+            && text != "now"
+        {
+            *text = moment::parse(text, &self.env)?.to_string();
+        }
         fields.insert("bucket".to_owned(), address.bucket.clone().into());
         if !address.prefix.is_empty() {
             fields.insert("prefix".to_owned(), address.prefix.clone().into());

@@ -225,3 +225,35 @@ fn a_plan_backs_a_bucket_up_through_its_connection() {
     without_key(&["restore", "latest", "-r", "repo", "--to", "out"]).expect(0);
     bucket.assert_restored("out", &files);
 }
+
+#[test]
+fn a_bucket_that_keeps_versions_is_backed_up_as_it_was() {
+    let bucket = Bucket::new();
+    let server = &bucket.server;
+    server.keep_versions("bucket", true);
+    for key in ["a", "b"] {
+        server.put("bucket", key, "old");
+    }
+    server.set_now("2026-01-01T01:00:00Z".parse().unwrap());
+    server.put("bucket", "a", "new");
+    server.put("bucket", "c", "new");
+    server.remove("bucket", "b");
+    server.set_now("2026-01-01T02:00:00Z".parse().unwrap());
+    let address = bucket.address("bucket");
+    let backup = |time: &str| {
+        let time = format!("consistent_at={time}");
+        bucket.run(&["backup", &address, "--to", "repo", "--init", "--s3", &time])
+    };
+    let restored = |to: &str, files: &[(&str, &str)]| {
+        bucket.run(&["restore", "latest", "--repo", "repo", "--to", to]).expect(0);
+        let files = files.iter().map(|(file, bytes)| (format!("bucket/{file}"), (*bytes).into()));
+        bucket.assert_restored(to, &files.collect());
+    };
+    backup("2026-01-01T01:30:00+01:00").expect(0);
+    restored("then", &[("a", "old"), ("b", "old")]);
+    backup("now").expect(0);
+    restored("now", &[("a", "new"), ("c", "new")]);
+    for (time, code) in [("yesterday", 2), ("2999-01-01", 2)] {
+        backup(time).expect(code);
+    }
+}

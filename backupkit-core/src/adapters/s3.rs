@@ -31,5 +31,5 @@ pub use credentials::{S3Credentials, S3Role};
 pub use destination::S3Destination;
 pub use kind::S3Kind;
 pub use settings::S3Settings;
-pub use source::{ArchivedObjects, S3Filter, S3Source, S3SourceOptions, ThawTier};
+pub use source::{ArchivedObjects, ConsistentAt, S3Filter, S3Source, S3SourceOptions, ThawTier};
 pub use target::{S3Target, S3TargetOptions};

@@ -3,8 +3,11 @@
 mod archive;
 mod bucket_settings;
 mod choice;
+mod consistent;
 mod contract;
+mod extras;
 mod protection;
+mod real_versions;
 mod trouble;
 
 use std::sync::Arc;

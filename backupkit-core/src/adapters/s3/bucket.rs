@@ -1,6 +1,7 @@
 //! A bucket: the requests that we make, each repeated as its errors advise.
 
 mod access;
+mod at_time;
 mod clock;
 mod configuration;
 mod deleting;
@@ -31,13 +32,14 @@ use super::settings::S3Settings;
 use crate::env::Env;
 use crate::error::{Result, Retry};
 
+pub(super) use at_time::AtTime;
 pub(super) use configuration::{Configured, Setting};
 pub(super) use deleting::MOST_DELETED;
 use described::{Expires, described};
-pub(super) use objects::{Version, Wanted};
+pub(super) use objects::{ObjectRef, Tagged, Version, Wanted};
 pub(super) use pages::{Page, PagedKey, incomplete};
 pub(super) use uploads::{BegunUpload, UploadedPart};
-pub(super) use versions::{PagedVersion, VersionMarker};
+pub(super) use versions::{PagedVersion, VersionMarker, Versioning};
 
 /// A look that contradicts what the server says otherwise is made so often.
 const MOST_LOOKS: u32 = 3;

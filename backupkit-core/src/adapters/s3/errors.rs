@@ -12,6 +12,8 @@ use crate::error::{Error, ErrorKind, Retry};
 
 /// The key does not exist.
 pub(super) const NO_SUCH_KEY: &str = "s3-no-such-key";
+/// The version does not exist any more.
+pub(super) const NO_SUCH_VERSION: &str = "s3-no-such-version";
 /// The upload in parts does not exist, or is complete.
 pub(super) const NO_SUCH_UPLOAD: &str = "s3-no-such-upload";
 /// A condition of the request does not hold.
@@ -197,7 +199,7 @@ impl Failure {
             "NoSuchKey" => (Kind::NotFound, NO_SUCH_KEY, None),
             "NoSuchVersion" => (
                 Kind::NotFound,
-                "s3-no-such-version",
+                NO_SUCH_VERSION,
                 Some("it was removed for good; choose an earlier or later time"),
             ),
             "NoSuchUpload" => (Kind::NotFound, NO_SUCH_UPLOAD, None),

@@ -22,19 +22,25 @@ pub(super) fn policy(
         Purpose::Source => {
             let mut actions = READ.to_vec();
             if options.acls {
-                actions.push("s3:GetObjectAcl");
+                actions.extend(["s3:GetObjectAcl", "s3:GetObjectVersionAcl"]);
+            }
+            let (mut listing, mut seen) = (vec!["s3:ListBucket"], Vec::new());
+            if options.consistent_at.is_some() {
+                actions.push("s3:GetObjectVersion");
+                listing.push("s3:ListBucketVersions");
+                seen.push("s3:GetBucketVersioning");
             }
             if matches!(options.archived, ArchivedObjects::Thaw { .. }) {
                 actions.push("s3:RestoreObject");
             }
-            let mut statements = vec![
-                places.list(&["s3:ListBucket"]),
-                allow("ReadObjects", &actions, &[places.objects("")]),
-            ];
+            let mut statements =
+                vec![places.list(&listing), allow("ReadObjects", &actions, &[places.objects("")])];
             if options.bucket_settings && settings.prefix.is_empty() {
-                let actions = Setting::ALL.map(Setting::action);
+                seen = Setting::ALL.map(Setting::action).to_vec();
+            }
+            if !seen.is_empty() {
                 let bucket = std::slice::from_ref(&places.bucket);
-                statements.push(allow("ReadSettings", &actions, bucket));
+                statements.push(allow("ReadSettings", &seen, bucket));
             }
             statements
         }
@@ -79,9 +85,15 @@ pub(super) fn policy(
     format!("{:#}", json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
-/// Servers tell what locks an object only to those who may know.
-const READ: [&str; 4] =
-    ["s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectRetention", "s3:GetObjectLegalHold"];
+/// Servers tell what locks an object only to those who may know. Where versions are kept, tags are asked for
+/// of the one that was read.
+const READ: [&str; 5] = [
+    "s3:GetObject",
+    "s3:GetObjectTagging",
+    "s3:GetObjectVersionTagging",
+    "s3:GetObjectRetention",
+    "s3:GetObjectLegalHold",
+];
 const WRITE: [&str; 4] =
     ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
 
@@ -145,13 +157,14 @@ fn allow(id: &str, actions: &[&str], resources: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::s3::ThawTier;
+    use crate::adapters::s3::{ConsistentAt, ThawTier};
 
     /// With all that can be asked for.
     fn text(settings: &S3Settings, purpose: Purpose) -> String {
         let target = S3TargetOptions::default().with_locks().with_acls();
         let thaw = ArchivedObjects::Thaw { tier: ThawTier::Bulk, days: 1 };
         let options = S3SourceOptions::default().with_acls().with_archived(thaw);
+        let options = options.with_consistent_at(ConsistentAt::Now);
         policy(settings, &options, target, purpose)
     }
 
@@ -164,7 +177,10 @@ mod tests {
         };
         for (purpose, action) in [
             (Purpose::Source, "s3:GetObjectAcl"),
+            (Purpose::Source, "s3:GetObjectVersionAcl"),
             (Purpose::Source, "s3:RestoreObject"),
+            (Purpose::Source, "s3:ListBucketVersions"),
+            (Purpose::Source, "s3:GetObjectVersion\""),
             (Purpose::Target, "s3:PutObjectAcl"),
             (Purpose::Target, "s3:GetBucketAcl"),
             (Purpose::Target, "s3:PutObjectRetention"),
@@ -219,6 +235,17 @@ mod tests {
         let condition = json!({ "StringLike": { "s3:prefix": ["a/b/*"] } });
         assert_eq!(part[0]["Condition"], condition);
         assert_eq!(part[1]["Resource"], json!(["arn:aws:s3:::box/a/b/*"]));
+    }
+
+    #[test]
+    fn whoever_reads_versions_sees_whether_they_are_kept_also_below_a_prefix() {
+        for settings in [S3Settings::new("box"), S3Settings::new("box").with_prefix("a")] {
+            let text = text(&settings, Purpose::Source);
+            assert_eq!(text.matches("s3:GetBucketVersioning").count(), 1, "{text}");
+        }
+        let below = statements(&S3Settings::new("box").with_prefix("a"), Purpose::Source);
+        assert_eq!(below[2]["Resource"], json!(["arn:aws:s3:::box"]));
+        assert_eq!(below[2].get("Condition"), None, "it has no prefix");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod choice;
 mod filter;
 mod found;
 mod listing;
+mod moment;
 mod notes;
 mod order;
 mod pages;
@@ -27,9 +28,11 @@ use tokio::sync::OnceCell;
 
 pub use self::archive::{ArchivedObjects, ThawTier};
 pub use self::filter::S3Filter;
+pub use self::moment::ConsistentAt;
 
 use self::asked::Asked;
 use self::listing::Listing;
+use self::moment::{Moment, require_versions};
 use self::notes::Notes;
 use super::bucket::Bucket;
 use super::credentials::S3Credentials;
@@ -49,8 +52,6 @@ use crate::token::{CancelToken, ListToken, ViewToken};
 
 /// Bodies at the same time. What is asked of the server is limited by how it answers.
 const CONCURRENCY: usize = 32;
-/// How tokens of views begin. What follows is when the first one was opened, in seconds since 1970.
-const VIEW_TOKEN: &[u8; 3] = b"s3 ";
 
 /// A bucket, or what is below a prefix of it, as a source.
 ///
@@ -67,7 +68,7 @@ const VIEW_TOKEN: &[u8; 3] = b"s3 ";
 ///
 /// An object that is replaced while it is read is read anew; one that is deleted before it is read is left
 /// out and counted. A listing that fails, or may not be whole, fails the backup, and so does a key or a
-/// server that goes away meanwhile.
+/// server that goes away meanwhile. With [`ConsistentAt`] neither matters, and the backup is of one moment.
 #[derive(Clone)]
 pub struct S3Source {
     bucket: Bucket,
@@ -94,6 +95,9 @@ pub struct S3SourceOptions {
     pub archived: ArchivedObjects,
     /// Which objects are read.
     pub filter: S3Filter,
+    /// The point in time that the bucket is read as of; nothing: each object as it is when it is read. For
+    /// buckets that keep versions.
+    pub consistent_at: Option<ConsistentAt>,
 }
 
 impl Default for S3SourceOptions {
@@ -105,6 +109,7 @@ impl Default for S3SourceOptions {
             bucket_settings: true,
             archived: ArchivedObjects::default(),
             filter: S3Filter::default(),
+            consistent_at: None,
         }
     }
 }
@@ -135,6 +140,14 @@ impl S3SourceOptions {
     #[must_use]
     pub fn with_filter(mut self, filter: S3Filter) -> Self {
         self.filter = filter;
+        self
+    }
+
+    /// Says as of which point in time the bucket is read. It must keep versions, and go on to do so. Settings
+    /// of the bucket are those of now all the same.
+    #[must_use]
+    pub fn with_consistent_at(mut self, consistent_at: ConsistentAt) -> Self {
+        self.consistent_at = Some(consistent_at);
         self
     }
 
@@ -204,21 +217,27 @@ impl Source for S3Source {
     }
 
     async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>> {
-        let opened = match &cx.resume {
-            None => self.env.now().as_second(),
-            // Ages are those of objects when the backup began, also if it goes on days later.
-            Some(token) => opened_by(token).ok_or_else(|| {
-                let why = "cannot go on with the backup: it is of another version of this program";
-                Error::new(ErrorKind::SourceChanged, why)
-            })?,
+        let (bucket, wanted) = (&self.bucket, self.options.consistent_at);
+        let begun = async {
+            let resumed = cx.resume.as_ref().map(|token| Moment::resume(token, wanted));
+            let resumed = resumed.transpose()?;
+            if wanted.is_some() {
+                require_versions(bucket).await?;
+            }
+            match resumed {
+                // Ages are those of objects when the backup began, also if it goes on days later.
+                Some(moment) => Ok(moment),
+                None => Moment::begin(bucket, &self.env, wanted).await,
+            }
         };
+        let moment = cx.cancel.unless_cancelled(begun).await?;
         Ok(Arc::new(S3View(Arc::new(Shared {
             hasty: self.bucket.impatient(&self.env),
             bucket: self.bucket.clone(),
             excluded: Arc::clone(&self.excluded),
             options: self.options.clone(),
             env: self.env.clone(),
-            opened,
+            moment,
             notes: Notes::default(),
             asked: Asked::new(self.options.tags, self.options.acls),
             parent: cx.parent,
@@ -226,11 +245,6 @@ impl Source for S3Source {
             cancel: cx.cancel,
         }))))
     }
-}
-
-fn opened_by(token: &ViewToken) -> Option<i64> {
-    let seconds = token.as_bytes().strip_prefix(VIEW_TOKEN)?;
-    std::str::from_utf8(seconds).ok()?.parse().ok()
 }
 
 /// What the parts of a view share.
@@ -242,8 +256,7 @@ struct Shared {
     excluded: Arc<[String]>,
     options: S3SourceOptions,
     env: Env,
-    /// When the backup began, in seconds since 1970.
-    opened: i64,
+    moment: Moment,
     notes: Notes,
     asked: Asked,
     /// The snapshot that this backup follows.
@@ -285,16 +298,14 @@ impl Shared {
     }
 }
 
-/// One look at a bucket: not of one point in time.
+/// One look at a bucket: of one point in time only if that is wanted.
 #[derive(Debug)]
 struct S3View(Arc<Shared>);
 
 #[async_trait]
 impl SourceView for S3View {
     fn token(&self) -> ViewToken {
-        let mut token = VIEW_TOKEN.to_vec();
-        token.extend(self.0.opened.to_string().into_bytes());
-        ViewToken::new(token)
+        self.0.moment.token()
     }
 
     fn list(&self, after: Option<&ListToken>) -> BoxStream<'static, Result<Listed, ListError>> {
@@ -336,6 +347,9 @@ impl SourceView for S3View {
     }
 
     async fn close(&self, _outcome: Outcome) -> Result<SourceNotes> {
-        Ok(self.0.notes.sentences())
+        let mut notes = self.0.notes.sentences();
+        let read = self.0.moment.fixed().map(|time| format!("the bucket as it was at {time}"));
+        notes.remarks.splice(0..0, read);
+        Ok(notes)
     }
 }

@@ -40,6 +40,7 @@ use self::reply::Reply;
 use self::request::Request;
 use self::settings::BucketSetting;
 use self::signature::Keys;
+use self::versions::Versioning;
 use crate::testing::lock;
 
 /// An S3 server on a free port of the loopback address, on a thread of its own. It knows addresses
@@ -124,7 +125,7 @@ impl S3Server {
     /// # Panics
     /// If there is no port or no thread for it.
     pub fn start_with(bucket: &str, options: S3ServerOptions) -> Self {
-        let first = Bucket { is_versioned: options.versioned, ..Bucket::default() };
+        let first = Bucket { versioning: Versioning::of(&options), ..Bucket::default() };
         let shared = Arc::new(Shared {
             options,
             buckets: Mutex::new([(bucket.to_owned(), first)].into()),
@@ -167,9 +168,23 @@ impl S3Server {
 
     /// Adds an empty bucket.
     pub fn make_bucket(&self, bucket: &str) {
-        let is_versioned = self.shared.options.versioned;
-        let made = || Bucket { is_versioned, ..Bucket::default() };
+        let versioning = Versioning::of(&self.shared.options);
+        let made = || Bucket { versioning, ..Bucket::default() };
         lock(&self.shared.buckets).entry(bucket.to_owned()).or_insert_with(made);
+    }
+
+    /// Keeps what is replaced and deleted in a bucket from now on, or not any more. What was kept stays.
+    pub fn keep_versions(&self, bucket: &str, are_kept: bool) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.versioning = if are_kept { Versioning::Enabled } else { Versioning::Suspended };
+        }
+    }
+
+    /// Removes all versions of an object for good, but for the newest so many.
+    pub fn remove_old_versions(&self, bucket: &str, key: &str, kept: usize) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.remove_old_versions(key, kept);
+        }
     }
 
     /// Takes only this key from now on.
@@ -251,7 +266,7 @@ impl S3Server {
         object.parts = object.bytes.chunks(part_bytes).map(<[u8]>::len).collect();
         object.etag = format!("{}-{}\"", object.etag.trim_end_matches('"'), object.parts.len());
         if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
-            bucket.objects.insert(key.to_owned(), object);
+            bucket.store(key, object);
         }
     }
 
@@ -264,10 +279,18 @@ impl S3Server {
 
     /// Grants something of an object by a header, such as `x-amz-grant-read` and `id="you"`.
     pub fn grant(&self, bucket: &str, key: &str, header: &str, grantees: &str) {
-        let mut buckets = lock(&self.shared.buckets);
-        let object = buckets.get_mut(bucket).and_then(|bucket| bucket.objects.get_mut(key));
-        if let Some(object) = object {
-            object.grants.insert(header.to_owned(), grantees.to_owned());
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            let grant = |object: &mut S3Object| {
+                object.grants.insert(header.to_owned(), grantees.to_owned());
+            };
+            bucket.change(key, None, grant);
+        }
+    }
+
+    /// Replaces the tags of an object, such as `a=1&b=2`, which makes no version of it.
+    pub fn tag(&self, bucket: &str, key: &str, tags: &str) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.change(key, None, |object| tags.clone_into(&mut object.tags));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use backupkit_core::adapters::s3::{ConsistentAt, S3SourceOptions};
 use backupkit_core::model::EntryPath;
 use backupkit_core::source_conformance;
 use backupkit_core::testing::conformance::SourceFixture;
@@ -42,6 +43,16 @@ fn objects() -> Vec<(EntryPath, String, Bytes)> {
 }
 
 fn fixture(scene: Scene, prefix: &[&str]) -> SourceFixture {
+    vanishing(scene, prefix, true)
+}
+
+/// Versions do not vanish with their objects.
+fn of_versions(scene: Scene, prefix: &[&str]) -> SourceFixture {
+    let options = S3SourceOptions::default().with_consistent_at(ConsistentAt::Now);
+    vanishing(scene.reading(options), prefix, false)
+}
+
+fn vanishing(scene: Scene, prefix: &[&str], objects_vanish: bool) -> SourceFixture {
     let mut files = BTreeMap::new();
     let mut keys = BTreeMap::new();
     let whole = |key: &str| {
@@ -64,13 +75,15 @@ fn fixture(scene: Scene, prefix: &[&str]) -> SourceFixture {
     scene.server.put(BUCKET, &whole("a/"), "");
     let scene = Arc::new(scene);
     let server = Arc::clone(&scene);
-    SourceFixture::new(scene.source.clone(), files)
-        .with_empty_directories([below(&path(&["empty"]))])
-        .with_vanish(move |path| {
+    let mut fixture = SourceFixture::new(scene.source.clone(), files)
+        .with_empty_directories([below(&path(&["empty"]))]);
+    if objects_vanish {
+        fixture = fixture.with_vanish(move |path| {
             server.server.remove(BUCKET, &keys[&path]);
             async {}.boxed()
-        })
-        .keeping(scene)
+        });
+    }
+    fixture.keeping(scene)
 }
 
 source_conformance!(bucket, async || fixture(Scene::new(), &[]));
@@ -92,6 +105,25 @@ source_conformance!(listed_by_directory, async || {
 source_conformance!(listed_in_no_order, async || {
     let options = S3ServerOptions::default().with_page_keys(6).listing_in_no_order();
     fixture(Scene::with(options, |settings| settings), &[])
+});
+
+source_conformance!(as_of_a_time, async || {
+    let options = S3ServerOptions::default().versioned().with_page_keys(3);
+    let scene = Scene::with(options, |settings| settings.with_prefix("a prefix/of ü"));
+    for key in ["a prefix", "a prefix/of ü2/x", "a prefix/of ü", "z"] {
+        scene.server.put(BUCKET, key, "not asked for");
+    }
+    of_versions(scene, &["a prefix", "of ü"])
+});
+
+source_conformance!(as_of_a_time_by_directory, async || {
+    let options = S3ServerOptions::default().versioned().with_page_keys(4).listing_by_directory();
+    of_versions(Scene::with(options, |settings| settings), &[])
+});
+
+source_conformance!(as_of_a_time_in_no_order, async || {
+    let options = S3ServerOptions::default().versioned().with_page_keys(6).listing_in_no_order();
+    of_versions(Scene::with(options, |settings| settings), &[])
 });
 
 source_conformance!(without_entity_tags, async || {

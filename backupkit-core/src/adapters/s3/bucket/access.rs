@@ -1,25 +1,27 @@
 //! Access lists.
 
-use super::Bucket;
+use super::{Bucket, ObjectRef};
 use crate::adapters::s3::errors::failed;
 use crate::adapters::s3::object::AccessList;
 use crate::adapters::s3::whole::Whole;
 use crate::error::Result;
 
 impl Bucket {
-    /// The access list of an object, and whether all of it could be read. The key is a whole one.
+    /// The access list of an object, and whether all of it could be read.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied` without `s3:GetObjectAcl`, `Unsupported` where there are none.
+    /// `NotFound`, `PermissionDenied` without `s3:GetObjectAcl`, or `s3:GetObjectVersionAcl` for a version;
+    /// `Unsupported` where there are none.
     pub(in crate::adapters::s3) async fn access_list(
         &self,
-        key: &str,
+        object: ObjectRef<'_>,
     ) -> Result<(AccessList, bool)> {
-        let doing = format!("read the access list of {}", key.escape_debug());
+        let doing = format!("read the access list of {}", object.key.escape_debug());
         self.0
             .calls
             .run(|| async {
-                let request = self.0.client.get_object_acl().bucket(self.name()).key(key);
+                let request = self.0.client.get_object_acl().bucket(self.name());
+                let request = request.key(object.key).set_version_id(object.version());
                 let whole = Whole::default();
                 let sent = request.customize().interceptor(whole.clone()).send();
                 let reply = sent.await.map_err(|error| failed(&doing, error))?;

@@ -17,6 +17,34 @@ use crate::adapters::s3::object::{ObjectLock, ObjectRecord, parts_of};
 use crate::adapters::s3::whole::Whole;
 use crate::error::{Error, ErrorKind, Result, Retry};
 
+/// Which object is meant. The key is a whole one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::adapters::s3) struct ObjectRef<'a> {
+    pub(in crate::adapters::s3) key: &'a str,
+    /// Nothing means whatever is there now.
+    pub(in crate::adapters::s3) version: Option<&'a str>,
+}
+
+impl<'a> ObjectRef<'a> {
+    /// What has this key now.
+    pub(in crate::adapters::s3) fn newest(key: &'a str) -> Self {
+        Self { key, version: None }
+    }
+
+    /// The version as a parameter of a request.
+    pub(super) fn version(self) -> Option<String> {
+        self.version.map(str::to_owned)
+    }
+}
+
+/// The tags of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::adapters::s3) struct Tagged {
+    pub(in crate::adapters::s3) tags: BTreeMap<String, String>,
+    /// Of which version they are, if the server says so.
+    pub(in crate::adapters::s3) version: Option<String>,
+}
+
 /// What is asked of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::adapters::s3) enum Wanted {
@@ -32,6 +60,8 @@ pub(in crate::adapters::s3) enum Wanted {
 /// What a reply says of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::adapters::s3) struct Version {
+    /// Nothing if the bucket keeps no versions.
+    pub(in crate::adapters::s3) id: Option<String>,
     pub(in crate::adapters::s3) etag: Option<String>,
     pub(in crate::adapters::s3) len_bytes: u64,
     /// In seconds since 1970.
@@ -90,24 +120,24 @@ impl Bucket {
             .await
     }
 
-    /// Reads a version of an object, and what the server says of it. Without a tag, whichever is
-    /// there; all bytes are of one.
+    /// Reads a version of an object, and what the server says of it. Without a tag, and if none is named,
+    /// whichever is there; all bytes are of one.
     ///
     /// # Errors
     /// `SourceChanged` if there is another version than that of the tag, or one that has no such range
     /// or more bytes than wanted; `NotFound`.
     pub(in crate::adapters::s3) async fn read_version(
         &self,
-        key: &str,
+        object: ObjectRef<'_>,
         etag: Option<&str>,
         wanted: &Wanted,
     ) -> Result<(Version, Bytes)> {
-        let doing = format!("read {}", key.escape_debug());
+        let doing = format!("read {}", object.key.escape_debug());
         let progress = Mutex::new(Progress::default());
         let call = || async {
             let mut progress = progress.lock().await;
             let before = progress.bytes.len();
-            match self.read_on(key, etag, wanted, &doing, &mut progress).await {
+            match self.read_on(object, etag, wanted, &doing, &mut progress).await {
                 Ok(()) => Ok(Came::All(())),
                 // The next one asks for the rest.
                 Err(error)
@@ -129,7 +159,7 @@ impl Bucket {
     /// Asks for what has not come yet, and takes it as far as it comes.
     async fn read_on(
         &self,
-        key: &str,
+        object: ObjectRef<'_>,
         etag: Option<&str>,
         wanted: &Wanted,
         doing: &str,
@@ -140,7 +170,8 @@ impl Bucket {
         }
         let got = progress.bytes.len() as u64;
         let etag = progress.version.as_ref().and_then(|version| version.etag.as_deref()).or(etag);
-        let mut request = self.0.client.get_object().bucket(self.name()).key(key);
+        let request = self.0.client.get_object().bucket(self.name()).key(object.key);
+        let mut request = request.set_version_id(object.version());
         let range = match (wanted, got, &progress.version) {
             (Wanted::Whole { .. }, 0, _) => None,
             (Wanted::Whole { .. }, _, Some(version)) => Some(got..version.len_bytes),
@@ -197,13 +228,13 @@ impl Bucket {
     /// has another version, or fails: whoever wants to know has another guess.
     pub(in crate::adapters::s3) async fn first_part_bytes(
         &self,
-        key: &str,
+        object: ObjectRef<'_>,
         etag: &str,
     ) -> Option<u64> {
-        let doing = format!("look at the parts of {}", key.escape_debug());
+        let doing = format!("look at the parts of {}", object.key.escape_debug());
         let head = || async {
-            let request = self.0.client.head_object().bucket(self.name()).key(key);
-            let request = request.part_number(1).if_match(etag);
+            let request = self.0.client.head_object().bucket(self.name()).key(object.key);
+            let request = request.set_version_id(object.version()).part_number(1).if_match(etag);
             let reply = match request.send().await {
                 // A reply to HEAD has no body, and so no reason.
                 Err(error) if error.raw_response().is_some_and(is_refusal) => return Ok(None),
@@ -220,23 +251,23 @@ impl Bucket {
     /// The tags of an object.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied` without `s3:GetObjectTagging`, `Unsupported` by servers without
-    /// tags.
-    pub(in crate::adapters::s3) async fn tags(
-        &self,
-        key: &str,
-    ) -> Result<BTreeMap<String, String>> {
-        let doing = format!("read the tags of {}", key.escape_debug());
+    /// `NotFound`, `PermissionDenied` without `s3:GetObjectTagging`, or `s3:GetObjectVersionTagging` for a
+    /// version; `Unsupported` by servers without tags.
+    pub(in crate::adapters::s3) async fn tags(&self, object: ObjectRef<'_>) -> Result<Tagged> {
+        let doing = format!("read the tags of {}", object.key.escape_debug());
         self.0
             .calls
             .run(|| async {
-                let request = self.0.client.get_object_tagging().bucket(self.name()).key(key);
+                let request = self.0.client.get_object_tagging().bucket(self.name());
+                let request = request.key(object.key).set_version_id(object.version());
                 let whole = Whole::default();
                 let sent = request.customize().interceptor(whole.clone()).send();
                 let reply = sent.await.map_err(|error| failed(&doing, error))?;
                 whole.require(&doing)?;
                 let tags = reply.tag_set().iter();
-                Ok(tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect())
+                let pairs = tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
+                let version = reply.version_id().filter(|id| !id.is_empty()).map(str::to_owned);
+                Ok(Tagged { tags: pairs.collect(), version })
             })
             .await
     }
@@ -298,6 +329,7 @@ fn version_of(reply: &GetObjectOutput, total: u64) -> Version {
         record.user_metadata.extend(pairs);
     }
     Version {
+        id: text(reply.version_id()).filter(|id| !id.is_empty()),
         etag: text(reply.e_tag()).filter(|etag| !etag.is_empty()),
         len_bytes: total,
         modified: reply.last_modified().map(DateTime::secs),

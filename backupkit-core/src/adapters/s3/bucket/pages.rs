@@ -29,6 +29,9 @@ pub(in crate::adapters::s3) struct PagedKey {
     pub(in crate::adapters::s3) modified: Option<i64>,
     /// Nothing if the page does not say.
     pub(in crate::adapters::s3) storage_class: Option<String>,
+    /// The version that is meant; nothing in a listing of what there is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::adapters::s3) version: Option<String>,
 }
 
 impl Bucket {
@@ -104,7 +107,8 @@ impl Bucket {
             let etag = object.e_tag().unwrap_or_default().to_owned();
             let modified = object.last_modified().map(DateTime::secs);
             let storage_class = object.storage_class().map(|class| class.as_str().to_owned());
-            keys.push(PagedKey { key: key.to_owned(), len_bytes, etag, modified, storage_class });
+            let (key, version) = (key.to_owned(), None);
+            keys.push(PagedKey { key, len_bytes, etag, modified, storage_class, version });
         }
         let next = reply.next_continuation_token().filter(|next| !next.is_empty());
         let Some(goes_on) = reply.is_truncated() else {

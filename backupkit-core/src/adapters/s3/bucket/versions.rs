@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::EncodingType;
+use aws_sdk_s3::types::{BucketVersioningStatus, EncodingType};
 use jiff::Timestamp;
 
 use super::Bucket;
@@ -18,6 +18,8 @@ pub(in crate::adapters::s3) struct VersionsPage {
     pub(in crate::adapters::s3) versions: Vec<PagedVersion>,
     /// Where to go on; nothing if this is the last page.
     pub(in crate::adapters::s3) next: Option<VersionMarker>,
+    /// Whether any key could be told: else one with control characters is another one, or breaks the page.
+    pub(in crate::adapters::s3) is_encoded: bool,
 }
 
 /// The last version of a page: the next page may have more of its key.
@@ -39,21 +41,54 @@ pub(in crate::adapters::s3) struct PagedVersion {
     pub(in crate::adapters::s3) is_latest: bool,
     /// Nothing for the mark of a deletion.
     pub(in crate::adapters::s3) len_bytes: Option<u64>,
+    /// The entity tag in quotes; empty if the page has none.
+    pub(in crate::adapters::s3) etag: String,
+    /// Nothing if the page does not say.
+    pub(in crate::adapters::s3) storage_class: Option<String>,
+}
+
+/// What a bucket does with what is replaced and deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::adapters::s3) enum Versioning {
+    /// It keeps it.
+    Enabled,
+    /// It keeps what it kept once, and nothing new.
+    Suspended,
+    /// It never kept anything.
+    Never,
+}
+
+impl VersionMarker {
+    /// Behind all versions of a key, which is without the prefix of the settings.
+    pub(in crate::adapters::s3) fn behind(key: &str) -> Self {
+        Self { key: key.to_owned(), id: None }
+    }
+}
+
+impl PagedVersion {
+    /// Whether it is the mark of a deletion.
+    pub(in crate::adapters::s3) fn is_mark(&self) -> bool {
+        self.len_bytes.is_none()
+    }
 }
 
 impl Bucket {
-    /// Whether the bucket keeps what is replaced and deleted, or did so once.
+    /// Whether the bucket keeps what is replaced and deleted.
     ///
     /// # Errors
     /// `PermissionDenied` without `s3:GetBucketVersioning`; `Unsupported` by servers without versions.
-    pub(in crate::adapters::s3) async fn keeps_versions(&self) -> Result<bool> {
+    pub(in crate::adapters::s3) async fn versioning(&self) -> Result<Versioning> {
         let doing = "ask whether the bucket keeps versions";
         self.0
             .calls
             .run(|| async {
                 let request = self.0.client.get_bucket_versioning().bucket(self.name());
                 let reply = request.send().await.map_err(|error| failed(doing, error))?;
-                Ok(reply.status().is_some())
+                Ok(match reply.status() {
+                    Some(BucketVersioningStatus::Enabled) => Versioning::Enabled,
+                    Some(_) => Versioning::Suspended,
+                    None => Versioning::Never,
+                })
             })
             .await
     }
@@ -126,6 +161,8 @@ impl Bucket {
                 modified: time_of(version.last_modified())?,
                 is_latest: version.is_latest() == Some(true),
                 len_bytes: Some(size.ok_or_else(|| incomplete(doing, "a version has no size"))?),
+                etag: version.e_tag().unwrap_or_default().to_owned(),
+                storage_class: version.storage_class().map(|class| class.as_str().to_owned()),
             });
         }
         for mark in reply.delete_markers() {
@@ -135,6 +172,8 @@ impl Bucket {
                 modified: time_of(mark.last_modified())?,
                 is_latest: mark.is_latest() == Some(true),
                 len_bytes: None,
+                etag: String::new(),
+                storage_class: None,
             });
         }
         let next = match (reply.is_truncated(), reply.next_key_marker()) {
@@ -150,6 +189,6 @@ impl Bucket {
         if next.is_some() && next.as_ref() == behind {
             return Err(incomplete(doing, "the next page is the same one"));
         }
-        Ok(VersionsPage { versions, next })
+        Ok(VersionsPage { versions, next, is_encoded })
     }
 }

@@ -1,6 +1,6 @@
 //! A bucket as it was, through the versions that it keeps.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,9 @@ use tokio::sync::OnceCell;
 
 use super::list::digest;
 use super::{CONCURRENCY, S3Destination};
-use crate::adapters::s3::bucket::{Bucket, PagedVersion, VersionMarker, incomplete};
+use crate::adapters::s3::bucket::{
+    AtTime, Bucket, PagedVersion, VersionMarker, Versioning, incomplete,
+};
 use crate::destination::{Destination, DestinationCapabilities, ObjectKey, ObjectMeta, Payload};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +28,7 @@ const MOST_KNOWN: usize = 1 << 16;
 /// What a bucket held at a time. Nothing is written through it.
 ///
 /// Of each key the newest version counts that is not younger than that time, unless the key was deleted
-/// between the two. If both happened in the same moment, the object is shown.
+/// between the two; see [`AtTime`].
 #[derive(Clone)]
 pub(super) struct S3AsOf {
     bucket: Bucket,
@@ -43,12 +45,11 @@ struct Found {
     len_bytes: u64,
 }
 
-/// What is known of a key while its versions are read.
-#[derive(Debug, Default)]
-struct Candidate {
-    newest: Option<(Timestamp, Found)>,
-    /// When it was last deleted, and whether nothing came after that.
-    deleted: Option<(Timestamp, bool)>,
+impl Found {
+    fn of(version: &PagedVersion) -> Self {
+        let len_bytes = version.len_bytes.unwrap_or_default();
+        Self { id: version.id.clone(), len_bytes }
+    }
 }
 
 impl S3AsOf {
@@ -77,7 +78,8 @@ impl S3AsOf {
     /// Makes sure that what was deleted can be seen at all.
     async fn require_versions(&self) -> Result<()> {
         let tried = self.is_versioned.get_or_try_init(|| async {
-            if self.bucket.keeps_versions().await? {
+            // What was kept before that was suspended is there still.
+            if self.bucket.versioning().await? != Versioning::Never {
                 return Ok(());
             }
             let message =
@@ -94,18 +96,17 @@ impl S3AsOf {
         if let Some(found) = self.known().get(key.as_str()) {
             return Ok(found.clone());
         }
-        let (mut candidate, mut behind) = (Candidate::default(), None);
-        loop {
+        let (mut at_time, mut behind) = (AtTime::new(self.time), None);
+        let found = loop {
             let page = self.bucket.versions_page(key.as_str(), behind.as_ref()).await?;
-            for version in page.versions.iter().filter(|version| version.key == key.as_str()) {
-                candidate.add(version, self.time);
+            behind.clone_from(&page.next);
+            let mut over = at_time.take(page).into_iter();
+            let found = over.find(|version| version.key == key.as_str());
+            if found.is_some() || behind.is_none() {
+                break found.as_ref().map(Found::of);
             }
-            behind = page.next;
-            if behind.is_none() {
-                break;
-            }
-        }
-        let found = candidate.pick().ok_or_else(|| {
+        };
+        let found = found.ok_or_else(|| {
             let message = format!("there was no {key} at {} at {}", self.at(), self.time);
             Error::new(ErrorKind::NotFound, message)
         })?;
@@ -126,42 +127,13 @@ impl S3AsOf {
     }
 }
 
-impl Candidate {
-    fn add(&mut self, version: &PagedVersion, until: Timestamp) {
-        let PagedVersion { id, modified, is_latest, len_bytes, .. } = version;
-        if *modified > until {
-            return;
-        }
-        match len_bytes {
-            // Of two of the same moment the first one is newer.
-            Some(len_bytes) if self.newest.as_ref().is_none_or(|(time, _)| modified > time) => {
-                let found = Found { id: id.clone(), len_bytes: *len_bytes };
-                self.newest = Some((*modified, found));
-            }
-            None if self.deleted.is_none_or(|(time, _)| *modified > time) => {
-                self.deleted = Some((*modified, *is_latest));
-            }
-            _ => {}
-        }
-    }
-
-    fn pick(self) -> Option<Found> {
-        let (time, found) = self.newest?;
-        let is_gone = self
-            .deleted
-            .is_some_and(|(deleted, is_last)| deleted > time || deleted == time && is_last);
-        (!is_gone).then_some(found)
-    }
-}
-
 /// A listing under way.
 struct Listing {
     view: S3AsOf,
     prefix: ObjectKey,
     behind: Option<VersionMarker>,
     is_over: bool,
-    /// The last keys of a page, which the next one may go on with.
-    held: BTreeMap<String, Candidate>,
+    at_time: AtTime,
     given: HashSet<[u8; 16]>,
 }
 
@@ -173,34 +145,20 @@ impl Listing {
         self.view.require_versions().await?;
         let bucket = &self.view.bucket;
         let page = bucket.versions_page(self.prefix.as_str(), self.behind.as_ref()).await?;
-        let mut candidates = std::mem::take(&mut self.held);
-        for version in &page.versions {
-            candidates.entry(version.key.clone()).or_default().add(version, self.view.time);
-        }
-        if let Some(next) = &page.next {
-            // Versions and marks are two lists of one page. Whether it goes on behind a key or at one,
-            // servers do not agree.
-            let last_of = |is_mark: bool| {
-                let mut backwards = page.versions.iter().rev();
-                backwards.find(|version| version.len_bytes.is_none() == is_mark)
-            };
-            let last = [last_of(false), last_of(true)].into_iter().flatten();
-            let last = last.map(|version| version.key.as_str()).chain([next.key.as_str()]);
-            self.held = last.filter_map(|key| candidates.remove_entry(key)).collect();
-        }
         self.is_over = page.next.is_none();
-        self.behind = page.next;
-        let mut objects = Vec::with_capacity(candidates.len());
-        for (key, candidate) in candidates {
-            if !self.given.insert(digest(&key)) {
+        self.behind.clone_from(&page.next);
+        let versions = self.at_time.take(page);
+        let mut objects = Vec::with_capacity(versions.len());
+        for version in versions {
+            if !self.given.insert(digest(&version.key)) {
                 let doing = format!("list {} as it was", self.prefix);
                 return Err(incomplete(&doing, "the server gives keys twice"));
             }
-            let Some(found) = candidate.pick() else { continue };
             // What cannot be a key was not created here.
-            let Ok(name) = ObjectKey::new(key.as_str()) else { continue };
+            let Ok(name) = ObjectKey::new(version.key.as_str()) else { continue };
             if name.is_below(&self.prefix) {
-                self.view.remember(&key, &found);
+                let found = Found::of(&version);
+                self.view.remember(&version.key, &found);
                 objects.push(ObjectMeta { key: name, size_bytes: found.len_bytes });
             }
         }
@@ -261,7 +219,7 @@ impl Destination for S3AsOf {
             prefix: prefix.clone(),
             behind: None,
             is_over: false,
-            held: BTreeMap::new(),
+            at_time: AtTime::new(self.time),
             given: HashSet::new(),
         };
         let pages = stream::try_unfold(listing, |mut listing| async move {

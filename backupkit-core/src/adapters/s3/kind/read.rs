@@ -27,7 +27,7 @@ pub(super) struct S3Fields {
 }
 
 /// All but those of [`IDENTITY`].
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 28] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -55,6 +55,7 @@ const FIELDS: [&str; 27] = [
     "storage_classes",
     "include_tags",
     "exclude_tags",
+    "consistent_at",
 ];
 
 /// Classes whose objects cannot be read before they are brought back.
@@ -322,6 +323,20 @@ mod tests {
             ),
             (r#""include":[""],"min_bytes":2,"max_bytes":1"#, &["include", "max_bytes"]),
             (r#""min_age_days":2,"max_age_days":1"#, &["max_age_days"]),
+        ] {
+            let json = format!(r#"{{"bucket":"b","auth":"anonymous",{json}}}"#);
+            assert_eq!(wrong(&json), fields, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_point_in_time_is_now_or_has_a_zone() {
+        for (json, fields) in [
+            (r#""consistent_at":"now""#, &[][..]),
+            (r#""consistent_at":"2026-03-01T14:00:00.5+02:00""#, &[]),
+            (r#""consistent_at":"2026-03-01T14:00:00""#, &["consistent_at"]),
+            (r#""consistent_at":"yesterday""#, &["consistent_at"]),
+            (r#""consistent_at":1772373600"#, &["consistent_at"]),
         ] {
             let json = format!(r#"{{"bucket":"b","auth":"anonymous",{json}}}"#);
             assert_eq!(wrong(&json), fields, "{json}");

@@ -4,6 +4,7 @@ use aws_sdk_s3::types::Tier;
 
 use super::super::errors::THAWING;
 use super::Shared;
+use super::found::ListedObject;
 use crate::error::{Error, ErrorKind};
 
 /// What to do with objects that cannot be read before somebody brings them back from an archive.
@@ -48,13 +49,13 @@ impl ThawTier {
 }
 
 /// Why an object in an archive is left out; it may be asked for on that occasion.
-pub(super) async fn left_out(shared: &Shared, key: &str, archived: Error) -> Error {
+pub(super) async fn left_out(shared: &Shared, object: &ListedObject, archived: Error) -> Error {
     let ArchivedObjects::Thaw { tier, days } = shared.options.archived else { return archived };
     // The next backup asks again.
-    match shared.hasty.thaw(key, &tier.as_sdk(), days).await {
+    match shared.hasty.thaw(object.named(), &tier.as_sdk(), days).await {
         Ok(()) => {
-            shared.notes.thawing(key);
-            let key = key.escape_debug();
+            shared.notes.thawing(&object.key);
+            let key = object.key.escape_debug();
             let why = "it was asked for from its archive, and a later backup reads it";
             Error::new(ErrorKind::Unsupported, format!("cannot read {key} yet: {why}"))
                 .with_code(THAWING)

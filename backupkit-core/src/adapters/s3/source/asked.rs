@@ -1,13 +1,15 @@
 //! What is known of objects only by requests of its own, if that is wanted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::OnceCell;
 
-use super::super::bucket::Version;
+use super::super::bucket::{ObjectRef, Tagged, Version};
 use super::super::object::{ObjectRecord, parts_of};
 use super::Shared;
-use crate::error::{Error, ErrorKind, Result};
+use super::found::ListedObject;
+use crate::error::{Error, ErrorKind, Result, Retry};
 
 /// What is asked for besides the objects themselves.
 #[derive(Debug)]
@@ -24,6 +26,16 @@ struct Wish {
     wanted: bool,
     granted: AtomicBool,
     refused: AtomicBool,
+    /// Whether it may be had of what there is now, and not of a version.
+    newest_only: AtomicBool,
+}
+
+/// Of what something is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking<'a> {
+    object: ObjectRef<'a>,
+    /// Whether nothing else will do than the version.
+    is_fixed: bool,
 }
 
 /// What is known of one object besides what every reply tells.
@@ -65,7 +77,7 @@ impl Asked {
 impl Wish {
     fn new(wanted: bool) -> Self {
         let (granted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { wanted, granted, refused }
+        Self { wanted, granted, refused, newest_only: AtomicBool::new(false) }
     }
 
     fn is_asked(&self) -> bool {
@@ -83,6 +95,32 @@ impl Wish {
         }
     }
 
+    /// Asks of the version, or of what there is now where that is all that this key may, or the server can.
+    async fn ask<'a, T, F: Future<Output = Result<T>>>(
+        &self,
+        Asking { object, is_fixed }: Asking<'a>,
+        ask: impl Fn(ObjectRef<'a>) -> F,
+    ) -> Result<T> {
+        let newest = ObjectRef::newest(object.key);
+        if !is_fixed && self.newest_only.load(Ordering::Relaxed) {
+            return ask(newest).await;
+        }
+        let refused = match ask(object).await {
+            Err(error)
+                if object.version.is_some() && !is_fixed && error.retry() == Retry::Never =>
+            {
+                error
+            }
+            asked => return asked,
+        };
+        let had = ask(newest).await?;
+        // One version may be gone.
+        if !refused.is(ErrorKind::NotFound) {
+            self.newest_only.store(true, Ordering::Relaxed);
+        }
+        Ok(had)
+    }
+
     /// Which objects are as they would be read now: those with it, those without, or both.
     fn or_less(&self) -> &'static [bool] {
         match (self.wanted, self.is_asked()) {
@@ -90,6 +128,16 @@ impl Wish {
             (true, true) => &[true],
             (true, false) => &[true, false],
         }
+    }
+}
+
+impl<'a> Asking<'a> {
+    /// Asks of the version that was read, where the server names it. A key that may not ask of versions asks
+    /// of what there is now.
+    pub(super) fn of(object: &'a ListedObject, read: Option<&'a str>) -> Self {
+        let ListedObject { key, version, .. } = object;
+        let object = ObjectRef { key, version: version.as_deref().or(read) };
+        Self { object, is_fixed: version.is_some() }
     }
 }
 
@@ -105,28 +153,32 @@ impl Extras {
     }
 }
 
-/// Adds to what is known of an object whatever else is wanted, and says what was had of that.
+/// Adds to what is known of an object whatever else is wanted, and says what was had of that. `read` is the
+/// version that was read.
 pub(super) async fn complete(
     shared: &Shared,
-    key: &str,
+    object: &ListedObject,
+    read: Option<&str>,
     mut record: ObjectRecord,
 ) -> Result<(ObjectRecord, Extras)> {
-    let tags = add_tags(shared, key, &mut record).await?;
-    let access_lists = add_access_list(shared, key, &mut record).await?;
+    let asking = Asking::of(object, read);
+    let tags = add_tags(shared, asking, &mut record).await?;
+    let access_lists = add_access_list(shared, asking, &mut record).await?;
     if record.is_incomplete {
-        shared.notes.incomplete(key);
+        shared.notes.incomplete(&object.key);
     }
     Ok((record, Extras { tags, access_lists }))
 }
 
 /// Finds out with one object, once, whether what is wanted can be had: before others are compared with
 /// what an earlier backup kept of them.
-pub(super) async fn try_on(shared: &Shared, key: &str) {
+pub(super) async fn try_on(shared: &Shared, object: &ListedObject) {
+    let asking = Asking::of(object, None);
     let trial = async {
         let mut record = ObjectRecord::new();
         // Other errors tell nothing of it.
-        drop(add_tags(shared, key, &mut record).await);
-        drop(add_access_list(shared, key, &mut record).await);
+        drop(add_tags(shared, asking, &mut record).await);
+        drop(add_access_list(shared, asking, &mut record).await);
     };
     shared.asked.is_tried.get_or_init(|| trial).await;
 }
@@ -135,24 +187,24 @@ pub(super) async fn try_on(shared: &Shared, key: &str) {
 /// is the same again. Nothing is added that does not fit its length.
 pub(super) async fn add_parts(
     shared: &Shared,
-    key: &str,
+    object: &ListedObject,
     version: &Version,
     record: &mut ObjectRecord,
 ) {
     let Some(etag) = &version.etag else { return };
     let Some(count) = parts_of(etag) else { return };
-    let first = shared.bucket.first_part_bytes(key, etag).await;
+    let first = shared.bucket.first_part_bytes(object.named(), etag).await;
     record.part_bytes =
         first.filter(|bytes| *bytes > 0 && version.len_bytes.div_ceil(*bytes) == count);
 }
 
 /// Whether they are known then.
-async fn add_tags(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Result<bool> {
+async fn add_tags(shared: &Shared, asking: Asking<'_>, record: &mut ObjectRecord) -> Result<bool> {
     let wish = &shared.asked.tags;
     if !wish.is_asked() {
         return Ok(false);
     }
-    match shared.bucket.tags(key).await {
+    match wish.ask(asking, |object| tags_of(shared, object, asking.object.version)).await {
         Ok(tags) => {
             wish.grant();
             record.tags = Some(tags).filter(|tags| !tags.is_empty());
@@ -160,7 +212,11 @@ async fn add_tags(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Resu
         // The bytes that were read are still those of a version.
         Err(error) if error.is(ErrorKind::NotFound) => {}
         Err(error) => {
-            let hint = "let this key do s3:GetObjectTagging, or do not ask for tags";
+            let hint = if asking.is_fixed {
+                "let this key do s3:GetObjectVersionTagging, or do not ask for tags"
+            } else {
+                "let this key do s3:GetObjectTagging, or do not ask for tags"
+            };
             shared.notes.no_tags(why_not(error, hint, "this server has none")?);
             wish.refuse();
             return Ok(false);
@@ -169,13 +225,33 @@ async fn add_tags(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Resu
     Ok(true)
 }
 
+/// The tags of an object, or of that version of it which was read.
+async fn tags_of(
+    shared: &Shared,
+    object: ObjectRef<'_>,
+    read: Option<&str>,
+) -> Result<BTreeMap<String, String>> {
+    let Tagged { tags, version } = shared.bucket.tags(object).await?;
+    let is_other = read.zip(version.as_deref()).is_some_and(|(read, version)| read != version);
+    if object.version.is_none() && is_other {
+        let key = object.key.escape_debug();
+        let message = format!("cannot read the tags of {key}: it was replaced meanwhile");
+        return Err(Error::new(ErrorKind::SourceChanged, message).with_code("s3-replaced"));
+    }
+    Ok(tags)
+}
+
 /// Whether it is known then.
-async fn add_access_list(shared: &Shared, key: &str, record: &mut ObjectRecord) -> Result<bool> {
+async fn add_access_list(
+    shared: &Shared,
+    asking: Asking<'_>,
+    record: &mut ObjectRecord,
+) -> Result<bool> {
     let wish = &shared.asked.access_lists;
     if !wish.is_asked() {
         return Ok(false);
     }
-    match shared.bucket.access_list(key).await {
+    match wish.ask(asking, |object| shared.bucket.access_list(object)).await {
         Ok((list, is_whole)) => {
             wish.grant();
             record.is_incomplete |= !is_whole;
@@ -183,7 +259,11 @@ async fn add_access_list(shared: &Shared, key: &str, record: &mut ObjectRecord) 
         }
         Err(error) if error.is(ErrorKind::NotFound) => {}
         Err(error) => {
-            let hint = "let this key do s3:GetObjectAcl, or do not ask for access lists";
+            let hint = if asking.is_fixed {
+                "let this key do s3:GetObjectVersionAcl, or do not ask for access lists"
+            } else {
+                "let this key do s3:GetObjectAcl, or do not ask for access lists"
+            };
             shared.notes.no_access_lists(why_not(error, hint, "this bucket has none")?);
             wish.refuse();
             return Ok(false);

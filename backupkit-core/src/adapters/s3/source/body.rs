@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::super::bucket::{Version, Wanted};
-use super::super::errors::ARCHIVED;
+use super::super::errors::{ARCHIVED, NO_SUCH_VERSION};
 use super::super::object::{ATTRIBUTE, fingerprint};
 use super::Shared;
 use super::archive::left_out;
@@ -95,7 +95,7 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     let (version, bytes) = match read(shared, &object).await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
         Err(error) if error.code() == ARCHIVED => {
-            return Err(left_out(shared, &object.key, error).await);
+            return Err(left_out(shared, &object, error).await);
         }
         read => read?,
     };
@@ -109,8 +109,9 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     now.metadata.ctime = now.metadata.mtime;
     let etag = version.etag.as_deref().unwrap_or_default();
     now.fingerprint = attribute_fingerprint(shared, etag, modified);
-    let (mut record, extras) = complete(shared, &object.key, version.record.clone()).await?;
-    add_parts(shared, &object.key, &version, &mut record).await;
+    let (record, id) = (version.record.clone(), version.id.as_deref());
+    let (mut record, extras) = complete(shared, &object, id, record).await?;
+    add_parts(shared, &object, &version, &mut record).await;
     record.part = part;
     if !etag.is_empty() {
         record.fingerprint = fingerprint_of(etag, modified, extras);
@@ -118,15 +119,23 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     record.put_into(&mut now.metadata)?;
     let body = match bytes {
         Some(bytes) => Body::in_memory(bytes),
-        None => Body::ranged(Object { shared: Arc::clone(shared), key: object.key, version }),
+        None => Body::ranged(Object { shared: Arc::clone(shared), object, version }),
     };
     Ok(body.with_refreshed(now))
 }
 
 /// The error of an object that the server does not have: that of one that vanished, if the server does
-/// not list it any more either.
+/// not list it any more either. A version that was kept does not vanish, but by being removed for good.
 pub(super) async fn gone<T>(shared: &Shared, object: &ListedObject) -> Result<T> {
     let key = object.key.escape_debug();
+    if let Some(time) = shared.moment.fixed() {
+        let why = format!("its version of {time} was removed for good");
+        return Err(Error::new(ErrorKind::NotFound, format!("cannot read {key}: {why}"))
+            .with_code(NO_SUCH_VERSION)
+            .with_hint(
+                "see who removes versions, or whether a rule of the bucket does so too soon",
+            ));
+    }
     if shared.bucket.is_listed(&object.key).await? {
         let why = "the server lists it, and says that there is no such key";
         let error = Error::new(ErrorKind::Unavailable, format!("cannot read {key}: {why}"));
@@ -142,14 +151,16 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
     let bucket = &shared.bucket;
     let (mut etag, mut len_bytes) = (Some(object.etag.as_str()), object.len_bytes);
     etag = etag.filter(|etag| !etag.is_empty());
+    // Nothing else will do than the version that is meant.
+    let attempts = if object.version.is_some() { 1 } else { ATTEMPTS };
     let mut attempt = 1;
     loop {
         let is_small = len_bytes <= SMALL_BYTES;
         let wanted =
             if is_small { Wanted::Whole { most: SMALL_BYTES } } else { Wanted::Range(0..1) };
-        match bucket.read_version(&object.key, etag, &wanted).await {
+        match bucket.read_version(object.named(), etag, &wanted).await {
             Ok((version, bytes)) => return Ok((version, is_small.then_some(bytes))),
-            Err(error) if error.is(ErrorKind::SourceChanged) && attempt < ATTEMPTS => {}
+            Err(error) if error.is(ErrorKind::SourceChanged) && attempt < attempts => {}
             Err(error) => return Err(error),
         }
         attempt += 1;
@@ -165,7 +176,7 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
 #[derive(Debug)]
 struct Object {
     shared: Arc<Shared>,
-    key: String,
+    object: ListedObject,
     version: Version,
 }
 
@@ -185,11 +196,13 @@ impl RangedBody for Object {
         let wanted = Wanted::Range(range);
         let etag = self.version.etag.as_deref();
         let read = async {
-            shared.confirm(shared.bucket.read_version(&self.key, etag, &wanted).await).await
+            let named = self.object.named();
+            shared.confirm(shared.bucket.read_version(named, etag, &wanted).await).await
         };
         let (version, bytes) = shared.cancel.unless_cancelled(read).await?;
         if !version.is_same(&self.version) {
-            let message = format!("cannot read {}: it was replaced", self.key.escape_debug());
+            let message =
+                format!("cannot read {}: it was replaced", self.object.key.escape_debug());
             return Err(Error::new(ErrorKind::SourceChanged, message));
         }
         Ok(bytes)

@@ -7,7 +7,7 @@ use futures::future;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinSet;
 
-use super::super::bucket::PagedKey;
+use super::super::bucket::{PagedKey, Tagged};
 use super::Shared;
 use super::asked::try_on;
 use super::filter::Candidate;
@@ -35,6 +35,7 @@ pub(super) async fn choose(shared: &Arc<Shared>, page: Vec<PagedKey>) -> Result<
                 len_bytes: listed.len_bytes,
                 etag: listed.etag,
                 modified: listed.modified.unwrap_or_default(),
+                version: listed.version,
             });
         }
     }
@@ -55,14 +56,14 @@ fn is_taken(shared: &Shared, listed: &PagedKey) -> bool {
         modified: listed.modified,
         storage_class: listed.storage_class.as_deref(),
     };
-    shared.options.filter.takes(&candidate, shared.opened)
+    shared.options.filter.takes(&candidate, shared.moment.as_second())
 }
 
 async fn ask(shared: Arc<Shared>, objects: Vec<ListedObject>) -> Result<Vec<ListedObject>> {
     if shared.is_compared()
         && let Some(first) = objects.first()
     {
-        try_on(&shared, &first.key).await;
+        try_on(&shared, first).await;
     }
     if !shared.options.filter.asks_for_tags() {
         return Ok(objects);
@@ -71,7 +72,7 @@ async fn ask(shared: Arc<Shared>, objects: Vec<ListedObject>) -> Result<Vec<List
     for object in objects {
         let shared = &shared;
         judged.push(async move {
-            let tags = tags_of(shared, &object.key).await?;
+            let tags = tags_of(shared, &object).await?;
             let is_taken = tags.is_none_or(|tags| shared.options.filter.takes_tags(&tags));
             if !is_taken {
                 shared.notes.filtered();
@@ -84,12 +85,19 @@ async fn ask(shared: Arc<Shared>, objects: Vec<ListedObject>) -> Result<Vec<List
 }
 
 /// Nothing of an object that is gone: whoever reads it finds that out.
-async fn tags_of(shared: &Shared, key: &str) -> Result<Option<BTreeMap<String, String>>> {
-    match shared.bucket.tags(key).await {
-        Ok(tags) => Ok(Some(tags)),
+async fn tags_of(
+    shared: &Shared,
+    object: &ListedObject,
+) -> Result<Option<BTreeMap<String, String>>> {
+    match shared.bucket.tags(object.named()).await {
+        Ok(Tagged { tags, .. }) => Ok(Some(tags)),
         Err(error) if error.is(ErrorKind::NotFound) => Ok(None),
         Err(error) if error.is(ErrorKind::PermissionDenied) => {
-            let hint = "let this key do s3:GetObjectTagging, or choose no objects by tags";
+            let hint = if object.version.is_some() {
+                "let this key do s3:GetObjectVersionTagging, or choose no objects by tags"
+            } else {
+                "let this key do s3:GetObjectTagging, or choose no objects by tags"
+            };
             Err(error.with_hint(hint))
         }
         Err(error) => Err(error),

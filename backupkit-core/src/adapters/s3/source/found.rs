@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::bucket::ObjectRef;
 use crate::model::EntryPath;
 
 /// An object as the listing has it.
@@ -18,6 +19,16 @@ pub(super) struct ListedObject {
     /// In seconds since 1970.
     #[serde(rename = "m")]
     pub(super) modified: i64,
+    /// The version that is read whatever comes after it; nothing if it is what there is now.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
+}
+
+impl ListedObject {
+    /// As requests name it.
+    pub(super) fn named(&self) -> ObjectRef<'_> {
+        ObjectRef { key: &self.key, version: self.version.as_deref() }
+    }
 }
 
 /// What a walk finds.

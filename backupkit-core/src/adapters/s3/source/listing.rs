@@ -58,7 +58,7 @@ impl Listing {
         // What is in no order has to be listed from the beginning.
         let behind = walk.behind(settings.lists_by_bytes()).filter(|_| !is_sorted);
         let behind = behind.map(str::to_owned);
-        let pages = pages(shared.bucket.clone(), behind);
+        let pages = pages(shared.bucket.clone(), behind, shared.moment.fixed());
         let has_keys = walk.has_keys();
         let (shared, keys) = (Arc::clone(shared), VecDeque::new());
         let mut listing = Self { shared, pages, keys, walk, has_keys, is_sorted: false };
@@ -151,7 +151,9 @@ impl Listing {
         if settings.prefix.is_empty() {
             return Ok(());
         }
-        let message = format!("cannot back up {}: no key begins with it", settings.location());
+        let then = self.shared.moment.fixed().map(|time| format!(" at {time}")).unwrap_or_default();
+        let at = settings.location();
+        let message = format!("cannot back up {at}: no key begins with it{then}");
         Err(Error::new(ErrorKind::NotFound, message)
             .with_code("s3-no-such-prefix")
             .with_hint("check the prefix; it names a folder, so what it begins ends with /"))
@@ -207,8 +209,9 @@ async fn look_at(
     let fingerprint = |extras| fingerprint_of(&marker.etag, marker.modified, extras);
     let look = async {
         let wanted = Wanted::Whole { most: 0 };
-        let (version, _) = shared.bucket.read_version(&marker.key, None, &wanted).await?;
-        let (mut record, extras) = complete(&shared, &marker.key, version.record).await?;
+        let (version, _) = shared.bucket.read_version(marker.named(), None, &wanted).await?;
+        let (mut record, extras) =
+            complete(&shared, &marker, version.id.as_deref(), version.record).await?;
         record.fingerprint = fingerprint(extras);
         Ok::<_, Error>(record)
     };

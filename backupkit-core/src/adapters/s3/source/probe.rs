@@ -1,10 +1,15 @@
 //! Tries a bucket that is to be backed up, step by step.
 
-use super::super::bucket::{Page, PagedKey, Wanted};
+use super::super::bucket::{Bucket, Page, PagedVersion, Wanted};
 use super::S3Source;
+use super::found::ListedObject;
+use super::moment::{LIST_VERSIONS, explained, not_encoded, require_versions};
+use crate::error::{ErrorKind, Result};
 use crate::probe::{Probe, Probing};
 
 const LIST: &str = "reach the server and list the bucket";
+const KEEPS_VERSIONS: &str = "see that the bucket keeps versions";
+const VERSIONS: &str = "list versions of objects";
 const READ: &str = "read a byte of the first object";
 const TAGS: &str = "read its tags";
 const ACCESS_LIST: &str = "read its access list";
@@ -17,11 +22,16 @@ pub(super) async fn probe(source: &S3Source) -> Probe {
     let needs_tags = options.tags || options.filter.asks_for_tags();
     let hint = "check the address of the server, the bucket, the region and the key";
     let listed = probing.step_async(LIST, hint, bucket.list_page("", None, Some(1))).await;
-    let key = match listed {
+    let found = match listed {
         None => Err("the bucket cannot be reached"),
-        Some(Page { mut keys, .. }) => keys.pop().ok_or("there is no object"),
+        Some(_) if options.consistent_at.is_some() => first_version(&bucket, &mut probing).await,
+        Some(Page { mut keys, .. }) => keys.pop().ok_or("there is no object").map(|listed| {
+            let key = bucket.full_key(&listed.key);
+            let (len_bytes, etag, modified) = (listed.len_bytes, listed.etag, 0);
+            ListedObject { key, len_bytes, etag, modified, version: None }
+        }),
     };
-    match key {
+    match found {
         Err(why) => {
             probing.skip(READ, why);
             if needs_tags {
@@ -31,21 +41,66 @@ pub(super) async fn probe(source: &S3Source) -> Probe {
                 probing.skip(ACCESS_LIST, why);
             }
         }
-        Ok(PagedKey { key, len_bytes, .. }) => {
-            let key = bucket.full_key(&key);
-            let wanted =
-                if len_bytes == 0 { Wanted::Whole { most: 0 } } else { Wanted::Range(0..1) };
-            let hint = "let this key read objects: s3:GetObject";
-            probing.step_async(READ, hint, bucket.read_version(&key, None, &wanted)).await;
+        Ok(object) => {
+            let (named, is_empty) = (object.named(), object.len_bytes == 0);
+            let wanted = if is_empty { Wanted::Whole { most: 0 } } else { Wanted::Range(0..1) };
+            let [read, tags, access_list] = if named.version.is_some() {
+                [
+                    "let this key read versions of objects: s3:GetObjectVersion",
+                    "let this key do s3:GetObjectVersionTagging, or do not ask for tags",
+                    "let this key do s3:GetObjectVersionAcl, or do not ask for access lists",
+                ]
+            } else {
+                [
+                    "let this key read objects: s3:GetObject",
+                    "let this key do s3:GetObjectTagging, or do not ask for tags",
+                    "let this key do s3:GetObjectAcl, or do not ask for access lists",
+                ]
+            };
+            let reading = bucket.read_version(named, None, &wanted);
+            probing.step_async(READ, read, naming(read, reading)).await;
             if needs_tags {
-                let hint = "let this key do s3:GetObjectTagging, or do not ask for tags";
-                probing.step_async(TAGS, hint, bucket.tags(&key)).await;
+                probing.step_async(TAGS, tags, naming(tags, bucket.tags(named))).await;
             }
             if options.acls {
-                let hint = "let this key do s3:GetObjectAcl, or do not ask for access lists";
-                probing.step_async(ACCESS_LIST, hint, bucket.access_list(&key)).await;
+                let asking = naming(access_list, bucket.access_list(named));
+                probing.step_async(ACCESS_LIST, access_list, asking).await;
             }
         }
     }
     probing.finish()
+}
+
+/// Names what a key must be allowed, where it is not.
+async fn naming<T>(hint: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    work.await.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => error.with_hint(hint),
+        _ => error,
+    })
+}
+
+/// The first version in the bucket that is no mark of a deletion; why there is none, to try reading with.
+async fn first_version(
+    bucket: &Bucket,
+    probing: &mut Probing<'_>,
+) -> Result<ListedObject, &'static str> {
+    let hint = "turn versioning on, or leave consistent_at out";
+    let kept = probing.step_async(KEEPS_VERSIONS, hint, require_versions(bucket)).await;
+    let why = "versions cannot be listed";
+    if kept.is_none() {
+        probing.skip(VERSIONS, "no versions are kept");
+        return Err(why);
+    }
+    let listing = async {
+        let page = bucket.versions_page("", None).await;
+        let page = page.map_err(|error| explained(error, LIST_VERSIONS))?;
+        if page.is_encoded || page.versions.is_empty() { Ok(page) } else { Err(not_encoded()) }
+    };
+    let page = probing.step_async(VERSIONS, LIST_VERSIONS, listing).await.ok_or(why)?;
+    let first = page.versions.into_iter().find(|version| !version.is_mark());
+    let PagedVersion { key, len_bytes, etag, modified, id, .. } =
+        first.ok_or("there is no object")?;
+    let key = bucket.full_key(&key);
+    let (len_bytes, modified) = (len_bytes.unwrap_or_default(), modified.as_second());
+    Ok(ListedObject { key, len_bytes, etag, modified, version: id })
 }

@@ -105,7 +105,7 @@ async fn entry_of(shared: &Shared, bytes: &Bytes) -> Result<Entry> {
 
 /// When the settings were first seen as they are: servers do not tell when they were made.
 async fn since(shared: &Shared, path: &EntryPath, fingerprint: &str) -> FileTime {
-    let now = time(shared.opened);
+    let now = time(shared.moment.as_second());
     let Some(parent) = &shared.parent else { return now };
     // What cannot be read there is as good as not there.
     let Ok(Some(earlier)) = parent.find(path).await else { return now };

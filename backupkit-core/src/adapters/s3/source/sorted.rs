@@ -105,7 +105,10 @@ impl Sorter {
             if page.len() > 1 && !self.pages.insert(hash(&page)) {
                 return Err(incomplete("list the bucket", "a page comes twice"));
             }
-            let text = |key: &PagedKey| key.key.len() + key.etag.len() + KEY_BYTES;
+            let text = |key: &PagedKey| {
+                let version = key.version.as_ref().map_or(0, String::len);
+                key.key.len() + key.etag.len() + version + KEY_BYTES
+            };
             self.bytes += page.iter().map(text).sum::<usize>();
             self.keys.extend(page);
             if self.bytes >= self.run_bytes {

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::Place;
 use super::names::Oddity;
-use crate::adapters::s3::bucket::Condition;
+use crate::adapters::s3::bucket::{Condition, ObjectRef};
 use crate::adapters::s3::errors::NOT_IMPLEMENTED;
 use crate::adapters::s3::object::ObjectRecord;
 use crate::adapters::s3::payload::Parts;
@@ -76,8 +76,8 @@ impl Place {
         written: &BTreeMap<String, String>,
     ) -> Result<bool> {
         let tried = self.trials.tags.get_or_try_init(|| async {
-            match self.bucket.tags(key).await {
-                Ok(found) => Ok(found == *written),
+            match self.bucket.tags(ObjectRef::newest(key)).await {
+                Ok(found) => Ok(found.tags == *written),
                 // Who may not read them may well write them.
                 Err(error) if error.is(ErrorKind::PermissionDenied) => Ok(true),
                 Err(error) if error.retry() == Retry::Never => Ok(false),
@@ -119,7 +119,7 @@ impl Place {
     /// Whether the server keeps access lists: that of an object that was just written is read, once.
     pub(super) async fn keeps_access_lists(&self, key: &str) -> Result<bool> {
         let tried = self.trials.access_lists.get_or_try_init(|| async {
-            match self.bucket.access_list(key).await {
+            match self.bucket.access_list(ObjectRef::newest(key)).await {
                 Ok((list, _)) => Ok(!list.is_usual()),
                 // Who may not read them may well write them.
                 Err(error) if error.is(ErrorKind::PermissionDenied) => Ok(true),

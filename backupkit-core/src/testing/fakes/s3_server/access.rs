@@ -19,9 +19,9 @@ const PERMISSIONS: [(&str, &str); 4] = [
 ];
 
 pub(super) fn of_object(bucket: &Bucket, request: &Request) -> Reply {
-    match bucket.objects.get(request.object()) {
-        Some(object) => Reply::xml("AccessControlPolicy", &document(&object.grants)),
-        None => Reply::error(404, "NoSuchKey"),
+    match bucket.find(request) {
+        Ok((object, _)) => Reply::xml("AccessControlPolicy", &document(&object.grants)),
+        Err(reply) => reply,
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::settings::BucketSetting;
-use super::versions::Version;
+use super::versions::{Version, Versioning};
 
 /// An object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) struct Bucket {
     pub(super) uploads: BTreeMap<String, Upload>,
     /// What was there, of each key the oldest first.
     pub(super) history: BTreeMap<String, Vec<Version>>,
-    pub(super) is_versioned: bool,
+    pub(super) versioning: Versioning,
     /// How many versions were made.
     pub(super) made: u64,
     /// By the parameter that asks for it.

@@ -108,6 +108,8 @@ pub struct S3Fault {
     operation: Option<S3Operation>,
     key_part: Option<String>,
     is_unconditional: bool,
+    /// Whether a request has to name a version, or must not.
+    names_version: Option<bool>,
     skip: u64,
     times: u64,
 }
@@ -115,7 +117,15 @@ pub struct S3Fault {
 impl S3Fault {
     /// Goes wrong with the next request.
     pub fn new(effect: S3Effect) -> Self {
-        Self { effect, operation: None, key_part: None, is_unconditional: false, skip: 0, times: 1 }
+        Self {
+            effect,
+            operation: None,
+            key_part: None,
+            is_unconditional: false,
+            names_version: None,
+            skip: 0,
+            times: 1,
+        }
     }
 
     /// Only requests of this kind count.
@@ -137,6 +147,20 @@ impl S3Fault {
     pub fn unconditional(mut self) -> Self {
         self.operation = Some(S3Operation::PutObject);
         self.is_unconditional = true;
+        self
+    }
+
+    /// Only requests that name a version count.
+    #[must_use]
+    pub fn naming_a_version(mut self) -> Self {
+        self.names_version = Some(true);
+        self
+    }
+
+    /// Only requests that name no version count.
+    #[must_use]
+    pub fn naming_no_version(mut self) -> Self {
+        self.names_version = Some(false);
         self
     }
 
@@ -185,8 +209,12 @@ impl FaultScript {
         let key = request.key.as_deref().unwrap_or_default();
         let has_condition =
             request.header("if-none-match").is_some() || request.header("if-match").is_some();
+        let names_version = request.parameter("versionId").is_some();
         let mut faults = self.faults();
-        take_due(&mut faults, |fault| fault.is_for(request.operation, key, has_condition))
+        take_due(&mut faults, |fault| {
+            fault.is_for(request.operation, key, has_condition)
+                && fault.names_version.is_none_or(|names| names == names_version)
+        })
     }
 
     /// What goes wrong with one key of a request that names several.

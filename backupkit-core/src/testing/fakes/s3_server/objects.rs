@@ -97,16 +97,9 @@ pub(super) fn wrong_checksum(request: &Request) -> Option<Reply> {
 
 /// GET and HEAD.
 pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
-    let found = match request.parameter("versionId") {
-        None => bucket.objects.get(request.object()).ok_or((404, "NoSuchKey")),
-        Some(id) => match bucket.version(request.object(), id) {
-            None => Err((404, "NoSuchVersion")),
-            Some(version) => version.object.as_ref().ok_or((405, "MethodNotAllowed")),
-        },
-    };
-    let object = match found {
-        Ok(object) => object,
-        Err((status, code)) => return Reply::error(status, code),
+    let (object, id) = match bucket.find(request) {
+        Ok(found) => found,
+        Err(reply) => return reply,
     };
     let is_other = request.header("if-match").is_some_and(|etag| etag != object.etag);
     if is_other && options.read_versions == ReadVersions::Kept {
@@ -137,6 +130,9 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     if request.parameter("partNumber").is_some() && !object.parts.is_empty() {
         reply = reply.with("x-amz-mp-parts-count", object.parts.len().to_string());
     }
+    if let Some(id) = id {
+        reply = reply.with("x-amz-version-id", id);
+    }
     if !object.tags.is_empty() {
         let count = object.tags.split('&').count();
         reply = reply.with("x-amz-tagging-count", count.to_string());
@@ -151,8 +147,9 @@ fn is_archived(object: &S3Object) -> bool {
 
 /// Begins to bring an object back from its archive.
 pub(super) fn restore(bucket: &mut Bucket, request: &Request) -> Reply {
-    let Some(object) = bucket.objects.get_mut(request.object()) else {
-        return Reply::error(404, "NoSuchKey");
+    let object = match bucket.find(request) {
+        Ok((object, _)) => object,
+        Err(reply) => return reply,
     };
     if !is_archived(object) {
         return Reply::error(403, "InvalidObjectState");
@@ -165,7 +162,9 @@ pub(super) fn restore(bucket: &mut Bucket, request: &Request) -> Reply {
         Some(text) if text.contains("\"true\"") => Reply::error(409, "RestoreAlreadyInProgress"),
         Some(_) => Reply::new(200),
         None => {
-            object.headers.insert(RESTORE.to_owned(), "ongoing-request=\"true\"".to_owned());
+            bucket.change(request.object(), request.parameter("versionId"), |object| {
+                object.headers.insert(RESTORE.to_owned(), "ongoing-request=\"true\"".to_owned());
+            });
             Reply::new(202)
         }
     }
@@ -174,7 +173,10 @@ pub(super) fn restore(bucket: &mut Bucket, request: &Request) -> Reply {
 /// All objects that were asked for from their archives are there.
 pub(super) fn end_restores(bucket: &mut Bucket) {
     let there = "ongoing-request=\"false\", expiry-date=\"Fri, 01 Jan 2100 00:00:00 GMT\"";
-    for restoring in bucket.objects.values_mut().filter_map(|one| one.headers.get_mut(RESTORE)) {
+    let versions = bucket.history.values_mut().flatten();
+    let kept = versions.filter_map(|version| version.object.as_mut());
+    let objects = bucket.objects.values_mut().chain(kept);
+    for restoring in objects.filter_map(|one| one.headers.get_mut(RESTORE)) {
         there.clone_into(restoring);
     }
 }
@@ -216,8 +218,9 @@ pub(super) fn delete(bucket: &mut Bucket, request: &Request, now: Timestamp) -> 
 }
 
 pub(super) fn tagging(bucket: &Bucket, request: &Request) -> Reply {
-    let Some(object) = bucket.objects.get(request.object()) else {
-        return Reply::error(404, "NoSuchKey");
+    let (object, id) = match bucket.find(request) {
+        Ok(found) => found,
+        Err(reply) => return reply,
     };
     let mut content = String::from("<TagSet>");
     for tag in object.tags.split('&').filter(|tag| !tag.is_empty()) {
@@ -226,7 +229,11 @@ pub(super) fn tagging(bucket: &Bucket, request: &Request) -> Reply {
         _ = write!(content, "<Tag><Key>{name}</Key><Value>{value}</Value></Tag>");
     }
     content.push_str("</TagSet>");
-    Reply::xml("Tagging", &content)
+    let reply = Reply::xml("Tagging", &content);
+    match id {
+        Some(id) => reply.with("x-amz-version-id", id),
+        None => reply,
+    }
 }
 
 /// One bit of some bytes is another.

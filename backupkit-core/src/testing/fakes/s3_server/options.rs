@@ -27,6 +27,8 @@ pub struct S3ServerOptions {
     pub access_lists: AccessLists,
     /// Whether buckets keep what is replaced and deleted.
     pub versioned: bool,
+    /// Whether keys are encoded in listings of versions, if that is asked for.
+    pub encodes_versions: bool,
 }
 
 /// In which order a server lists keys.
@@ -88,6 +90,7 @@ impl Default for S3ServerOptions {
             object_lock: false,
             access_lists: AccessLists::Kept,
             versioned: false,
+            encodes_versions: true,
         }
     }
 }
@@ -132,6 +135,13 @@ impl S3ServerOptions {
     #[must_use]
     pub fn versioned(mut self) -> Self {
         self.versioned = true;
+        self
+    }
+
+    /// Does not encode keys in listings of versions, and does not say that it does.
+    #[must_use]
+    pub fn without_encoded_versions(mut self) -> Self {
+        self.encodes_versions = false;
         self
     }
 

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
-use super::S3ServerOptions;
 use super::bucket::{Bucket, S3Object};
 use super::reply::{Reply, encode_key, escape};
 use super::request::Request;
+use super::{KeyOrder, S3ServerOptions};
 
 /// A version, or a mark that there is none any more.
 #[derive(Debug, Clone)]
@@ -18,9 +19,29 @@ pub(super) struct Version {
     pub(super) object: Option<S3Object>,
 }
 
+/// What a bucket does with what is replaced and deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Versioning {
+    #[default]
+    Never,
+    Enabled,
+    /// What is replaced was written since, or before that began: there is one such version of each key.
+    Suspended,
+}
+
+impl Versioning {
+    pub(super) fn of(options: &S3ServerOptions) -> Self {
+        if options.versioned { Self::Enabled } else { Self::Never }
+    }
+}
+
 /// Whether versions are kept.
 pub(super) fn status(bucket: &Bucket) -> Reply {
-    let status = if bucket.is_versioned { "<Status>Enabled</Status>" } else { "" };
+    let status = match bucket.versioning {
+        Versioning::Never => "",
+        Versioning::Enabled => "<Status>Enabled</Status>",
+        Versioning::Suspended => "<Status>Suspended</Status>",
+    };
     Reply::xml("VersioningConfiguration", status)
 }
 
@@ -31,16 +52,23 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
         (text("prefix"), text("key-marker"), text("version-id-marker"));
     let asked = request.parameter("max-keys").and_then(|count| count.parse().ok());
     let most = asked.unwrap_or(options.page_keys).min(options.page_keys);
-    let is_encoded = request.parameter("encoding-type") == Some("url");
+    let is_encoded = request.parameter("encoding-type") == Some("url") && options.encodes_versions;
     let encode = |key: &str| if is_encoded { encode_key(key) } else { escape(key) };
+    let rank = |key: &str| match options.key_order {
+        KeyOrder::Bytes => key.as_bytes().to_vec(),
+        // `/` comes before all others, which leave it room: no key has such characters.
+        KeyOrder::Directories => key.replace('/', "\0").into_bytes(),
+        KeyOrder::None => Sha256::digest(key).to_vec(),
+    };
+    let from = rank(key_marker);
+    let mut keys: Vec<_> =
+        bucket.history.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+    keys.sort_by_cached_key(|(key, _)| rank(key));
     let mut lines = Vec::new();
-    for (key, versions) in bucket.history.range(prefix.to_owned()..) {
-        if !key.starts_with(prefix) {
-            break;
-        }
+    for (key, versions) in keys {
         // Behind a key alone means behind all its versions.
         let is_split = key == key_marker && !id_marker.is_empty();
-        if key.as_str() < key_marker || key == key_marker && !is_split {
+        if !key_marker.is_empty() && !is_split && rank(key) <= from {
             continue;
         }
         let mut is_behind = !is_split;
@@ -74,9 +102,11 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
         _ = match object {
             Some(object) => write!(
                 content,
-                "<Version>{head}<ETag>{}</ETag><Size>{}</Size></Version>",
+                "<Version>{head}<ETag>{}</ETag><Size>{}</Size>\
+                 <StorageClass>{}</StorageClass></Version>",
                 escape(&object.etag),
-                object.bytes.len()
+                object.bytes.len(),
+                object.headers.get("x-amz-storage-class").map_or("STANDARD", String::as_str)
             ),
             None => write!(content, "<DeleteMarker>{head}</DeleteMarker>"),
         };
@@ -94,10 +124,53 @@ impl Bucket {
     /// Removes an object: where versions are kept, only a mark comes to stand before them.
     pub(super) fn remove(&mut self, key: &str, now: Timestamp) {
         self.objects.remove(key);
-        if self.is_versioned {
-            self.note(key, now, None);
-        } else {
+        if self.versioning == Versioning::Never {
             self.history.remove(key);
+        } else {
+            self.note(key, now, None);
+        }
+    }
+
+    /// Changes what goes with a version of an object, or with the newest one.
+    pub(super) fn change(&mut self, key: &str, id: Option<&str>, change: impl Fn(&mut S3Object)) {
+        let versions = self.history.get_mut(key).map(Vec::as_mut_slice).unwrap_or_default();
+        let newest = versions.last().map(|version| version.id.clone());
+        let id = id.map(str::to_owned).or_else(|| newest.clone());
+        let changed = versions.iter_mut().find(|version| Some(&version.id) == id.as_ref());
+        if let Some(object) = changed.and_then(|version| version.object.as_mut()) {
+            change(object);
+        }
+        if id == newest
+            && let Some(object) = self.objects.get_mut(key)
+        {
+            change(object);
+        }
+    }
+
+    /// Removes all versions of an object but the newest ones for good.
+    pub(super) fn remove_old_versions(&mut self, key: &str, kept: usize) {
+        if let Some(versions) = self.history.get_mut(key) {
+            versions.drain(..versions.len().saturating_sub(kept));
+        }
+    }
+
+    /// The version that a request is about, and its id; of a bucket without versions it has none.
+    pub(super) fn find(&self, request: &Request) -> Result<(&S3Object, Option<&str>), Reply> {
+        let key = request.object();
+        match request.parameter("versionId") {
+            None => {
+                let object = self.objects.get(key).ok_or_else(|| Reply::error(404, "NoSuchKey"))?;
+                let newest = self.history.get(key).and_then(|versions| versions.last());
+                let newest = newest.filter(|_| self.versioning != Versioning::Never);
+                Ok((object, newest.map(|version| version.id.as_str())))
+            }
+            Some(id) => {
+                let version = self.version(key, id);
+                let version = version.ok_or_else(|| Reply::error(404, "NoSuchVersion"))?;
+                let object = version.object.as_ref();
+                let object = object.ok_or_else(|| Reply::error(405, "MethodNotAllowed"))?;
+                Ok((object, Some(&version.id)))
+            }
         }
     }
 
@@ -117,11 +190,13 @@ impl Bucket {
 
     fn note(&mut self, key: &str, modified: Timestamp, object: Option<S3Object>) {
         let versions = self.history.entry(key.to_owned()).or_default();
-        if self.is_versioned {
+        let id = if self.versioning == Versioning::Enabled {
             self.made += 1;
-            versions.push(Version { id: format!("v{}", self.made), modified, object });
+            format!("v{}", self.made)
         } else {
-            *versions = vec![Version { id: "null".to_owned(), modified, object }];
-        }
+            versions.retain(|version| version.id != "null");
+            "null".to_owned()
+        };
+        versions.push(Version { id, modified, object });
     }
 }

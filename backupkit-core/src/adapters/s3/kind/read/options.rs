@@ -1,7 +1,9 @@
 //! How buckets are read and restored into, as settings say it.
 
 use super::Reader;
-use crate::adapters::s3::{ArchivedObjects, S3SourceOptions, S3TargetOptions, ThawTier};
+use crate::adapters::s3::{
+    ArchivedObjects, ConsistentAt, S3SourceOptions, S3TargetOptions, ThawTier,
+};
 
 /// For how many days objects are there that are asked for from an archive: a backup a day finds them.
 const USUAL_THAW_DAYS: u16 = 7;
@@ -15,7 +17,20 @@ impl Reader {
             bucket_settings: self.flag("bucket_settings").unwrap_or(true),
             archived,
             filter: self.filter(),
+            consistent_at: self.consistent_at(),
         }
+    }
+
+    fn consistent_at(&mut self) -> Option<ConsistentAt> {
+        let read = |text: &str| match text {
+            "now" => Some(ConsistentAt::Now),
+            text => text.parse().ok().map(ConsistentAt::Time),
+        };
+        let text = self.text("consistent_at", |text| {
+            let why = "is neither now nor a time with its zone, such as 2026-03-01T14:00:00Z";
+            read(text).is_none().then_some(why)
+        });
+        read(&text?)
     }
 
     fn archived(&mut self) -> ArchivedObjects {

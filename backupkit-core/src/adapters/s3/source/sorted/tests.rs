@@ -21,6 +21,7 @@ fn key(text: String, modified: i64) -> PagedKey {
         etag: format!("\"{modified}\""),
         modified: Some(modified),
         storage_class: None,
+        version: None,
     }
 }
 

@@ -24,7 +24,8 @@ fn tree(keys: &[String], sizes: Sizes) -> BTreeMap<String, Vec<String>> {
         match keys.next() {
             Some(key) => {
                 let (key, etag) = (key.clone(), String::new());
-                walk.offer(ListedObject { key, len_bytes: 1, etag, modified: 1 }).unwrap();
+                walk.offer(ListedObject { key, len_bytes: 1, etag, modified: 1, version: None })
+                    .unwrap();
             }
             None => walk.end().unwrap(),
         }
@@ -118,7 +119,8 @@ fn a_shard_has_the_time_of_the_newest_in_it_and_a_token_stays_small() {
     for number in 0..10_i64 {
         let key = format!("{number}");
         let (len_bytes, etag) = (1, String::new());
-        walk.offer(ListedObject { key, len_bytes, etag, modified: 100 - number }).unwrap();
+        walk.offer(ListedObject { key, len_bytes, etag, modified: 100 - number, version: None })
+            .unwrap();
         while let Some(one) = walk.step() {
             assert!(walk.to_text().unwrap().len() < 1_000);
             found.push(one);

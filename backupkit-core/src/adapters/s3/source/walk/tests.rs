@@ -6,7 +6,7 @@ use crate::adapters::s3::keys::Prefix;
 
 fn object(key: &str) -> ListedObject {
     let modified = i64::try_from(key.len()).unwrap();
-    ListedObject { key: key.to_owned(), len_bytes: 0, etag: String::new(), modified }
+    ListedObject { key: key.to_owned(), len_bytes: 0, etag: String::new(), modified, version: None }
 }
 
 /// What is found, each with the text that continues behind it.
