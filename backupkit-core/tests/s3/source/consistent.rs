@@ -160,7 +160,7 @@ async fn all_that_is_asked_of_an_object_is_asked_of_the_version() {
         refuse_what_is_now(&scene.server);
         let change_if = |now: &str| {
             if now == when {
-                change(&scene.server)
+                change(&scene.server);
             }
         };
         change_if("before it is opened");

@@ -119,7 +119,7 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     record.put_into(&mut now.metadata)?;
     let body = match bytes {
         Some(bytes) => Body::in_memory(bytes),
-        None => Body::ranged(Object { shared: Arc::clone(shared), object, version }),
+        None => Body::ranged(Object { shared: Arc::clone(shared), listed: object, version }),
     };
     Ok(body.with_refreshed(now))
 }
@@ -176,7 +176,7 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
 #[derive(Debug)]
 struct Object {
     shared: Arc<Shared>,
-    object: ListedObject,
+    listed: ListedObject,
     version: Version,
 }
 
@@ -196,13 +196,13 @@ impl RangedBody for Object {
         let wanted = Wanted::Range(range);
         let etag = self.version.etag.as_deref();
         let read = async {
-            let named = self.object.named();
+            let named = self.listed.named();
             shared.confirm(shared.bucket.read_version(named, etag, &wanted).await).await
         };
         let (version, bytes) = shared.cancel.unless_cancelled(read).await?;
         if !version.is_same(&self.version) {
             let message =
-                format!("cannot read {}: it was replaced", self.object.key.escape_debug());
+                format!("cannot read {}: it was replaced", self.listed.key.escape_debug());
             return Err(Error::new(ErrorKind::SourceChanged, message));
         }
         Ok(bytes)
