@@ -4,8 +4,9 @@ use super::S3Destination;
 use super::compare::Content;
 use super::conditions::no_conditions;
 use super::large::LEAST_PART_BYTES;
+use super::retention::unlocked;
 use crate::adapters::s3::bucket::Condition;
-use crate::adapters::s3::errors::NOT_IMPLEMENTED;
+use crate::adapters::s3::errors::{NO_OBJECT_LOCK, NOT_IMPLEMENTED};
 use crate::adapters::s3::payload::Parts;
 use crate::destination::{ObjectKey, Payload};
 use crate::error::{Error, ErrorKind, Result};
@@ -80,20 +81,27 @@ impl S3Destination {
     }
 
     async fn write(&self, key: &ObjectKey, content: &Content, condition: &Condition) -> Result<()> {
+        let record = self.record_of(key).await?;
         let written = match content {
             Content::Small(parts) => {
-                let class = self.storage_class(key);
-                self.bucket.put(key.as_str(), parts, condition, class).await
+                self.bucket.put_object(key.as_str(), parts, condition, &record).await
             }
-            Content::Large(payload) => self.write_large(key, payload, condition).await,
+            Content::Large(payload) => self.write_large(key, payload, condition, &record).await,
         };
-        written.map_err(|error| {
-            if error.code() == NOT_IMPLEMENTED && *condition != Condition::None {
-                no_conditions(&format!("create {key}")).with_source(error)
-            } else {
-                error
+        match written {
+            Ok(()) => self.require_locked(key, &record).await,
+            // It has shown that it knows conditions.
+            Err(error)
+                if [NO_OBJECT_LOCK, NOT_IMPLEMENTED].contains(&error.code())
+                    && record.lock.is_some() =>
+            {
+                Err(unlocked(key.as_str()).with_source(error))
             }
-        })
+            Err(error) if error.code() == NOT_IMPLEMENTED && *condition != Condition::None => {
+                Err(no_conditions(&format!("create {key}")).with_source(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Only packs are large and read seldom; all else is read each time.
