@@ -40,6 +40,12 @@ fn parts(report: &ExtensionReport) -> String {
         (report.too_new, "left, as they were written just now"),
         (report.failed, "failed"),
     ];
-    let named = parts.iter().filter(|(count, _)| *count > 0);
-    named.map(|(count, what)| format!(", {} {what}", format::count(*count))).collect()
+    let mut text = String::new();
+    for (count, what) in parts.iter().filter(|(count, _)| *count > 0) {
+        text.push_str(", ");
+        text.push_str(&format::count(*count));
+        text.push(' ');
+        text.push_str(what);
+    }
+    text
 }

@@ -4,9 +4,9 @@ use super::S3Destination;
 use super::compare::Content;
 use super::conditions::no_conditions;
 use super::large::LEAST_PART_BYTES;
-use super::retention::unlocked;
+use super::retention::refused;
 use crate::adapters::s3::bucket::Condition;
-use crate::adapters::s3::errors::{NO_OBJECT_LOCK, NOT_IMPLEMENTED};
+use crate::adapters::s3::errors::NOT_IMPLEMENTED;
 use crate::adapters::s3::payload::Parts;
 use crate::destination::{ObjectKey, Payload};
 use crate::error::{Error, ErrorKind, Result};
@@ -91,12 +91,7 @@ impl S3Destination {
         match written {
             Ok(()) => self.require_locked(key, &record).await,
             // It has shown that it knows conditions.
-            Err(error)
-                if [NO_OBJECT_LOCK, NOT_IMPLEMENTED].contains(&error.code())
-                    && record.lock.is_some() =>
-            {
-                Err(unlocked(key.as_str()).with_source(error))
-            }
+            Err(error) if record.lock.is_some() => Err(refused(key.as_str(), error)),
             Err(error) if error.code() == NOT_IMPLEMENTED && *condition != Condition::None => {
                 Err(no_conditions(&format!("create {key}")).with_source(error))
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::S3Destination;
-use super::retention::UNLOCKED_HINT;
+use super::retention::refused;
 use crate::adapters::s3::bucket::{Bucket, Condition, Configured, Setting};
 use crate::adapters::s3::errors::NOT_IMPLEMENTED;
 use crate::adapters::s3::object::ObjectRecord;
@@ -109,14 +109,9 @@ async fn retain(destination: &S3Destination, probing: &mut Probing<'_>, key: &st
             _ => Ok(()),
         }
     };
-    let tried: Result<()> = tried.await.map_err(|error: Error| {
-        if error.is(ErrorKind::PermissionDenied) {
-            error.with_hint("let this key do s3:PutObjectRetention, or leave out retention_mode")
-        } else {
-            error
-        }
-    });
-    probing.step(RETAIN, UNLOCKED_HINT, || tried);
+    let tried: Result<()> = tried.await.map_err(|error| refused(&key, error));
+    let hint = "let this key write objects below the prefix";
+    probing.step(RETAIN, hint, || tried);
     // Deleting is a step of its own. What is locked stays below the mark of its deletion.
     drop(bucket.delete(&key).await);
 }

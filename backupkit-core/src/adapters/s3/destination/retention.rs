@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::S3Destination;
 use crate::adapters::s3::S3Retention;
-use crate::adapters::s3::errors::NO_OBJECT_LOCK;
+use crate::adapters::s3::errors::{NO_OBJECT_LOCK, NOT_IMPLEMENTED};
 use crate::adapters::s3::object::{ObjectLock, ObjectRecord};
 use crate::destination::{Destination as _, Extension, ObjectKey, no_retention};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +22,7 @@ const SLACK: Duration = Duration::from_hours(24);
 /// Some servers refuse to lock what was written just now.
 const UNTOUCHED_SECONDS: i64 = 10;
 
-pub(super) const UNLOCKED_HINT: &str =
+const UNLOCKED_HINT: &str =
     "make the repository in a bucket that was made with Object Lock, or leave out retention_mode";
 
 /// A time of the server, and when it told it, since the start of this machine.
@@ -125,7 +125,8 @@ impl S3Destination {
             let mode = old.and_then(|old| old.mode);
             let mode = mode.as_deref().unwrap_or(retention.mode().wire());
             if let Some(lock) = lock(mode, now, retention.duration().saturating_add(SLACK)) {
-                self.bucket.retain(key.as_str(), &lock).await?;
+                let retained = self.bucket.retain(key.as_str(), &lock).await;
+                retained.map_err(|error| refused(key.as_str(), error))?;
             }
         }
         Ok(Extension::Extended)
@@ -150,8 +151,19 @@ fn lock(mode: &str, now: Timestamp, time: Duration) -> Option<ObjectLock> {
     ObjectLock::new(Some(mode), Some(&DateTime::from_secs(until.as_second())), false)
 }
 
+/// What the refusal of an object with a lock means.
+pub(super) fn refused(key: &str, error: Error) -> Error {
+    if [NO_OBJECT_LOCK, NOT_IMPLEMENTED].contains(&error.code()) {
+        unlocked(key).with_source(error)
+    } else if error.is(ErrorKind::PermissionDenied) {
+        error.with_hint("let this key do s3:PutObjectRetention, or leave out retention_mode")
+    } else {
+        error
+    }
+}
+
 /// The refusal of a server that takes objects only without locks.
-pub(super) fn unlocked(key: &str) -> Error {
+fn unlocked(key: &str) -> Error {
     let message = format!("cannot retain {key}: the server takes it only without a lock");
     Error::new(ErrorKind::Unsupported, message).with_code(NO_OBJECT_LOCK).with_hint(UNLOCKED_HINT)
 }
