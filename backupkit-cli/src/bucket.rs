@@ -47,7 +47,8 @@ const FLAGS: [&str; 8] = [
     "tags",
 ];
 /// What is a number.
-const NUMBERS: [&str; 5] = ["max_age_days", "max_bytes", "min_age_days", "min_bytes", "thaw_days"];
+const NUMBERS: [&str; 6] =
+    ["max_age_days", "max_bytes", "min_age_days", "min_bytes", "retention_days", "thaw_days"];
 /// What may be given more than once.
 const LISTS: [&str; 5] = ["exclude", "exclude_tags", "include", "include_tags", "storage_classes"];
 

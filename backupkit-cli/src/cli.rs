@@ -386,6 +386,14 @@ pub(crate) enum RepoCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Keep a repository from being deleted for longer; in buckets with retention_mode
+    Extend {
+        #[command(flatten)]
+        repository: RepositoryOption,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Add a repository for plans: the one that is there, or a new one
     Add {
         /// What to call it

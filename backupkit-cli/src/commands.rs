@@ -44,6 +44,9 @@ pub(crate) async fn run(app: &App<'_>, command: Command) -> Result<Exit> {
             }
             RepoCommand::Info { repository } => repo::info(app, &repository).await,
             RepoCommand::Unlock { repository, all } => repo::unlock(app, &repository, all).await,
+            RepoCommand::Extend { repository, dry_run } => {
+                Box::pin(repo::extend::run(app, &repository, dry_run)).await
+            }
             RepoCommand::Add { name, connection, path } => {
                 repo::set_up::add(app, &name, &connection, &path).await
             }

@@ -16,6 +16,7 @@ pub(crate) enum Run {
     Backup,
     Restore,
     Check,
+    Extend,
 }
 
 /// Waits for the end of a run.
@@ -63,7 +64,7 @@ pub(crate) async fn watch_beside<T: Send + 'static>(
                         );
                         control.pause();
                     }
-                    (Run::Backup, 2) | (Run::Restore | Run::Check, 1) => {
+                    (Run::Backup, 2) | (Run::Restore | Run::Check | Run::Extend, 1) => {
                         app.output.note("stopping");
                         control.cancel();
                     }
@@ -89,6 +90,7 @@ impl Run {
             Self::Backup => "backing up",
             Self::Restore => "restoring",
             Self::Check => "checking",
+            Self::Extend => "extending",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The trait to implement for keeping repositories in a new kind of place.
 
 mod deleting;
+mod extending;
 mod key;
 mod limit;
 mod memory;
@@ -23,6 +24,8 @@ use crate::probe::Probe;
 
 pub use deleting::Undeleted;
 pub(crate) use deleting::{delete_singly, note_deleted};
+pub use extending::Extension;
+pub(crate) use extending::{NO_RETENTION, no_retention};
 pub use key::ObjectKey;
 pub use limit::{LimitDestination, Limits};
 pub use memory::MemoryDestination;
@@ -116,6 +119,17 @@ pub trait Destination: fmt::Debug + Send + Sync + 'static {
     /// has none, or does not tell. All who use the destination see the same clock.
     async fn time(&self) -> Result<Option<Timestamp>> {
         Ok(None)
+    }
+
+    /// Keeps an object from being deleted for as long as the settings of the destination say, from now on.
+    /// Never for less than it is kept anyway. A dry run only looks. Optional.
+    ///
+    /// # Errors
+    /// `Unsupported` with the code `no-retention` if nothing is retained there; `NotFound`;
+    /// `PermissionDenied` where that may not be done. It may be called again.
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        _ = (key, dry_run);
+        Err(no_retention(&self.location()))
     }
 
     /// Removes what is left of objects with this prefix that never became whole, if it was not written

@@ -5,6 +5,7 @@ mod builder;
 mod check;
 mod commit;
 mod durable;
+mod extend;
 mod handle;
 mod lease;
 mod maintain;
@@ -22,6 +23,7 @@ pub use backup::{AbsentRepository, BackupReport, BackupRequest, OutputReport, Ru
 pub use builder::{EngineBuilder, Identity};
 pub use check::CheckRequest;
 pub use durable::DurableRun;
+pub use extend::ExtensionRequest;
 pub use handle::{RunControl, RunHandle};
 pub(crate) use lease::POLL;
 pub use lease::{BackupRecord, HeldRun, HeldRunOptions, OutputRecord, RestoreRecord};
@@ -39,6 +41,7 @@ use crate::pipeline::control::Control;
 use crate::pipeline::guard::Liveness;
 use crate::pool::Pool;
 use crate::repo::check::CheckReport;
+use crate::repo::extend::ExtensionReport;
 use crate::repo::locks::LockOwner;
 use crate::repo::repository::Repository;
 use crate::scratch::Scratch;
@@ -108,6 +111,12 @@ impl Engine {
     /// Starts a check of a repository.
     pub fn check(&self, request: CheckRequest) -> RunHandle<CheckReport> {
         RunHandle::start(self, false, |run| check::run(run, request))
+    }
+
+    /// Retains a repository for longer, where its destination keeps what was written from being deleted.
+    /// The run fails with `Unsupported` and the code `no-retention` where it does not.
+    pub fn extend_retention(&self, request: ExtensionRequest) -> RunHandle<ExtensionReport> {
+        RunHandle::start(self, false, |run| extend::run(run, request))
     }
 
     /// Removes the checkpoint snapshots with this tag that backups left when they came to rest, and with

@@ -36,9 +36,9 @@ pub mod testing;
 pub use buffers::{Buffer, BufferPool};
 pub use engine::{
     AbsentRepository, BackupRecord, BackupReport, BackupRequest, CheckRequest, DurableRun, Engine,
-    EngineBuilder, HeldRun, HeldRunOptions, Identity, OutputRecord, OutputReport, RestoreCounts,
-    RestoreRecord, RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus, SnapshotSource,
-    Summary, VerifyCounts,
+    EngineBuilder, ExtensionRequest, HeldRun, HeldRunOptions, Identity, OutputRecord, OutputReport,
+    RestoreCounts, RestoreRecord, RestoreReport, RestoreRequest, RunControl, RunHandle, RunStatus,
+    SnapshotSource, Summary, VerifyCounts,
 };
 pub use env::{Clock, Entropy, Env};
 pub use error::{Error, ErrorKind, Result, Retry};

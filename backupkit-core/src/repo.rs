@@ -7,6 +7,7 @@ pub mod chunker;
 pub mod compress;
 pub mod config;
 pub mod crypto;
+pub(crate) mod extend;
 pub(crate) mod fetch;
 pub mod index;
 pub(crate) mod index_cache;
@@ -40,6 +41,7 @@ mod interop_tests;
 
 pub use check::{CheckOptions, CheckReport, ReadData};
 pub use checkpoint_tags::is_checkpoint;
+pub use extend::ExtensionReport;
 #[cfg(any(test, feature = "testing"))]
 pub use fuzz_text::{fuzz_name, fuzz_snapshot, fuzz_tree};
 pub use lock_file::{Lock, RECHECK_DELAY, REFRESH_INTERVAL, STALE_AFTER};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backupkit::destination::{
-    Destination, DestinationCapabilities, Leftovers, MemoryDestination, ObjectKey, ObjectMeta,
-    Payload,
+    Destination, DestinationCapabilities, Extension, Leftovers, MemoryDestination, ObjectKey,
+    ObjectMeta, Payload,
 };
 use backupkit::testing::conformance::{self, DestinationFixture};
 use backupkit::{Error, ErrorKind, Probe, Result};
@@ -29,6 +29,7 @@ enum Flaw {
     SwapReplacesAnything,
     CheckLeavesAnObject,
     AbandonedTakesObjects,
+    ExtensionTakesObjects,
 }
 
 #[derive(Debug)]
@@ -127,6 +128,13 @@ impl Destination for Flawed {
         self.inner.swap(key, expected, bytes).await
     }
 
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        if self.flaw == Flaw::ExtensionTakesObjects {
+            self.inner.remove_raw(key);
+        }
+        self.inner.extend_retention(key, dry_run).await
+    }
+
     async fn remove_abandoned(
         &self,
         prefix: &ObjectKey,
@@ -178,4 +186,5 @@ flaws! {
     SwapReplacesAnything: swap_creates_only_what_is_missing swap_replaces_only_what_is_expected of_concurrent_swaps_exactly_one_wins;
     CheckLeavesAnObject: check_is_healthy_and_leaves_nothing;
     AbandonedTakesObjects: what_is_abandoned_is_no_object;
+    ExtensionTakesObjects: what_is_retained_for_longer_stays_as_it_is;
 }

@@ -1,7 +1,7 @@
 //! `maintenance`, but for running it.
 
 use backupkit_core::Result;
-use backupkit_core::model::{MaintenanceRecord, MaintenanceSettings};
+use backupkit_core::model::{MaintenanceRecord, MaintenanceSettings, MaintenanceWork};
 
 use crate::app::App;
 use crate::cli::{MaintenanceChanges, Switch};
@@ -33,12 +33,18 @@ pub(super) async fn set(app: &App<'_>, changes: &MaintenanceChanges) -> Result<E
     Ok(Exit::Success)
 }
 
-/// What maintenance removed, or would.
-pub(super) fn summary(record: &MaintenanceRecord) -> Vec<String> {
+/// What maintenance did, or would do, each with the name of its line.
+pub(super) fn summary(record: &MaintenanceRecord) -> Vec<(&'static str, String)> {
+    let name = |work| match (work, record.dry_run) {
+        (MaintenanceWork::Retention, false) => "extended",
+        (MaintenanceWork::Retention, true) => "extends",
+        (_, false) => "removed",
+        (_, true) => "would go",
+    };
     if record.steps.is_empty() {
-        return vec!["nothing".to_owned()];
+        return vec![(name(MaintenanceWork::Logs), "nothing".to_owned())];
     }
-    record.steps.iter().map(ToString::to_string).collect()
+    record.steps.iter().map(|step| (name(step.work), step.to_string())).collect()
 }
 
 fn print(app: &App<'_>, settings: &MaintenanceSettings) {

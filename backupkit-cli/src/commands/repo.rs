@@ -1,5 +1,6 @@
 //! `repo`.
 
+pub(super) mod extend;
 pub(super) mod key;
 pub(super) mod set_up;
 

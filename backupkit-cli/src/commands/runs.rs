@@ -236,8 +236,7 @@ fn print_run(app: &App<'_>, kind: &'static str, run: &Run) {
         }
     }
     if let Some(tidied) = report::<MaintenanceRecord>(run, RunKind::Maintenance) {
-        let name = if tidied.dry_run { "would go" } else { "removed" };
-        for step in super::maintenance::summary(&tidied) {
+        for (name, step) in super::maintenance::summary(&tidied) {
             line(name, step);
         }
     }

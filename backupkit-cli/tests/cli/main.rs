@@ -23,6 +23,7 @@ mod restore;
 mod s3;
 mod s3_access;
 mod s3_partial;
+mod s3_retention;
 mod s3_source;
 mod s3_target;
 mod scene;

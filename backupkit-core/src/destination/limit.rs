@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
-    delete_singly,
+    Destination, DestinationCapabilities, Extension, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Undeleted, delete_singly,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -245,6 +245,11 @@ impl Destination for LimitDestination {
     async fn time(&self) -> Result<Option<Timestamp>> {
         let _slot = self.calls.slot().await?;
         self.inner.time().await
+    }
+
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        let _slot = self.calls.slot().await?;
+        self.inner.extend_retention(key, dry_run).await
     }
 
     async fn remove_abandoned(

@@ -11,8 +11,8 @@ use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 
 use super::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
-    no_versions,
+    Destination, DestinationCapabilities, Extension, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Undeleted, no_retention, no_versions,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, ProbeOutcome, ProbeStep};
@@ -170,6 +170,11 @@ impl Destination for MemoryDestination {
 
     async fn time(&self) -> Result<Option<Timestamp>> {
         Ok(None)
+    }
+
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        _ = (key, dry_run);
+        Err(no_retention(&self.location()))
     }
 
     async fn remove_abandoned(

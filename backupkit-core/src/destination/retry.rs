@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
-    delete_singly,
+    Destination, DestinationCapabilities, Extension, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Undeleted, delete_singly,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -227,6 +227,10 @@ impl Destination for RetryDestination {
 
     async fn time(&self) -> Result<Option<Timestamp>> {
         self.repeat(|| self.inner.time()).await
+    }
+
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        self.repeat(|| self.inner.extend_retention(key, dry_run)).await
     }
 
     async fn remove_abandoned(

@@ -10,7 +10,8 @@ use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 
 use super::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    Destination, DestinationCapabilities, Extension, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Undeleted,
 };
 use crate::activity::Activity;
 use crate::error::Result;
@@ -94,6 +95,11 @@ impl Destination for WatchedDestination {
     async fn time(&self) -> Result<Option<Timestamp>> {
         let _call = self.activity.begin();
         self.inner.time().await
+    }
+
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        let _call = self.activity.begin();
+        self.inner.extend_retention(key, dry_run).await
     }
 
     async fn remove_abandoned(

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::RunContext;
 use super::reading::{alone, under_guard, under_shared_lock};
 use crate::blocking::blocking;
-use crate::destination::Leftovers;
+use crate::destination::{Leftovers, NO_RETENTION};
 use crate::env::within;
 use crate::error::{Error, Result};
 use crate::model::{
@@ -23,6 +23,7 @@ use crate::model::{
     days,
 };
 use crate::pipeline::guard::{Guard, Liveness};
+use crate::repo::extend::{ExtensionRun, extend};
 use crate::repo::index_cache::IndexCache;
 use crate::repo::layout::{FileKind, config_key, packs_prefix};
 use crate::repo::repository::Repository;
@@ -146,6 +147,10 @@ impl Maintenance<'_> {
         let cancel = run.control.cancel_token();
         let repository = cancel.unless_cancelled(opening).await?;
         let place = format!("repository `{name}`");
+        // First: what is not retained any more may be gone tomorrow.
+        if let Some(count) = self.extend_retention(&repository).await? {
+            self.done(MaintenanceWork::Retention, Some(&place), count, None);
+        }
         let abandoned = cancel.unless_cancelled(self.abandoned_objects(&repository)).await?;
         let Leftovers { count, bytes } = abandoned;
         self.done(MaintenanceWork::TemporaryFiles, Some(&place), count, Some(bytes));
@@ -163,6 +168,20 @@ impl Maintenance<'_> {
         self.done(MaintenanceWork::Checkpoints, Some(&place), checkpoints, None);
         self.done(MaintenanceWork::Locks, Some(&place), locks, None);
         Ok(())
+    }
+
+    /// How many objects of a repository are retained for longer now; nothing where nothing is retained.
+    async fn extend_retention(&self, repository: &Repository) -> Result<Option<u64>> {
+        let (run, config) = (self.run, config_key()?);
+        let looking = repository.destination().extend_retention(&config, true);
+        match run.control.cancel_token().unless_cancelled(looking).await {
+            Err(error) if error.code() == NO_RETENTION => return Ok(None),
+            // It is told in the report, if it is of this object alone.
+            _ => {}
+        }
+        let work = ExtensionRun::new(run, repository, self.dry_run);
+        let report = under_shared_lock(run, repository, extend(&work)).await?;
+        Ok(Some(report.extended))
     }
 
     async fn abandoned_objects(&self, repository: &Repository) -> Result<Leftovers> {

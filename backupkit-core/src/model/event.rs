@@ -153,10 +153,10 @@ pub enum EventKind {
     },
     /// A step of maintenance is done.
     Tidied {
-        /// What was removed, or would be.
+        /// What was done, or would be.
         #[serde(flatten)]
         step: MaintenanceStep,
-        /// Whether nothing was removed.
+        /// Whether nothing was changed.
         dry_run: bool,
     },
     /// Something else worth telling.
@@ -263,8 +263,7 @@ impl fmt::Display for EventKind {
             Self::Paused { repository, .. } => {
                 write!(f, "paused; {repository} keeps what is stored")
             }
-            Self::Tidied { step, dry_run: false } => write!(f, "removed {step}"),
-            Self::Tidied { step, dry_run: true } => write!(f, "would remove {step}"),
+            Self::Tidied { step, dry_run } => write!(f, "{} {step}", step.work.deed(*dry_run)),
             Self::Note { text } => f.write_str(text),
             Self::Missed { events } => write!(f, "{events} messages were not shown"),
         }

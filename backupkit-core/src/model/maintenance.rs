@@ -32,7 +32,7 @@ pub struct MaintenanceSettings {
     pub caches_days: u32,
 }
 
-/// Something that maintenance removes.
+/// Something that maintenance sees to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -49,9 +49,11 @@ pub enum MaintenanceWork {
     Checkpoints,
     /// Locks of processes of ours that died.
     Locks,
+    /// Objects that are kept from being deleted for longer; all others are removed.
+    Retention,
 }
 
-/// What a step of maintenance removed, or would remove.
+/// What a step of maintenance did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaintenanceStep {
     /// What.
@@ -114,6 +116,16 @@ impl MaintenanceSettings {
 }
 
 impl MaintenanceWork {
+    /// What maintenance does to them, or would do.
+    pub fn deed(self, dry_run: bool) -> &'static str {
+        match (self, dry_run) {
+            (Self::Retention, false) => "extended",
+            (Self::Retention, true) => "would extend",
+            (_, false) => "removed",
+            (_, true) => "would remove",
+        }
+    }
+
     /// What people call so many of them.
     pub fn noun(self, count: u64) -> &'static str {
         let (one, many) = match self {
@@ -123,6 +135,7 @@ impl MaintenanceWork {
             Self::Caches => ("copy of an index", "copies of indexes"),
             Self::Checkpoints => ("checkpoint", "checkpoints"),
             Self::Locks => ("lock of a process that died", "locks of processes that died"),
+            Self::Retention => ("retained object", "retained objects"),
         };
         if count == 1 { one } else { many }
     }

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use super::{PausePoint, lock};
 use crate::destination::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
-    note_deleted,
+    Destination, DestinationCapabilities, Extension, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Undeleted, note_deleted,
 };
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::probe::Probe;
@@ -30,6 +30,7 @@ pub enum Operation {
     Delete,
     Swap,
     Time,
+    ExtendRetention,
     RemoveAbandoned,
 }
 
@@ -420,6 +421,11 @@ impl Destination for FaultDestination {
 
     async fn time(&self) -> Result<Option<Timestamp>> {
         self.call(Operation::Time, None, self.inner.time(), same).await
+    }
+
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        let work = self.inner.extend_retention(key, dry_run);
+        self.call(Operation::ExtendRetention, Some(key), work, same).await
     }
 
     async fn remove_abandoned(

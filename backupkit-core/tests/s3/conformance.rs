@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backupkit_core::adapters::s3::{S3Destination, S3Settings};
+use backupkit_core::adapters::s3::{S3Destination, S3Retention, S3RetentionMode, S3Settings};
 use backupkit_core::destination::Destination;
 use backupkit_core::destination_conformance;
 use backupkit_core::testing::conformance::DestinationFixture;
@@ -50,6 +50,13 @@ destination_conformance!(s3_without_conditional_writes, async || {
 
 destination_conformance!(s3_without_checksums, async || {
     let scene = Scene::with(S3ServerOptions::default(), S3Settings::without_checksums);
+    DestinationFixture::new(scene.destination.clone()).keeping(scene)
+});
+
+destination_conformance!(s3_with_retention, async || {
+    let scene = Scene::with(S3ServerOptions::default().with_object_lock(), |settings| {
+        settings.with_retention(S3Retention::new(S3RetentionMode::Compliance, 30))
+    });
     DestinationFixture::new(scene.destination.clone()).keeping(scene)
 });
 

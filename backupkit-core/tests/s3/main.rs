@@ -14,6 +14,7 @@ mod proxy;
 mod reading;
 mod real_server;
 mod refusals;
+mod retention;
 mod round_trip;
 mod scene;
 mod source;

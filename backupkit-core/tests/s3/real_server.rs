@@ -41,6 +41,22 @@ pub(crate) fn skip(why: &str) {
 
 /// A bucket of its own on a server, and the key to it. Says why where there is no server.
 pub(crate) async fn bucket_on(server: &str, name: &str) -> Option<(S3Settings, String, String)> {
+    make_bucket_on(server, name, false).await
+}
+
+/// As [`bucket_on`], with Object Lock.
+pub(crate) async fn locking_bucket_on(
+    server: &str,
+    name: &str,
+) -> Option<(S3Settings, String, String)> {
+    make_bucket_on(server, name, true).await
+}
+
+async fn make_bucket_on(
+    server: &str,
+    name: &str,
+    has_object_lock: bool,
+) -> Option<(S3Settings, String, String)> {
     let (mut settings, id, secret) = match place_on(server, |settings| settings) {
         Ok(place) => place,
         Err(why) => {
@@ -50,7 +66,9 @@ pub(crate) async fn bucket_on(server: &str, name: &str) -> Option<(S3Settings, S
     };
     settings.bucket = format!("{name}-{}", settings.prefix);
     let client = client(&settings, &id, &secret);
-    client.create_bucket().bucket(&settings.bucket).send().await.unwrap();
+    let request = client.create_bucket().bucket(&settings.bucket);
+    let has_object_lock = has_object_lock.then_some(true);
+    request.set_object_lock_enabled_for_bucket(has_object_lock).send().await.unwrap();
     Some((settings, id, secret))
 }
 

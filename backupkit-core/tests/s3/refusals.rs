@@ -197,7 +197,7 @@ async fn a_check_says_which_step_fails() {
         scene.server.add_fault(refuse(operation));
         let probe = scene.destination.check().await.unwrap();
         assert_eq!(failed(&probe), [step]);
-        assert_eq!(probe.steps.len(), 6);
+        assert_eq!(probe.steps.len(), 7);
         scene.server.clear_faults();
     }
     // Who may only add keeps backups safe.

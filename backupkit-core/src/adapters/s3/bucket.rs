@@ -9,6 +9,7 @@ mod described;
 mod objects;
 mod pages;
 mod reading;
+mod retention;
 mod thaw;
 mod uploads;
 mod versions;
@@ -20,13 +21,15 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, ObjectLockLegalHoldStatus};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, ObjectLockLegalHoldStatus, ObjectLockMode,
+};
 
 use super::calls::Calls;
 use super::client;
 use super::credentials::S3Credentials;
 use super::errors::{INVALID_RANGE, NO_SUCH_KEY, failed, odd_reply};
-use super::object::ObjectRecord;
+use super::object::{ObjectLock, ObjectRecord};
 use super::payload::Parts;
 use super::settings::S3Settings;
 use crate::env::Env;
@@ -75,8 +78,8 @@ pub(super) struct Looked {
     pub(super) checksum: Option<String>,
     /// In seconds since 1970.
     pub(super) modified: Option<i64>,
-    /// Whether it is retained or held, as far as we may know.
-    pub(super) is_locked: bool,
+    /// What locks it, as far as we may know.
+    pub(super) lock: Option<ObjectLock>,
     /// `Content-Type`.
     pub(super) content_type: Option<String>,
     /// Metadata of users, by name.
@@ -127,18 +130,12 @@ impl Bucket {
         &self.0.settings.bucket
     }
 
-    /// Stores an object of ours in one request.
+    /// Stores an object of ours in one request, with nothing special.
     ///
     /// # Errors
     /// As for [`Self::put_object`].
-    pub(super) async fn put(
-        &self,
-        key: &str,
-        parts: &Parts,
-        condition: &Condition,
-        storage_class: Option<&str>,
-    ) -> Result<()> {
-        self.put_object(key, parts, condition, &ObjectRecord::of_ours(storage_class)).await
+    pub(super) async fn put(&self, key: &str, parts: &Parts, condition: &Condition) -> Result<()> {
+        self.put_object(key, parts, condition, &ObjectRecord::of_ours(None)).await
     }
 
     /// Stores an object in one request, with all that the record says of it.
@@ -166,7 +163,7 @@ impl Bucket {
                     .body(parts.body())
                     .content_length(parts.content_length());
                 let mut request = described!(request, record);
-                if self.0.settings.checksums {
+                if self.0.settings.sends_checksums() {
                     request = request
                         .checksum_algorithm(ChecksumAlgorithm::Sha256)
                         .checksum_sha256(parts.checksum());
@@ -220,7 +217,7 @@ impl Bucket {
         let head = || async {
             let mut request =
                 self.0.client.head_object().bucket(self.name()).key(self.full_key(key));
-            if self.0.settings.checksums {
+            if self.0.settings.sends_checksums() {
                 request = request.checksum_mode(ChecksumMode::Enabled);
             }
             match request.send().await {
@@ -286,8 +283,11 @@ fn looked(found: &HeadObjectOutput, doing: &str) -> Result<Looked> {
         etag: text(found.e_tag()),
         checksum: text(checksum),
         modified: found.last_modified().map(DateTime::secs),
-        is_locked: found.object_lock_mode().is_some()
-            || found.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On),
+        lock: ObjectLock::new(
+            found.object_lock_mode().map(ObjectLockMode::as_str),
+            found.object_lock_retain_until_date(),
+            found.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On),
+        ),
         content_type: text(found.content_type()),
         user_metadata: metadata.map(|(name, value)| (name.clone(), value.clone())).collect(),
     })

@@ -9,6 +9,7 @@ mod large;
 mod list;
 mod orphans;
 mod probe;
+mod retention;
 
 use std::fmt;
 use std::ops::Range;
@@ -24,12 +25,14 @@ use tokio::sync::OnceCell;
 
 use self::as_of::S3AsOf;
 use self::orphans::Orphans;
+use self::retention::ServerTime;
 use super::bucket::{Bucket, Condition, MOST_DELETED};
 use super::credentials::S3Credentials;
 use super::payload::Parts;
 use super::settings::S3Settings;
 use crate::destination::{
-    Destination, DestinationCapabilities, Leftovers, ObjectKey, ObjectMeta, Payload, Undeleted,
+    Destination, DestinationCapabilities, Extension, Leftovers, ObjectKey, ObjectMeta, Payload,
+    Undeleted,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +49,9 @@ const CONCURRENCY: usize = 16;
 /// `backupkit/conditions` that stays. For one that does not ([`S3Settings::without_conditional_writes`]), the key is looked at first and what was
 /// written is compared after.
 ///
+/// With a [retention](S3Settings::with_retention) all that a restore needs is locked from the moment it is
+/// written, by the clock of the server. Deleting it makes a mark, as in each bucket that keeps versions.
+///
 /// Calls that fail are made again: for 15 minutes in general, and for as long as 30 minutes without
 /// any success while the server asks to slow down. Clones share connections and limits.
 ///
@@ -61,6 +67,9 @@ pub struct S3Destination {
     keeps_absent: Arc<OnceCell<bool>>,
     /// The same of the condition that the object is a certain one.
     keeps_tags: Arc<OnceCell<bool>>,
+    /// Whether the server has shown that it keeps what locks an object.
+    keeps_locks: Arc<AtomicBool>,
+    server_time: Arc<OnceCell<ServerTime>>,
     orphans: Orphans,
     /// Whether the server has refused to delete several objects in one request.
     deletes_singly: Arc<AtomicBool>,
@@ -79,6 +88,8 @@ impl S3Destination {
             hasty: Arc::default(),
             keeps_absent: Arc::default(),
             keeps_tags: Arc::default(),
+            keeps_locks: Arc::default(),
+            server_time: Arc::default(),
             orphans: Orphans::default(),
             deletes_singly: Arc::default(),
         })
@@ -164,7 +175,7 @@ impl Destination for S3Destination {
             },
         };
         let parts = Parts::new([bytes.clone()].into()).await?;
-        match self.bucket.put(key.as_str(), &parts, &condition, None).await {
+        match self.bucket.put(key.as_str(), &parts, &condition).await {
             Err(error) if error.is(ErrorKind::Conflict) || error.is(ErrorKind::NotFound) => {
                 // It may be our own: of an attempt whose reply was lost.
                 match self.tag_of(key, &bytes).await? {
@@ -182,6 +193,10 @@ impl Destination for S3Destination {
 
     async fn time(&self) -> Result<Option<Timestamp>> {
         self.bucket.server_time("backupkit/").await
+    }
+
+    async fn extend_retention(&self, key: &ObjectKey, dry_run: bool) -> Result<Extension> {
+        self.extend(key, dry_run).await
     }
 
     async fn remove_abandoned(

@@ -41,6 +41,10 @@ pub(super) const ARCHIVED: &str = "s3-archived";
 pub(super) const THAWING: &str = "s3-thawing";
 /// The bucket has no access lists.
 pub(super) const NO_ACCESS_LISTS: &str = "s3-no-access-lists";
+/// The bucket was made without Object Lock.
+pub(super) const NO_OBJECT_LOCK: &str = "s3-no-object-lock";
+/// Part of what servers say of such a bucket, without spaces; the code stands for much else.
+const MISSING_LOCKS: &str = "missingobjectlockconfiguration";
 /// The server fails, or what stands before it.
 pub(super) const UNAVAILABLE: &str = "s3-unavailable";
 /// No server was reached, or the connection broke off.
@@ -269,6 +273,8 @@ impl Failure {
                 ARCHIVED,
                 Some("the object is in an archive; bring it back from there first"),
             ),
+            "ObjectLockConfigurationNotFoundError" => (Kind::Unsupported, NO_OBJECT_LOCK, None),
+            "InvalidRequest" if self.says_no_locks() => (Kind::Unsupported, NO_OBJECT_LOCK, None),
             "AccessControlListNotSupported" => (Kind::Unsupported, NO_ACCESS_LISTS, None),
             "RestoreAlreadyInProgress" | "ObjectAlreadyInActiveTierError" => {
                 (Kind::Conflict, THAWING, None)
@@ -287,6 +293,11 @@ impl Failure {
         };
         // What a server calls 503 is no defect of ours, whatever the code.
         if self.status == Some(503) { (Kind::RateLimited, "s3-slow-down", None) } else { known }
+    }
+
+    fn says_no_locks(&self) -> bool {
+        let words = self.message.as_deref().unwrap_or_default().to_lowercase();
+        words.replace(' ', "").contains(MISSING_LOCKS)
     }
 
     /// A reply to HEAD has no body, and what stands before a server has codes of its own.

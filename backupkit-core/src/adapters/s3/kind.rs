@@ -45,6 +45,8 @@ const GIVE_AGAIN: &str = "give it again: it goes when a connection comes to lead
 /// | `storage_class` | the storage class of packs |
 /// | `conditional_writes` | `false` for a server that does not keep them |
 /// | `checksums` | `false` for a server that refuses them |
+/// | `retention_mode` | `governance` or `compliance`: what a repository needs cannot be deleted for `retention_days`, in a bucket with Object Lock |
+/// | `retention_days` | for how many days, from 1 to 36500 |
 /// | `tags` | `true` to read the tags of objects that are backed up |
 /// | `acls` | `true` to read the access lists of objects that are backed up |
 /// | `bucket_settings` | `false` to leave the settings of a bucket that is backed up |

@@ -48,12 +48,13 @@ pub(super) fn policy(
             let passing = PASSING.map(|folder| places.objects(folder));
             vec![
                 places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
-                allow("AddAndReadFiles", &WRITE, &[places.objects("")]),
+                allow("AddAndReadFiles", &add_and_read(settings), &[places.objects("")]),
                 allow("RemoveLocks", &["s3:DeleteObject"], &passing),
             ]
         }
         Purpose::Maintenance => {
-            let actions: Vec<&str> = WRITE.into_iter().chain(["s3:DeleteObject"]).collect();
+            let mut actions = add_and_read(settings);
+            actions.push("s3:DeleteObject");
             vec![
                 places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
                 allow("AddReadAndRemoveFiles", &actions, &[places.objects("")]),
@@ -96,6 +97,16 @@ const READ: [&str; 5] = [
 ];
 const WRITE: [&str; 4] =
     ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
+
+/// What the files of a repository need.
+fn add_and_read(settings: &S3Settings) -> Vec<&'static str> {
+    let mut actions = WRITE.to_vec();
+    if settings.retention.is_some() {
+        // Whether the server keeps it is looked at, and what is retained for long enough is left.
+        actions.extend(["s3:PutObjectRetention", "s3:GetObjectRetention"]);
+    }
+    actions
+}
 
 /// How policies name a bucket and what is in it.
 struct Places<'a> {
@@ -157,7 +168,7 @@ fn allow(id: &str, actions: &[&str], resources: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::s3::{ConsistentAt, ThawTier};
+    use crate::adapters::s3::{ConsistentAt, S3Retention, S3RetentionMode, ThawTier};
 
     /// With all that can be asked for.
     fn text(settings: &S3Settings, purpose: Purpose) -> String {
@@ -189,6 +200,23 @@ mod tests {
             assert!(text(&settings, purpose).contains(action), "{action}");
             assert!(!least(purpose).contains(action), "{action}");
         }
+    }
+
+    #[test]
+    fn a_repository_that_is_retained_may_be_and_nobody_may_end_that() {
+        let free = S3Settings::new("box");
+        let retention = S3Retention::new(S3RetentionMode::Governance, 30);
+        let retained = free.clone().with_retention(retention);
+        for purpose in [Purpose::Repository, Purpose::Maintenance] {
+            let text = text(&retained, purpose);
+            for action in ["s3:PutObjectRetention", "s3:GetObjectRetention"] {
+                assert!(text.contains(action), "{action}: {text}");
+            }
+            assert!(!text.contains("Bypass") && !text.contains("LegalHold"), "{text}");
+            assert!(!self::text(&free, purpose).contains("Retention"));
+        }
+        let source = |settings| text(settings, Purpose::Source);
+        assert_eq!(source(&retained), source(&free));
     }
 
     fn statements(settings: &S3Settings, purpose: Purpose) -> Vec<Value> {

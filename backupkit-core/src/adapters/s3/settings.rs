@@ -1,9 +1,13 @@
 //! Where a bucket is, and how its server behaves.
 
+mod retention;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
+
+pub use self::retention::{S3Retention, S3RetentionMode};
 
 /// The names of directory buckets of AWS end with this.
 const DIRECTORY_BUCKET: &str = "--x-s3";
@@ -36,8 +40,11 @@ pub struct S3Settings {
     /// Whether the server keeps conditions of writes, so that of two writers one is refused. It is
     /// tried before it is relied on.
     pub conditional_writes: bool,
-    /// Whether a SHA-256 goes with each object for the server to compare and to keep.
+    /// Whether a SHA-256 goes with each object for the server to compare and to keep. With a retention
+    /// one goes all the same: servers want it with each lock.
     pub checksums: bool,
+    /// For how long the files of a repository cannot be deleted; nothing for as long as nobody does.
+    pub retention: Option<S3Retention>,
 }
 
 impl S3Settings {
@@ -58,6 +65,7 @@ impl S3Settings {
             storage_class: None,
             conditional_writes: true,
             checksums: true,
+            retention: None,
         }
     }
 
@@ -131,6 +139,13 @@ impl S3Settings {
         self
     }
 
+    /// Retains the files of a repository, in a bucket that was made with Object Lock.
+    #[must_use]
+    pub fn with_retention(mut self, retention: S3Retention) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
     /// Sends no checksums beside the signature, for servers that refuse them.
     #[must_use]
     pub fn without_checksums(mut self) -> Self {
@@ -166,6 +181,11 @@ impl S3Settings {
             uri.push_str(&self.prefix);
         }
         uri
+    }
+
+    /// Whether checksums go with what is written.
+    pub(super) fn sends_checksums(&self) -> bool {
+        self.checksums || self.retention.is_some()
     }
 
     /// Whether both are the same bucket of the same server.
@@ -213,6 +233,7 @@ impl fmt::Debug for S3Settings {
             .field("storage_class", &self.storage_class)
             .field("conditional_writes", &self.conditional_writes)
             .field("checksums", &self.checksums)
+            .field("retention", &self.retention)
             .finish()
     }
 }

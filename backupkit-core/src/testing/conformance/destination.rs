@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod deleting;
+mod extending;
 mod swap;
 
 pub use abandoned::what_is_abandoned_is_no_object;
@@ -9,6 +10,7 @@ pub use deleting::{
     a_deleted_key_can_be_created_with_other_bytes, delete_many_removes_all_and_may_be_repeated,
     delete_removes_and_may_be_repeated,
 };
+pub use extending::what_is_retained_for_longer_stays_as_it_is;
 pub use swap::{
     of_concurrent_swaps_exactly_one_wins, swap_creates_only_what_is_missing,
     swap_replaces_only_what_is_expected, swap_without_the_capability_is_unsupported,
@@ -65,6 +67,7 @@ macro_rules! destination_conformance {
             delete_many_removes_all_and_may_be_repeated
             a_deleted_key_can_be_created_with_other_bytes
             what_is_abandoned_is_no_object
+            what_is_retained_for_longer_stays_as_it_is
             calls_of_all_kinds_may_run_at_the_same_time
             check_is_healthy_and_leaves_nothing
             capabilities_are_constant

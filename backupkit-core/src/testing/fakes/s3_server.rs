@@ -7,6 +7,7 @@ mod deleting;
 mod faults;
 mod lender;
 mod list;
+mod locks;
 mod multipart;
 mod objects;
 mod options;

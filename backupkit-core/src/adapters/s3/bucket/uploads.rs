@@ -43,13 +43,9 @@ pub(in crate::adapters::s3) struct OpenUpload {
 }
 
 impl Bucket {
-    /// Begins an upload of an object of ours.
-    pub(in crate::adapters::s3) async fn begin_upload(
-        &self,
-        key: &str,
-        storage_class: Option<&str>,
-    ) -> Result<BegunUpload> {
-        self.begin_object(key, &ObjectRecord::of_ours(storage_class)).await
+    /// Begins an upload of an object of ours, with nothing special.
+    pub(in crate::adapters::s3) async fn begin_upload(&self, key: &str) -> Result<BegunUpload> {
+        self.begin_object(key, &ObjectRecord::of_ours(None)).await
     }
 
     /// Begins an upload of an object, with all that the record says of it.
@@ -72,7 +68,7 @@ impl Bucket {
                     .bucket(self.name())
                     .key(self.full_key(key));
                 let mut request = described!(request, record);
-                if self.0.settings.checksums {
+                if self.0.settings.sends_checksums() {
                     request = request.checksum_algorithm(ChecksumAlgorithm::Sha256);
                 }
                 match request.customize().interceptor(Expires::of(record)).send().await {
@@ -112,7 +108,7 @@ impl Bucket {
                     .part_number(number)
                     .body(parts.body())
                     .content_length(parts.content_length());
-                if self.0.settings.checksums {
+                if self.0.settings.sends_checksums() {
                     request = request
                         .checksum_algorithm(ChecksumAlgorithm::Sha256)
                         .checksum_sha256(parts.checksum());
@@ -141,7 +137,7 @@ impl Bucket {
         let doing = format!("write {key}");
         // Of all parts or of none: some servers do not list them, and refuse to have a few.
         let has_all = parts.iter().all(|part| part.checksum.is_some());
-        let checksums = self.0.settings.checksums && has_all;
+        let checksums = self.0.settings.sends_checksums() && has_all;
         let completed = |part: &UploadedPart| {
             CompletedPart::builder()
                 .part_number(part.number)

@@ -54,7 +54,7 @@ impl S3Destination {
     /// for another reason.
     async fn is_refused(&self, condition: &Condition) -> Result<bool> {
         let parts = Parts::new([Bytes::from_static(CONTENT)].into()).await?;
-        match self.bucket.put(TRIED, &parts, condition, None).await {
+        match self.bucket.put(TRIED, &parts, condition).await {
             Ok(()) => Ok(false),
             Err(error) if error.is(ErrorKind::Conflict) => Ok(true),
             Err(error) if error.code() == NOT_IMPLEMENTED => Ok(false),

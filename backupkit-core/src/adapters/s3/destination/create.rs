@@ -4,6 +4,7 @@ use super::S3Destination;
 use super::compare::Content;
 use super::conditions::no_conditions;
 use super::large::LEAST_PART_BYTES;
+use super::retention::refused;
 use crate::adapters::s3::bucket::Condition;
 use crate::adapters::s3::errors::NOT_IMPLEMENTED;
 use crate::adapters::s3::payload::Parts;
@@ -80,20 +81,22 @@ impl S3Destination {
     }
 
     async fn write(&self, key: &ObjectKey, content: &Content, condition: &Condition) -> Result<()> {
+        let record = self.record_of(key).await?;
         let written = match content {
             Content::Small(parts) => {
-                let class = self.storage_class(key);
-                self.bucket.put(key.as_str(), parts, condition, class).await
+                self.bucket.put_object(key.as_str(), parts, condition, &record).await
             }
-            Content::Large(payload) => self.write_large(key, payload, condition).await,
+            Content::Large(payload) => self.write_large(key, payload, condition, &record).await,
         };
-        written.map_err(|error| {
-            if error.code() == NOT_IMPLEMENTED && *condition != Condition::None {
-                no_conditions(&format!("create {key}")).with_source(error)
-            } else {
-                error
+        match written {
+            Ok(()) => self.require_locked(key, &record).await,
+            // It has shown that it knows conditions.
+            Err(error) if record.lock.is_some() => Err(refused(key.as_str(), error)),
+            Err(error) if error.code() == NOT_IMPLEMENTED && *condition != Condition::None => {
+                Err(no_conditions(&format!("create {key}")).with_source(error))
             }
-        })
+            Err(error) => Err(error),
+        }
     }
 
     /// Only packs are large and read seldom; all else is read each time.

@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::S3Destination;
 use super::orphans::Orphan;
 use crate::adapters::s3::bucket::Condition;
+use crate::adapters::s3::object::ObjectRecord;
 use crate::adapters::s3::payload::Parts;
 use crate::destination::{ObjectKey, Payload};
 use crate::error::{Error, ErrorKind, Result};
@@ -25,11 +26,11 @@ impl S3Destination {
         key: &ObjectKey,
         payload: &Payload,
         condition: &Condition,
+        record: &ObjectRecord,
     ) -> Result<()> {
-        let class = self.storage_class(key);
         // Until its id is known, an upload may have begun that only the server knows.
         let unknown = self.orphans.guard(Orphan::unknown(key));
-        let begun = self.bucket.begin_upload(key.as_str(), class).await?;
+        let begun = self.bucket.begin_object(key.as_str(), record).await?;
         let unfinished = self.orphans.guard(Orphan::known(key, &begun.id));
         if !begun.is_repeated {
             unknown.over();

@@ -1,10 +1,14 @@
 //! Tries a bucket, step by step.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::S3Destination;
-use crate::adapters::s3::bucket::{Bucket, Condition};
+use super::retention::refused;
+use crate::adapters::s3::bucket::{Bucket, Condition, Configured, Setting};
 use crate::adapters::s3::errors::NOT_IMPLEMENTED;
+use crate::adapters::s3::object::ObjectRecord;
 use crate::adapters::s3::payload::Parts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, Probing};
@@ -13,9 +17,15 @@ const LIST: &str = "reach the server and list the bucket";
 const WRITE: &str = "write an object";
 const CONDITION: &str = "refuse a second writer of the same object";
 const READ: &str = "read a part of it back";
+const RETAIN: &str = "keep an object from being deleted for a time";
 const UPLOAD: &str = "begin and drop an upload in parts";
 const DELETE: &str = "delete it";
 
+/// All that is tried with an object.
+const TRIES: [&str; 5] = [CONDITION, READ, RETAIN, UPLOAD, DELETE];
+
+/// The object of the try is retained for so long.
+const TRIED_TIME: Duration = Duration::from_mins(1);
 /// How much is written.
 const TRIED_BYTES: usize = 32;
 
@@ -31,15 +41,17 @@ pub(super) async fn probe(destination: &S3Destination, is_maintained: bool) -> P
         None => None,
     };
     let Some((key, parts, bytes)) = tried else {
-        for step in [WRITE, CONDITION, READ, UPLOAD, DELETE] {
+        for step in std::iter::once(WRITE).chain(TRIES) {
             probing.skip(step, "the bucket cannot be reached");
         }
         return probing.finish();
     };
     let hint = "let this key write objects below the prefix; to read, that is not needed";
-    let written = probing.step_async(WRITE, hint, write(bucket, &key, &parts)).await;
+    let written = probing
+        .step_async(WRITE, hint, write(bucket, &key, &parts, &ObjectRecord::of_ours(None)))
+        .await;
     if written.is_none() {
-        for step in [CONDITION, READ, UPLOAD, DELETE] {
+        for step in TRIES {
             probing.skip(step, "nothing was written");
         }
         return probing.finish();
@@ -61,15 +73,47 @@ pub(super) async fn probe(destination: &S3Destination, is_maintained: bool) -> P
             }
         })
         .await;
+    retain(destination, &mut probing, &key, &parts).await;
     let hint = "let this key upload in parts; large packs need that";
     probing
         .step_async(UPLOAD, hint, async {
-            let begun = bucket.begin_upload(&key, None).await?;
+            let begun = bucket.begin_upload(&key).await?;
             bucket.abort_upload(&key, &begun.id).await
         })
         .await;
     delete(bucket, &mut probing, &key, is_maintained).await;
     probing.finish()
+}
+
+/// Backups write with a lock, so one object is written with one that ends soon.
+async fn retain(destination: &S3Destination, probing: &mut Probing<'_>, key: &str, parts: &Parts) {
+    let bucket = destination.hasty();
+    let Some(retention) = bucket.settings().retention else {
+        let why = match bucket.configured(Setting::ObjectLock).await {
+            Configured::Value(_) => {
+                "the bucket has Object Lock, but retention_mode is not set: whoever may delete \
+                 versions may delete backups for good"
+            }
+            _ => "retention_mode is not set",
+        };
+        probing.skip(RETAIN, why);
+        return;
+    };
+    let key = format!("{key}-retained");
+    let tried = async {
+        let lock = destination.lock_for(retention, TRIED_TIME).await?;
+        let record = ObjectRecord { lock, ..ObjectRecord::of_ours(None) };
+        write(bucket, &key, parts, &record).await?;
+        match bucket.look(&key).await? {
+            Some(found) if found.lock.is_none() => destination.require_secrecy(&key).await,
+            _ => Ok(()),
+        }
+    };
+    let tried: Result<()> = tried.await.map_err(|error| refused(&key, error));
+    let hint = "let this key write objects below the prefix";
+    probing.step(RETAIN, hint, || tried);
+    // Deleting is a step of its own. What is locked stays below the mark of its deletion.
+    drop(bucket.delete(&key).await);
 }
 
 /// Credentials that may only add are fine for backups, and safer.
@@ -94,18 +138,18 @@ async fn tried_object(destination: &S3Destination) -> Result<(String, Parts, Byt
 }
 
 /// Writes as backups do, if the server lets them: some are told to refuse all else.
-async fn write(bucket: &Bucket, key: &str, parts: &Parts) -> Result<()> {
+async fn write(bucket: &Bucket, key: &str, parts: &Parts, record: &ObjectRecord) -> Result<()> {
     if bucket.settings().conditional_writes {
-        match bucket.put(key, parts, &Condition::Absent, None).await {
+        match bucket.put_object(key, parts, &Condition::Absent, record).await {
             Err(error) if error.code() == NOT_IMPLEMENTED => {}
             written => return written,
         }
     }
-    bucket.put(key, parts, &Condition::None, None).await
+    bucket.put_object(key, parts, &Condition::None, record).await
 }
 
 async fn refuses_second(bucket: &Bucket, key: &str, parts: &Parts) -> Result<()> {
-    match bucket.put(key, parts, &Condition::Absent, None).await {
+    match bucket.put(key, parts, &Condition::Absent).await {
         Err(error) if error.is(ErrorKind::Conflict) => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {

@@ -3,6 +3,7 @@
 mod filter;
 mod identity;
 mod options;
+mod retention;
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ pub(super) struct S3Fields {
 }
 
 /// All but those of [`IDENTITY`].
-const FIELDS: [&str; 28] = [
+const FIELDS: [&str; 30] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -38,6 +39,8 @@ const FIELDS: [&str; 28] = [
     "storage_class",
     "conditional_writes",
     "checksums",
+    "retention_mode",
+    "retention_days",
     "tags",
     "acls",
     "bucket_settings",
@@ -108,6 +111,7 @@ impl Reader {
         let storage_class = self.text("storage_class", wrong_class);
         let conditional_writes = self.flag("conditional_writes");
         let checksums = self.flag("checksums");
+        let retention = self.retention();
         let (options, target_options) = (self.source_options(), self.target_options());
         let authentication = self.authentication();
         let proxy_user = self.proxy_user();
@@ -132,6 +136,7 @@ impl Reader {
         settings.storage_class = storage_class;
         settings.conditional_writes = conditional_writes.unwrap_or(true);
         settings.checksums = checksums.unwrap_or(true);
+        settings.retention = retention;
         if is_arn(&settings.bucket) && settings.path_style {
             self.errors
                 .add("bucket", "is an access point, which stands in no path: give its alias");

@@ -61,7 +61,7 @@ pub(super) async fn check(place: &Place) -> Probe {
     probing.step_async(LOOK, hint, look(place, &key, &parts, &record)).await;
     let hint = "let this key write objects below the prefix";
     let why = "other programs should not write there at the same time";
-    match bucket.put(&key, &parts, &Condition::Absent, None).await {
+    match bucket.put(&key, &parts, &Condition::Absent).await {
         Err(error) if error.is(ErrorKind::Conflict) => {
             probing.step(CONDITION, "", || Ok(()));
         }
@@ -73,7 +73,7 @@ pub(super) async fn check(place: &Place) -> Probe {
     let hint = "let this key upload in parts; large objects need that";
     probing
         .step_async(UPLOAD, hint, async {
-            let begun = bucket.begin_upload(&key, None).await?;
+            let begun = bucket.begin_upload(&key).await?;
             bucket.abort_upload(&key, &begun.id).await
         })
         .await;

@@ -101,7 +101,7 @@ impl Place {
     /// Whether the server keeps locks: an object that was just written with one is looked at, once.
     pub(super) async fn keeps_locks(&self, key: &str) -> Result<bool> {
         let tried = self.trials.locks.get_or_try_init(|| async {
-            Ok(self.bucket.look(key).await?.is_some_and(|found| found.is_locked))
+            Ok(self.bucket.look(key).await?.is_some_and(|found| found.lock.is_some()))
         });
         tried.await.copied()
     }
@@ -185,24 +185,24 @@ impl Place {
         let absent = self.is_refused(key, &parts, &Condition::Absent).await?
             || self.is_refused(key, &parts, &Condition::Absent).await?;
         // One that has refused the condition itself has written nothing.
-        self.bucket.put(key, &parts, &Condition::None, None).await?;
+        self.bucket.put(key, &parts, &Condition::None).await?;
         let other = Condition::Tag(OTHER_TAG.to_owned());
         Ok(Kept { absent, tag: self.is_refused(key, &parts, &other).await? })
     }
 
     /// Whether a write is refused because of its condition.
     async fn is_refused(&self, key: &str, parts: &Parts, condition: &Condition) -> Result<bool> {
-        of_condition(self.bucket.put(key, parts, condition, None).await)
+        of_condition(self.bucket.put(key, parts, condition).await)
     }
 
     async fn try_uploads(&self, key: &str) -> Result<Kept> {
         let parts = parts().await?;
-        self.bucket.put(key, &parts, &Condition::None, None).await?;
+        self.bucket.put(key, &parts, &Condition::None).await?;
         let mut kept = Kept::default();
         let other = Condition::Tag(OTHER_TAG.to_owned());
         for (condition, is_kept) in [(Condition::Absent, &mut kept.absent), (other, &mut kept.tag)]
         {
-            let id = self.bucket.begin_upload(key, None).await?.id;
+            let id = self.bucket.begin_upload(key).await?.id;
             let tried = async {
                 let part = self.bucket.put_part(key, &id, 1, &parts).await?;
                 of_condition(self.bucket.complete_upload(key, &id, &[part], &condition).await)
@@ -229,7 +229,7 @@ impl Place {
             Oddity::Dots => (format!("{tried}/./x/../y"), tried.clone()),
         };
         let parts = parts().await?;
-        let written = self.bucket.put(&key, &parts, &Condition::None, None).await;
+        let written = self.bucket.put(&key, &parts, &Condition::None).await;
         let is_kept = match written {
             Err(error) if error.retry() == Retry::Never && !is_of_access(&error) => Ok(false),
             Err(error) => Err(error),

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::session::Core;
-use crate::adapters::s3::errors::{NO_ACCESS_LISTS, NOT_IMPLEMENTED};
+use crate::adapters::s3::errors::{NO_ACCESS_LISTS, NO_OBJECT_LOCK, NOT_IMPLEMENTED};
 use crate::adapters::s3::object::ObjectRecord;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -11,8 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 const NO_LOCK: &str = "its lock: this bucket keeps none";
-/// Part of what servers say of a bucket without locks, without spaces; the code stands for much else.
-const MISSING_LOCKS: &str = "missingobjectlockconfiguration";
 const NO_ACCESS_LIST: &str = "its access list: this bucket keeps none";
 
 /// What goes with an object.
@@ -152,11 +150,7 @@ impl Outgoing {
                 self.whole.acl = None;
                 self.warn("its access list: the server refuses it");
             }
-            // What they say where a bucket was made without locks.
-            Some(code @ ("InvalidRequest" | "ObjectLockConfigurationNotFoundError"))
-                if self.record.lock.is_some()
-                    && (code != "InvalidRequest" || says_no_locks(error)) =>
-            {
+            _ if error.code() == NO_OBJECT_LOCK && self.record.lock.is_some() => {
                 self.whole.lock = None;
                 self.warn(NO_LOCK);
                 self.lacks_locks = true;
@@ -281,12 +275,6 @@ fn is_sendable(text: &str) -> bool {
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
-}
-
-/// Whether a refusal is about a bucket that was made without locks.
-fn says_no_locks(error: &Error) -> bool {
-    let words = error.to_string().to_lowercase().replace(' ', "");
-    words.contains(MISSING_LOCKS)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::Shared;
 use super::faults::{S3Effect, S3Operation};
 use super::reply::{Broken, Reply, ReplyBody};
 use super::request::Request;
-use super::{access, deleting, list, multipart, objects, settings, signature, versions};
+use super::{access, deleting, list, locks, multipart, objects, settings, signature, versions};
 use crate::testing::lock;
 
 /// Serves until told to stop.
@@ -117,11 +117,13 @@ fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> 
         S3Operation::DeleteObject => objects::delete(bucket, request, now),
         S3Operation::GetTagging => objects::tagging(bucket, request),
         S3Operation::RestoreObject => objects::restore(bucket, request),
+        S3Operation::GetRetention => locks::get(bucket, request, options),
+        S3Operation::PutRetention => locks::put(bucket, request, options, now),
         S3Operation::GetAccessList => access::of_object(bucket, request),
-        S3Operation::GetBucketSetting => settings::get(bucket, request),
+        S3Operation::GetBucketSetting => settings::get(bucket, request, options),
         S3Operation::CreateUpload => {
             let id = shared.next_upload_id();
-            let refused = objects::refuse_headers(request, options);
+            let refused = objects::refuse_headers(request, options, now);
             refused.unwrap_or_else(|| multipart::create(bucket, request, &id, now))
         }
         S3Operation::UploadPart => multipart::put_part(bucket, request),

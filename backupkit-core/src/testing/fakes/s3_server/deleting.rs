@@ -11,7 +11,7 @@ use super::request::Request;
 
 const MOST_KEYS: usize = 1_000;
 /// One of these must say what the body is.
-const CHECKSUMS: [&str; 6] = [
+pub(super) const CHECKSUMS: [&str; 6] = [
     "content-md5",
     "x-amz-checksum-crc32",
     "x-amz-checksum-crc32c",

@@ -23,6 +23,8 @@ pub enum S3Operation {
     DeleteObject,
     GetTagging,
     GetAccessList,
+    GetRetention,
+    PutRetention,
     RestoreObject,
     GetBucketSetting,
     CreateUpload,

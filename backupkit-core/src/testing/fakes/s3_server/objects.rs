@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::bucket::{Bucket, CHECKSUM, S3Object, granted, kept_headers};
 use super::reply::{Reply, elements, escape};
 use super::request::{Request, decode};
-use super::{AccessLists, ConditionalWrites, ReadVersions, S3ServerOptions};
+use super::{AccessLists, ConditionalWrites, ReadVersions, S3ServerOptions, locks};
 
 /// What becomes of an object that was asked for from an archive.
 const RESTORE: &str = "x-amz-restore";
@@ -46,7 +46,11 @@ pub(super) fn refuse_write(
 }
 
 /// Why a write is refused whose headers the server does not know.
-pub(super) fn refuse_headers(request: &Request, options: &S3ServerOptions) -> Option<Reply> {
+pub(super) fn refuse_headers(
+    request: &Request,
+    options: &S3ServerOptions,
+    now: Timestamp,
+) -> Option<Reply> {
     let is_unknown = options.unknown_headers.iter().any(|name| request.header(name).is_some());
     if is_unknown {
         return Some(Reply::error(501, "NotImplemented"));
@@ -55,10 +59,7 @@ pub(super) fn refuse_headers(request: &Request, options: &S3ServerOptions) -> Op
     if has("x-amz-grant-") && options.access_lists == AccessLists::Refused {
         return Some(Reply::error(400, "AccessControlListNotSupported"));
     }
-    // A checksum, or the algorithm of those that parts will have.
-    let is_safe = has("x-amz-checksum-") || has("content-md5");
-    let is_refused = !options.object_lock || !is_safe;
-    (has("x-amz-object-lock-") && is_refused).then(|| Reply::error(400, "InvalidRequest"))
+    locks::refuse_write(request, options, now)
 }
 
 pub(super) fn put(
@@ -67,7 +68,7 @@ pub(super) fn put(
     options: &S3ServerOptions,
     now: Timestamp,
 ) -> Reply {
-    if let Some(reply) = refuse_headers(request, options) {
+    if let Some(reply) = refuse_headers(request, options, now) {
         return reply;
     }
     if let Some(reply) = refuse_write(bucket, request, options) {
@@ -123,7 +124,8 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     }
     let shows_checksum = request.header("x-amz-checksum-mode").is_some() && reply.status == 200;
     for (name, value) in &object.headers {
-        if name != CHECKSUM || shows_checksum {
+        let is_hidden = options.hides_locks && name.starts_with("x-amz-object-lock-");
+        if !is_hidden && (name != CHECKSUM || shows_checksum) {
             reply = reply.with(name, value);
         }
     }
@@ -211,7 +213,14 @@ pub(super) fn copy(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Re
 
 pub(super) fn delete(bucket: &mut Bucket, request: &Request, now: Timestamp) -> Reply {
     match request.parameter("versionId") {
-        Some(id) => bucket.remove_version(request.object(), id),
+        Some(id) => {
+            let version = bucket.version(request.object(), id);
+            let object = version.and_then(|version| version.object.as_ref());
+            if object.is_some_and(|object| locks::is_locked(object, now)) {
+                return Reply::error(403, "AccessDenied");
+            }
+            bucket.remove_version(request.object(), id);
+        }
         None => bucket.remove(request.object(), now),
     }
     Reply::new(204)

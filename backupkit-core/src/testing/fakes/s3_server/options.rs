@@ -21,8 +21,10 @@ pub struct S3ServerOptions {
     pub unknown_headers: Vec<String>,
     /// Headers of writes whose names have one of these parts are taken and forgotten.
     pub forgotten_headers: Vec<String>,
-    /// Whether its buckets were made with object lock. Locked objects can be deleted all the same.
+    /// Whether its buckets were made with object lock. Such ones keep versions.
     pub object_lock: bool,
+    /// Whether nobody may know what is locked.
+    pub hides_locks: bool,
     /// What it does with access lists that are written.
     pub access_lists: AccessLists,
     /// Whether buckets keep what is replaced and deleted.
@@ -88,6 +90,7 @@ impl Default for S3ServerOptions {
             unknown_headers: Vec::new(),
             forgotten_headers: Vec::new(),
             object_lock: false,
+            hides_locks: false,
             access_lists: AccessLists::Kept,
             versioned: false,
             encodes_versions: true,
@@ -117,10 +120,17 @@ impl S3ServerOptions {
         self
     }
 
-    /// Takes objects with locks.
+    /// Takes objects with locks, and keeps versions, as each bucket with object lock does.
     #[must_use]
     pub fn with_object_lock(mut self) -> Self {
         self.object_lock = true;
+        self.versioned()
+    }
+
+    /// Tells nobody what is locked, as where a key may not know.
+    #[must_use]
+    pub fn hiding_locks(mut self) -> Self {
+        self.hides_locks = true;
         self
     }
 

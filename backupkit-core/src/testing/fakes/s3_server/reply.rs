@@ -52,11 +52,16 @@ impl Reply {
 
     /// The document of a refusal, with status 200.
     pub(super) fn error_document(code: &str) -> Self {
+        Self::refusal(200, code, &format!("The fake says {code}."))
+    }
+
+    /// A refusal in these words.
+    pub(super) fn refusal(status: u16, code: &str, message: &str) -> Self {
         let text = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-             <Error><Code>{code}</Code><Message>The fake says {code}.</Message></Error>"
+             <Error><Code>{code}</Code><Message>{message}</Message></Error>"
         );
-        Self::new(200).with("content-type", "application/xml").with_body(text)
+        Self::new(status).with("content-type", "application/xml").with_body(text)
     }
 
     #[must_use]

@@ -1,5 +1,6 @@
 //! Settings of buckets. They can be read, and mean nothing.
 
+use super::S3ServerOptions;
 use super::access;
 use super::bucket::Bucket;
 use super::reply::Reply;
@@ -58,7 +59,7 @@ pub(super) fn is_asked_for(has: impl Fn(&str) -> bool) -> bool {
     has("acl") || UNSET.iter().any(|(name, _)| has(name))
 }
 
-pub(super) fn get(bucket: &Bucket, request: &Request) -> Reply {
+pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
     let set = bucket.settings.iter().find(|(name, _)| request.parameter(name).is_some());
     match set {
         Some((_, BucketSetting::Refused(status, code))) => return Reply::error(*status, code),
@@ -66,6 +67,10 @@ pub(super) fn get(bucket: &Bucket, request: &Request) -> Reply {
             return Reply::new(200).with_body(text.clone());
         }
         None => {}
+    }
+    if options.object_lock && request.parameter("object-lock").is_some() {
+        let enabled = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>";
+        return Reply::xml("ObjectLockConfiguration", enabled);
     }
     let unset = UNSET.iter().find(|(name, _)| request.parameter(name).is_some());
     match unset {

@@ -1,5 +1,6 @@
 //! Versions of objects, where a bucket keeps them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -182,6 +183,24 @@ impl Bucket {
             Some(object) => self.objects.insert(key.to_owned(), object),
             None => self.objects.remove(key),
         };
+    }
+
+    /// Gives a version other headers; without an id what is there now.
+    pub(super) fn set_headers(
+        &mut self,
+        key: &str,
+        id: Option<&str>,
+        headers: &BTreeMap<String, String>,
+    ) {
+        let versions = self.history.entry(key.to_owned()).or_default();
+        let newest = versions.last().map(|version| version.id.clone());
+        let id = id.map(str::to_owned).or_else(|| newest.clone());
+        let changed = versions.iter_mut().find(|version| Some(&version.id) == id.as_ref());
+        let kept = changed.and_then(|version| version.object.as_mut());
+        let shown = self.objects.get_mut(key).filter(|_| id == newest);
+        for object in kept.into_iter().chain(shown) {
+            object.headers.clone_from(headers);
+        }
     }
 
     pub(super) fn version(&self, key: &str, id: &str) -> Option<&Version> {
