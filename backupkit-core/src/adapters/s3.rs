@@ -23,6 +23,7 @@ mod profile;
 mod reach;
 mod settings;
 mod silence;
+mod small_file;
 mod source;
 mod target;
 mod whole;

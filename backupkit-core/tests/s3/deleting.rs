@@ -108,6 +108,37 @@ async fn a_server_without_such_requests_deletes_one_by_one_and_is_asked_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_may_not_delete_several_at_once_deletes_one_by_one() {
+    let scene = Scene::new();
+    let keys = packs(&scene, "", 50);
+    let refused = S3Fault::new(S3Effect::refuse(403, "AccessDenied"));
+    scene.server.add_fault(refused.clone().on(S3Operation::DeleteObjects).always());
+    for part in keys[..40].chunks(20) {
+        assert!(scene.destination.delete_many(part).await.unwrap().is_empty());
+    }
+    let counters = scene.server.counters();
+    assert_eq!(counters.of(S3Operation::DeleteObject), 40);
+    assert_eq!(counters.of(S3Operation::DeleteObjects), 1);
+    // Who may delete nothing is not asked of each.
+    let scene = Scene::new();
+    let keys = packs(&scene, "", 50);
+    scene.server.add_fault(refused.clone().on(S3Operation::DeleteObjects).always());
+    scene.server.add_fault(refused.on(S3Operation::DeleteObject).always());
+    let error = scene.destination.delete_many(&keys).await.unwrap_err();
+    assert!(error.is(ErrorKind::PermissionDenied), "{error}");
+    assert_eq!(scene.server.counters().requests, 2);
+}
+
+#[tokio::test]
+async fn one_object_goes_with_a_request_of_its_own() {
+    let scene = Scene::new();
+    let keys = packs(&scene, "", 1);
+    assert!(scene.destination.delete_many(&keys).await.unwrap().is_empty());
+    assert_eq!(scene.server.counters().of(S3Operation::DeleteObject), 1);
+    assert_eq!(scene.server.counters().requests, 1);
+}
+
+#[tokio::test]
 async fn one_by_one_a_refusal_stops_no_others_and_a_key_that_is_refused_stops_all() {
     let scene = Scene::new();
     let keys = packs(&scene, "", 50);

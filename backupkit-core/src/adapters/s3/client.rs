@@ -24,6 +24,7 @@ use super::credentials::Provider;
 use super::percent::encoded;
 use super::settings::S3Settings;
 use super::silence::Watched;
+use super::small_file::read_small_file;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A server that is there answers sooner, whatever its load.
@@ -162,9 +163,7 @@ fn certificates(file: &Path) -> Result<Vec<u8>> {
             .with_code("s3-ca-file")
             .with_hint("ca_file names a file with certificates in PEM")
     };
-    let pem = std::fs::read(file).map_err(|error| {
-        refused(Error::io(format!("read {}", file.display()), error).to_string())
-    })?;
+    let pem = read_small_file(file).map_err(|error| refused(error.to_string()))?;
     let mut trusted = RootCertStore::empty();
     for (number, found) in (1..).zip(CertificateDer::pem_slice_iter(&pem)) {
         let damaged = || refused(format!("certificate {number} in {} is damaged", file.display()));
@@ -174,7 +173,7 @@ fn certificates(file: &Path) -> Result<Vec<u8>> {
     if trusted.is_empty() {
         return Err(refused(format!("{} holds no certificate", file.display())));
     }
-    Ok(pem)
+    Ok(pem.to_vec())
 }
 
 #[cfg(test)]

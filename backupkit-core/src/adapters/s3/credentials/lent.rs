@@ -7,7 +7,9 @@ use aws_sdk_s3::config::Credentials;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind, Result};
+use super::super::small_file::read_small_text;
+use crate::blocking::blocking;
+use crate::error::Result;
 
 /// So long before a key ends another one is asked for.
 const MARGIN: Duration = Duration::from_mins(5);
@@ -44,13 +46,7 @@ pub(super) fn credentials(id: &str, secret: &str, token: Option<&str>) -> Creden
 /// Reads a small file on a thread that may wait.
 pub(super) async fn read_file(path: &Path) -> Result<Zeroizing<String>> {
     let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || {
-        let text = std::fs::read_to_string(&path).map(Zeroizing::new);
-        text.map_err(|error| Error::io(format!("read {}", path.display()), error))
-    });
-    read.await.map_err(|error| {
-        Error::new(ErrorKind::Internal, "cannot read a file of credentials").with_source(error)
-    })?
+    blocking(move || read_small_text(&path)).await
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{CONCURRENCY, S3Destination};
 use crate::adapters::s3::bucket::MOST_DELETED;
 use crate::adapters::s3::errors::{NOT_IMPLEMENTED, REFUSED};
 use crate::destination::{ObjectKey, Undeleted, note_deleted};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// So many requests of many keys are under way.
 const BATCHES_AT_ONCE: usize = 4;
@@ -20,7 +20,7 @@ impl S3Destination {
     /// As for [`delete_many`](crate::destination::Destination::delete_many).
     pub(super) async fn delete_objects(&self, keys: &[ObjectKey]) -> Result<Vec<Undeleted>> {
         // The prefix is all of a key that may have such characters.
-        if !fits_into_xml(&self.bucket.full_key("")) {
+        if keys.len() == 1 || !fits_into_xml(&self.bucket.full_key("")) {
             return self.delete_singly(keys).await;
         }
         let batches: Vec<Vec<ObjectKey>> = keys.chunks(MOST_DELETED).map(<[_]>::to_vec).collect();
@@ -42,6 +42,15 @@ impl S3Destination {
             Err(error) if [NOT_IMPLEMENTED, REFUSED].contains(&error.code()) => {
                 self.deletes_singly.store(true, Ordering::Relaxed);
                 self.delete_singly(keys).await
+            }
+            // Keys of some servers may delete objects, but not several at once.
+            Err(error) if error.is(ErrorKind::PermissionDenied) => {
+                let (first, others) = keys.split_at(1.min(keys.len()));
+                if !self.delete_singly(first).await?.is_empty() {
+                    return Err(error);
+                }
+                self.deletes_singly.store(true, Ordering::Relaxed);
+                self.delete_singly(others).await
             }
             Err(error) => Err(error),
             Ok(refused) => {

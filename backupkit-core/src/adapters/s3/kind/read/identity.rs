@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::{Reader, wrong_address, wrong_path};
 use crate::adapters::s3::S3Role;
 use crate::adapters::s3::credentials::wrong_container;
@@ -149,7 +151,14 @@ impl Reader {
             let is_id = (2..=1_224).contains(&id.len()) && id.bytes().all(fits);
             (!is_id).then_some("is no external id: 2 to 1224 letters, digits and _+=,.@:/-")
         });
-        let endpoint = self.text("sts_endpoint", |address| wrong_address(address, true));
+        // Whoever reads and writes objects in the clear anyway may ask for the role so, too.
+        let is_open = self.fields.get("endpoint").and_then(Value::as_str).is_some_and(is_in_the_clear);
+        let endpoint = self.text("sts_endpoint", |address| {
+            wrong_address(address, true).or_else(|| {
+                (is_in_the_clear(address) && !is_open)
+                    .then_some("would get and lend keys in the clear: begin it with https://")
+            })
+        });
         self.require("role_arn", "is missing: give the role, arn:aws:iam::ACCOUNT:role/NAME");
         let mut role = S3Role::new(arn?);
         role.session_name = session.unwrap_or(role.session_name);
@@ -163,6 +172,11 @@ impl Reader {
             self.errors.add(name, why);
         }
     }
+}
+
+/// Whether what goes to an address can be read on its way through a network.
+fn is_in_the_clear(address: &str) -> bool {
+    address.starts_with("http://") && wrong_container(address).is_some()
 }
 
 fn wrong_key_id(id: &str) -> Option<&'static str> {
@@ -189,15 +203,22 @@ mod tests {
     #[test]
     fn each_way_to_ask_has_its_own_settings() {
         let role = r#""role_arn":"arn:aws:iam::1:role/r""#;
+        let web = |lender: &str| {
+            format!(r#""auth":"web_identity","token_file":"/t","sts_endpoint":"{lender}",{role}"#)
+        };
         for (json, fields) in [
             (format!(r#""auth":"assume_role","access_key_id":"k",{role}"#), &[][..]),
             (
                 format!(
                     r#""auth":"assume_role","base_auth":"profile","profile_file":"/f",
-                       "external_id":"x-1","role_session_name":"nas","sts_endpoint":"http://h",{role}"#
+                       "external_id":"x-1","role_session_name":"nas","sts_endpoint":"https://h",{role}"#
                 ),
                 &[],
             ),
+            (web("http://h"), &["sts_endpoint"]),
+            (web("http://127.0.0.1:9000"), &[]),
+            (format!(r#"{},"endpoint":"http://h""#, web("http://h")), &[]),
+            (format!(r#"{},"endpoint":"https://h""#, web("http://h")), &["sts_endpoint"]),
             (format!(r#""auth":"assume_role","base_auth":"instance",{role}"#), &[]),
             (format!(r#""auth":"web_identity","token_file":"/t",{role}"#), &[]),
             (r#""auth":"instance""#.to_owned(), &[]),
