@@ -152,7 +152,8 @@ impl Reader {
             (!is_id).then_some("is no external id: 2 to 1224 letters, digits and _+=,.@:/-")
         });
         // Whoever reads and writes objects in the clear anyway may ask for the role so, too.
-        let is_open = self.fields.get("endpoint").and_then(Value::as_str).is_some_and(is_in_the_clear);
+        let is_open =
+            self.fields.get("endpoint").and_then(Value::as_str).is_some_and(is_in_the_clear);
         let endpoint = self.text("sts_endpoint", |address| {
             wrong_address(address, true).or_else(|| {
                 (is_in_the_clear(address) && !is_open)
