@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::super::small_file::read_small_text;
-use crate::blocking::blocking;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// So long before a key ends another one is asked for.
 const MARGIN: Duration = Duration::from_mins(5);
@@ -46,7 +45,10 @@ pub(super) fn credentials(id: &str, secret: &str, token: Option<&str>) -> Creden
 /// Reads a small file on a thread that may wait.
 pub(super) async fn read_file(path: &Path) -> Result<Zeroizing<String>> {
     let path = path.to_owned();
-    blocking(move || read_small_text(&path)).await
+    let read = tokio::task::spawn_blocking(move || read_small_text(&path));
+    read.await.map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot read a file of credentials").with_source(error)
+    })?
 }
 
 #[cfg(test)]
