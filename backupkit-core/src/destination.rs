@@ -23,7 +23,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
 
 pub use deleting::Undeleted;
-pub(crate) use deleting::{delete_singly, note_deleted};
+pub(crate) use deleting::delete_singly;
+#[cfg(any(feature = "s3", feature = "testing"))]
+pub(crate) use deleting::note_deleted;
 pub use extending::Extension;
 pub(crate) use extending::{NO_RETENTION, no_retention};
 pub use key::ObjectKey;
