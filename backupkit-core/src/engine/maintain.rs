@@ -34,6 +34,8 @@ use files::{OldFiles, remove_old_files};
 
 /// So long one repository may take. One that hangs must not keep a worker from its other runs.
 const REPOSITORY_TIME: Duration = Duration::from_hours(1);
+/// Each object is asked about, and most are written to: some take that for hours.
+const RETENTION_TIME: Duration = Duration::from_hours(6);
 /// A record keeps no more steps; the log has all.
 const MAX_STEPS: usize = 1000;
 
@@ -72,7 +74,22 @@ pub(super) async fn run(
     cancel.unless_cancelled(work.tidy_machine()).await?;
     for MaintainedRepository { name, opening } in repositories {
         let clock = run.events.env().clock();
-        let tidying = Box::pin(work.tidy_repository(&name, opening));
+        let opening = cancel.unless_cancelled(opening);
+        let repository = match within(clock, REPOSITORY_TIME, opening).await {
+            Ok(repository) => repository,
+            Err(error) => {
+                cancel.check()?;
+                work.warn(format!("tidy up repository `{name}`"), error)?;
+                continue;
+            }
+        };
+        // First: what is not retained any more may be gone tomorrow.
+        let retaining = Box::pin(work.retain_repository(&name, &repository));
+        if let Err(error) = within(clock, RETENTION_TIME, retaining).await {
+            cancel.check()?;
+            work.warn(format!("extend the retention of repository `{name}`"), error)?;
+        }
+        let tidying = Box::pin(work.tidy_repository(&name, &repository));
         if let Err(error) = within(clock, REPOSITORY_TIME, tidying).await {
             cancel.check()?;
             work.warn(format!("tidy up repository `{name}`"), error)?;
@@ -138,35 +155,35 @@ impl Maintenance<'_> {
     }
 
     /// What writers and backups that are no more left in a repository.
-    async fn tidy_repository(
-        &mut self,
-        name: &str,
-        opening: BoxFuture<'static, Result<Repository>>,
-    ) -> Result<()> {
+    async fn tidy_repository(&mut self, name: &str, repository: &Repository) -> Result<()> {
         let run = self.run;
         let cancel = run.control.cancel_token();
-        let repository = cancel.unless_cancelled(opening).await?;
         let place = format!("repository `{name}`");
-        // First: what is not retained any more may be gone tomorrow.
-        if let Some(count) = self.extend_retention(&repository).await? {
-            self.done(MaintenanceWork::Retention, Some(&place), count, None);
-        }
-        let abandoned = cancel.unless_cancelled(self.abandoned_objects(&repository)).await?;
+        let abandoned = cancel.unless_cancelled(self.abandoned_objects(repository)).await?;
         let Leftovers { count, bytes } = abandoned;
         self.done(MaintenanceWork::TemporaryFiles, Some(&place), count, Some(bytes));
         let (checkpoints, locks) = if self.dry_run {
-            let looking = cancel.unless_cancelled(self.abandoned_runs(&repository, None));
-            under_shared_lock(run, &repository, looking).await?
+            let looking = cancel.unless_cancelled(self.abandoned_runs(repository, None));
+            under_shared_lock(run, repository, looking).await?
         } else {
             let removing = async |guard: &Guard| {
-                cancel.unless_cancelled(self.abandoned_runs(&repository, Some(guard))).await
+                cancel.unless_cancelled(self.abandoned_runs(repository, Some(guard))).await
             };
-            let tidying = async |guard: &Guard| alone(run, &repository, guard, removing).await;
+            let tidying = async |guard: &Guard| alone(run, repository, guard, removing).await;
             let liveness = Arc::clone(&self.holder.liveness);
-            under_guard(run, &repository, liveness, tidying).await?
+            under_guard(run, repository, liveness, tidying).await?
         };
         self.done(MaintenanceWork::Checkpoints, Some(&place), checkpoints, None);
         self.done(MaintenanceWork::Locks, Some(&place), locks, None);
+        Ok(())
+    }
+
+    /// Retains a repository for longer, where it is retained.
+    async fn retain_repository(&mut self, name: &str, repository: &Repository) -> Result<()> {
+        if let Some(count) = self.extend_retention(repository).await? {
+            let place = format!("repository `{name}`");
+            self.done(MaintenanceWork::Retention, Some(&place), count, None);
+        }
         Ok(())
     }
 

@@ -165,8 +165,9 @@ impl ExtensionReport {
 
     fn fail(&mut self, run: &ExtensionRun, error: &Error) {
         self.failed += 1;
-        run.events.note(Level::Error, error.report());
+        // The same is often true of all: the count tells of the others.
         if self.failures.len() < MOST_FAILURES {
+            run.events.note(Level::Error, error.report());
             self.failures.push(error.to_string());
         }
     }

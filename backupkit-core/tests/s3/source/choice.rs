@@ -114,3 +114,21 @@ async fn ages_are_those_at_the_beginning_of_a_backup_that_goes_on_later() {
     let anew = source.open(context()).await.unwrap();
     assert_eq!(names(&*anew).await, [""; 0]);
 }
+
+#[tokio::test]
+async fn an_object_that_was_deleted_while_its_tags_were_asked_for_fails_no_listing() {
+    for are_kept in [false, true] {
+        let scene = tagged(&["stage"], &[]);
+        scene.server.keep_versions(BUCKET, are_kept);
+        let view = scene.open().await;
+        scene.server.add_fault(S3Fault::new(S3Effect::Hold).on(S3Operation::GetTagging));
+        let (found, ()) = tokio::join!(names(&*view), async {
+            scene.server.held(1).await;
+            for key in ["a", "b", "c"] {
+                scene.server.remove(BUCKET, key);
+            }
+            scene.server.release(1);
+        });
+        assert!(!found.is_empty(), "what is gone is found out when it is read: {found:?}");
+    }
+}

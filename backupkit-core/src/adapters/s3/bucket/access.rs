@@ -17,7 +17,8 @@ impl Bucket {
         object: ObjectRef<'_>,
     ) -> Result<(AccessList, bool)> {
         let doing = format!("read the access list of {}", object.key.escape_debug());
-        self.0
+        let asked = self
+            .0
             .calls
             .run(|| async {
                 let request = self.0.client.get_object_acl().bucket(self.name());
@@ -29,7 +30,8 @@ impl Bucket {
                 let owner = reply.owner().and_then(|owner| owner.id());
                 Ok(AccessList::new(owner, reply.grants()))
             })
-            .await
+            .await;
+        self.or_gone(object, asked).await
     }
 
     /// The id of the account that the bucket belongs to, if the server names one.

@@ -12,7 +12,9 @@ use tokio::sync::Mutex;
 
 use super::{Bucket, Page};
 use crate::adapters::s3::calls::Came;
-use crate::adapters::s3::errors::{INVALID_RANGE, UNREADABLE, broken_off, failed, odd_reply};
+use crate::adapters::s3::errors::{
+    INVALID_RANGE, NO_SUCH_KEY, NOT_IMPLEMENTED, UNREADABLE, broken_off, failed, odd_reply,
+};
 use crate::adapters::s3::object::{ObjectLock, ObjectRecord, parts_of};
 use crate::adapters::s3::whole::Whole;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -255,7 +257,8 @@ impl Bucket {
     /// version; `Unsupported` by servers without tags.
     pub(in crate::adapters::s3) async fn tags(&self, object: ObjectRef<'_>) -> Result<Tagged> {
         let doing = format!("read the tags of {}", object.key.escape_debug());
-        self.0
+        let asked = self
+            .0
             .calls
             .run(|| async {
                 let request = self.0.client.get_object_tagging().bucket(self.name());
@@ -269,7 +272,22 @@ impl Bucket {
                 let version = reply.version_id().filter(|id| !id.is_empty()).map(str::to_owned);
                 Ok(Tagged { tags: pairs.collect(), version })
             })
-            .await
+            .await;
+        self.or_gone(object, asked).await
+    }
+
+    /// Servers that keep versions say of an object that was deleted only that its tags or access list
+    /// cannot be asked for.
+    pub(super) async fn or_gone<T>(&self, object: ObjectRef<'_>, asked: Result<T>) -> Result<T> {
+        let error = match asked {
+            Err(error) if error.code() == NOT_IMPLEMENTED && object.version.is_none() => error,
+            asked => return asked,
+        };
+        if matches!(self.is_listed(object.key).await, Ok(false)) {
+            let message = format!("{} was deleted meanwhile", object.key.escape_debug());
+            return Err(Error::new(ErrorKind::NotFound, message).with_code(NO_SUCH_KEY));
+        }
+        Err(error)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::S3Destination;
-use super::retention::refused;
+use super::retention::{refused, require_secrecy};
 use crate::adapters::s3::bucket::{Bucket, Condition, Configured, Setting};
 use crate::adapters::s3::errors::NOT_IMPLEMENTED;
 use crate::adapters::s3::object::ObjectRecord;
@@ -105,7 +105,7 @@ async fn retain(destination: &S3Destination, probing: &mut Probing<'_>, key: &st
         let record = ObjectRecord { lock, ..ObjectRecord::of_ours(None) };
         write(bucket, &key, parts, &record).await?;
         match bucket.look(&key).await? {
-            Some(found) if found.lock.is_none() => destination.require_secrecy(&key).await,
+            Some(found) if found.lock.is_none() => require_secrecy(bucket, &key).await,
             _ => Ok(()),
         }
     };

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 
 use super::S3Destination;
 use crate::adapters::s3::S3Retention;
+use crate::adapters::s3::bucket::Bucket;
 use crate::adapters::s3::errors::{NO_OBJECT_LOCK, NOT_IMPLEMENTED};
 use crate::adapters::s3::object::{ObjectLock, ObjectRecord};
 use crate::destination::{Destination as _, Extension, ObjectKey, no_retention};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 
 /// What is written or extended is retained for so much longer than asked for, so that extending it once
 /// a day is enough.
@@ -75,23 +76,15 @@ impl S3Destination {
             return Ok(());
         }
         match self.bucket.look(key.as_str()).await? {
-            Some(found) if found.lock.is_none() => self.require_secrecy(key.as_str()).await?,
+            Some(found) if found.lock.is_none() => {
+                require_secrecy(&self.bucket, key.as_str()).await?;
+            }
             // One that is gone again says nothing.
             None => return Ok(()),
             Some(_) => {}
         }
         self.keeps_locks.store(true, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Makes sure that a lock that is not seen is one that this key must not see.
-    pub(super) async fn require_secrecy(&self, key: &str) -> Result<()> {
-        match self.hasty().is_retained(key).await {
-            Ok(true) => Ok(()),
-            Err(error) if error.is(ErrorKind::PermissionDenied) => Ok(()),
-            Ok(false) => Err(unlocked(key)),
-            Err(error) => Err(unlocked(key).with_source(error)),
-        }
     }
 
     /// Retains an object for longer, if it is not retained for long enough.
@@ -125,8 +118,16 @@ impl S3Destination {
             let mode = old.and_then(|old| old.mode);
             let mode = mode.as_deref().unwrap_or(retention.mode().wire());
             if let Some(lock) = lock(mode, now, retention.duration().saturating_add(SLACK)) {
-                let retained = self.bucket.retain(key.as_str(), &lock).await;
-                retained.map_err(|error| refused(key.as_str(), error))?;
+                if let Err(error) = self.bucket.retain(key.as_str(), &lock).await {
+                    // Somebody else may have retained it for as long meanwhile: this would be shorter.
+                    let found = self.bucket.look(key.as_str()).await.ok().flatten();
+                    let until = found.and_then(|found| found.lock?.until());
+                    return if until.is_some_and(|until| until.secs() >= wanted.as_second()) {
+                        Ok(Extension::LongEnough)
+                    } else {
+                        Err(refused(key.as_str(), error))
+                    };
+                }
             }
         }
         Ok(Extension::Extended)
@@ -143,6 +144,20 @@ impl S3Destination {
         let ServerTime { told, at } = *asking.await?;
         let passed = clock.elapsed_since_boot().saturating_sub(at);
         Ok(told.saturating_add(passed).unwrap_or(Timestamp::MAX))
+    }
+}
+
+/// Makes sure that a lock that is not seen is one that this key must not see.
+///
+/// # Errors
+/// `Unsupported` if there is none; those that pass, of a server that cannot be asked now.
+pub(super) async fn require_secrecy(bucket: &Bucket, key: &str) -> Result<()> {
+    match bucket.is_retained(key).await {
+        Ok(true) => Ok(()),
+        Err(error) if error.is(ErrorKind::PermissionDenied) => Ok(()),
+        Ok(false) => Err(unlocked(key)),
+        Err(error) if error.retry() == Retry::Never => Err(unlocked(key).with_source(error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -19,7 +19,7 @@ const PERMISSIONS: [(&str, &str); 4] = [
 ];
 
 pub(super) fn of_object(bucket: &Bucket, request: &Request) -> Reply {
-    match bucket.find(request) {
+    match bucket.find_owner(request) {
         Ok((object, _)) => Reply::xml("AccessControlPolicy", &document(&object.grants)),
         Err(reply) => reply,
     }

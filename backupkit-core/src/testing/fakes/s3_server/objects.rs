@@ -227,7 +227,7 @@ pub(super) fn delete(bucket: &mut Bucket, request: &Request, now: Timestamp) -> 
 }
 
 pub(super) fn tagging(bucket: &Bucket, request: &Request) -> Reply {
-    let (object, id) = match bucket.find(request) {
+    let (object, id) = match bucket.find_owner(request) {
         Ok(found) => found,
         Err(reply) => return reply,
     };

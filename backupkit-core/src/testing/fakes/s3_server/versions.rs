@@ -175,6 +175,17 @@ impl Bucket {
         }
     }
 
+    /// As [`Self::find`], for what belongs to an object: where its newest version is a mark of a
+    /// deletion, that cannot be asked for what marks do not have.
+    pub(super) fn find_owner(&self, request: &Request) -> Result<(&S3Object, Option<&str>), Reply> {
+        let newest = self.history.get(request.object()).and_then(|versions| versions.last());
+        let is_marked = newest.is_some_and(|version| version.object.is_none());
+        if is_marked && request.parameter("versionId").is_none() {
+            return Err(Reply::error(405, "MethodNotAllowed"));
+        }
+        self.find(request)
+    }
+
     /// Removes one version for good.
     pub(super) fn remove_version(&mut self, key: &str, id: &str) {
         let Some(versions) = self.history.get_mut(key) else { return };
