@@ -117,17 +117,18 @@ impl S3Destination {
             // Servers refuse another mode as long as one holds.
             let mode = old.and_then(|old| old.mode);
             let mode = mode.as_deref().unwrap_or(retention.mode().wire());
-            if let Some(lock) = lock(mode, now, retention.duration().saturating_add(SLACK)) {
-                if let Err(error) = self.bucket.retain(key.as_str(), &lock).await {
-                    // Somebody else may have retained it for as long meanwhile: this would be shorter.
-                    let found = self.bucket.look(key.as_str()).await.ok().flatten();
-                    let until = found.and_then(|found| found.lock?.until());
-                    return if until.is_some_and(|until| until.secs() >= wanted.as_second()) {
-                        Ok(Extension::LongEnough)
-                    } else {
-                        Err(refused(key.as_str(), error))
-                    };
-                }
+            let wished = lock(mode, now, retention.duration().saturating_add(SLACK));
+            if let Some(lock) = wished
+                && let Err(error) = self.bucket.retain(key.as_str(), &lock).await
+            {
+                // Somebody else may have retained it for as long meanwhile: this would be shorter.
+                let found = self.bucket.look(key.as_str()).await.ok().flatten();
+                let until = found.and_then(|found| found.lock?.until());
+                return if until.is_some_and(|until| until.secs() >= wanted.as_second()) {
+                    Ok(Extension::LongEnough)
+                } else {
+                    Err(refused(key.as_str(), error))
+                };
             }
         }
         Ok(Extension::Extended)
