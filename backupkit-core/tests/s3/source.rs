@@ -1,5 +1,6 @@
 //! Buckets as a source: what a listing and a read do when the server, or the bucket, does not keep still.
 
+mod ahead;
 mod archive;
 mod bucket_settings;
 mod choice;

@@ -13,7 +13,7 @@ use super::Shared;
 use super::asked::{Extras, complete};
 use super::body::{entry_of, fingerprint_of, gone, time};
 use super::choice::choose;
-use super::pages::pages;
+use super::pages::{Known, pages};
 use super::sorted::{is_unordered, sorted};
 use super::walk::{Found, ListedObject, Walk};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,7 +58,11 @@ impl Listing {
         // What is in no order has to be listed from the beginning.
         let behind = walk.behind(settings.lists_by_bytes()).filter(|_| !is_sorted);
         let behind = behind.map(str::to_owned);
-        let pages = pages(shared.bucket.clone(), behind, shared.moment.fixed());
+        let is_by_bytes = !is_sorted && (settings.lists_by_bytes() || walk.is_by_bytes());
+        // Sorted keys are asked for in turn: in no order, nothing follows from one page for another.
+        let parent = shared.parent.clone().filter(|_| !is_sorted);
+        let known = Known { is_by_bytes, parent };
+        let pages = pages(shared.bucket.clone(), behind, known, shared.moment.fixed());
         let has_keys = walk.has_keys();
         let (shared, keys) = (Arc::clone(shared), VecDeque::new());
         let mut listing = Self { shared, pages, keys, walk, has_keys, is_sorted: false };
