@@ -8,6 +8,7 @@ mod consistent;
 mod contract;
 mod extras;
 mod protection;
+mod real_contract;
 mod real_versions;
 mod trouble;
 

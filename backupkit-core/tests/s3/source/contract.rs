@@ -19,7 +19,7 @@ use super::{LARGE, Scene, path};
 use crate::scene::BUCKET;
 
 /// Files of a fixture: names of a path below the bucket, and the key.
-fn objects() -> Vec<(EntryPath, String, Bytes)> {
+pub(super) fn objects() -> Vec<(EntryPath, String, Bytes)> {
     let long = "x".repeat(300);
     let hash = hex::encode(Sha256::digest(&long));
     let shortened = format!("{}%long-{}", "x".repeat(180), &hash[..32]);
