@@ -12,8 +12,11 @@
 //! - `%range-NAME` is a directory that stands for no part: what is in it belongs to the one above. NAME is
 //!   that of the first entry, with `%2F` behind it if that is a directory.
 //! - `BUCKET%bucket.json`, beside the directory of a bucket, has the settings of it and is no object.
+//! - `BUCKET%versions`, beside it too, has the older versions of keys (see [`past`]).
 //!
 //! Nothing else is read from a name: what follows `%` and is none of these was not written by us.
+
+pub(super) mod past;
 
 use sha2::{Digest, Sha256};
 
