@@ -1,18 +1,22 @@
 //! A bucket to restore into.
 
 mod body;
+mod chain;
 mod check;
 mod cleanup;
 mod content;
 mod guard;
 mod judge;
 mod kept;
+mod lookup;
 mod mapping;
 mod names;
 mod notes;
 mod options;
 mod outgoing;
 mod plan;
+mod replacing;
+mod scope;
 mod session;
 mod upload;
 mod verify;
@@ -37,6 +41,8 @@ use crate::target::{Phase, RestoreContext, RestoreSession, RestoreTarget, Target
 
 /// Steps at the same time: buckets are bound by the latency of requests.
 const CONCURRENCY: usize = 16;
+/// Older versions, which come before what replaced them.
+const PAST: Phase = Phase(0);
 /// All objects.
 const OBJECTS: Phase = Phase(1);
 

@@ -17,6 +17,8 @@ pub(super) struct Notes {
     pub(super) n_thawed: AtomicU64,
     /// The snapshot has the settings of a bucket.
     pub(super) has_settings: AtomicBool,
+    /// Older versions that nobody asked for.
+    pub(super) n_older: AtomicU64,
     pub(super) n_unlocked: AtomicU64,
     pub(super) n_without_access_lists: AtomicU64,
     /// Something was written without a condition, as the server keeps none.
@@ -73,6 +75,13 @@ impl Notes {
                  %bucket.json beside it"
                     .to_owned(),
             );
+        }
+        match self.n_older.load(Ordering::Relaxed) {
+            0 => {}
+            n => remarks.push(format!(
+                "{n} older versions are in the snapshot and were not restored: they are given back only \
+                 if asked for (versions)"
+            )),
         }
         match self.n_unlocked.load(Ordering::Relaxed) {
             0 => {}
