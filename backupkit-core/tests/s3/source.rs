@@ -6,6 +6,7 @@ mod choice;
 mod consistent;
 mod contract;
 mod extras;
+mod history;
 mod protection;
 mod real_versions;
 mod trouble;

@@ -12,6 +12,7 @@ mod reading;
 mod retention;
 mod thaw;
 mod uploads;
+mod version_order;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ use described::{Expires, described};
 pub(super) use objects::{ObjectRef, Tagged, Version, Wanted};
 pub(super) use pages::{Page, PagedKey, incomplete};
 pub(super) use uploads::{BegunUpload, UploadedPart};
-pub(super) use versions::{PagedVersion, VersionMarker, Versioning};
+pub(super) use versions::{PagedVersion, VersionMarker, Versioning, VersionsPage};
 
 /// A look that contradicts what the server says otherwise is made so often.
 const MOST_LOOKS: u32 = 3;

@@ -18,6 +18,8 @@
 
 pub(super) mod past;
 
+use std::cmp::Ordering;
+
 use sha2::{Digest, Sha256};
 
 use crate::model::EntryPath;
@@ -120,6 +122,12 @@ pub(super) fn is_beside_directory(name: &[u8]) -> bool {
 /// which is empty or ends with `/`.
 pub(super) fn divide(key: &str) -> (&str, &str) {
     key.split_at(key.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+/// How keys come to each other directory by directory: `/` comes before all other characters.
+pub(super) fn by_tree(one: &str, other: &str) -> Ordering {
+    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
+    one.bytes().map(rank).cmp(other.bytes().map(rank))
 }
 
 /// The key of a directory: what the keys of all that is in it begin with. Empty, or ends with `/`; it

@@ -25,7 +25,7 @@ pub(super) fn policy(
                 actions.extend(["s3:GetObjectAcl", "s3:GetObjectVersionAcl"]);
             }
             let (mut listing, mut seen) = (vec!["s3:ListBucket"], Vec::new());
-            if options.consistent_at.is_some() {
+            if options.consistent_at.is_some() || options.versions {
                 actions.push("s3:GetObjectVersion");
                 listing.push("s3:ListBucketVersions");
                 seen.push("s3:GetBucketVersioning");
@@ -250,6 +250,22 @@ mod tests {
                 assert!(!text.contains(never), "{purpose:?}: {text}");
             }
             assert_eq!(text.contains("PutObject"), purpose != Purpose::Source, "{text}");
+        }
+    }
+
+    #[test]
+    fn older_versions_may_be_listed_and_read() {
+        let options = S3SourceOptions::default().with_versions().with_acls();
+        let (settings, target) = (S3Settings::new("box"), S3TargetOptions::default());
+        let text = policy(&settings, &options, target, Purpose::Source);
+        for action in [
+            "s3:ListBucketVersions",
+            "s3:GetBucketVersioning",
+            "s3:GetObjectVersion\"",
+            "s3:GetObjectVersionTagging",
+            "s3:GetObjectVersionAcl",
+        ] {
+            assert!(text.contains(action), "{action}: {text}");
         }
     }
 

@@ -188,6 +188,13 @@ impl S3Server {
         }
     }
 
+    /// Removes a version of an object for good, or the mark of a deletion.
+    pub fn remove_version(&self, bucket: &str, key: &str, id: &str) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.remove_version(key, id);
+        }
+    }
+
     /// Takes only this key from now on.
     pub fn take_only(&self, access_key_id: &str, secret_access_key: &str, token: Option<&str>) {
         *lock(&self.shared.keys) = Some(Keys {

@@ -17,7 +17,7 @@ use super::{LARGE, Scene, attribute, context, entries, list, read, refused};
 use crate::scene::BUCKET;
 
 /// Seconds after the server was started.
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + seconds).unwrap()
 }
 
@@ -25,7 +25,7 @@ fn as_of(seconds: i64) -> S3SourceOptions {
     S3SourceOptions::default().with_consistent_at(ConsistentAt::Time(at(seconds)))
 }
 
-fn versioned(page_keys: usize) -> S3ServerOptions {
+pub(super) fn versioned(page_keys: usize) -> S3ServerOptions {
     S3ServerOptions::default().versioned().with_page_keys(page_keys)
 }
 
@@ -255,7 +255,7 @@ async fn a_backup_that_goes_on_later_keeps_its_moment_and_its_place() {
     }
 }
 
-async fn unopened(scene: &Scene) -> Error {
+pub(super) async fn unopened(scene: &Scene) -> Error {
     scene.source.open(context()).await.map(drop).unwrap_err()
 }
 
@@ -396,7 +396,7 @@ async fn a_prefix_below_which_there_was_nothing_then_is_an_error() {
 }
 
 /// The steps of a probe that failed.
-async fn failed_steps(scene: &Scene) -> Vec<String> {
+pub(super) async fn failed_steps(scene: &Scene) -> Vec<String> {
     let probe = scene.source.check().await.unwrap();
     let failed = probe.steps.iter().filter(|step| step.outcome.as_str() == "failed");
     failed.map(|step| format!("{step:?}")).collect()

@@ -10,11 +10,14 @@ use super::versions::{PagedVersion, VersionsPage};
 /// was deleted between the two. If both happened in the same moment, the object counts, unless the listing
 /// says that the deletion was the last of all.
 ///
+/// Where [`Self::in_order`] is wanted, what was the newest one in the order of the listing counts instead.
+///
 /// A listing goes by pages, which may part the versions of a key. Only keys that the next page may go on
 /// with are kept in memory.
 #[derive(Debug)]
 pub(in crate::adapters::s3) struct AtTime {
     until: Timestamp,
+    is_by_order: bool,
     /// In the order of the listing.
     held: Vec<(String, Candidate)>,
 }
@@ -23,13 +26,21 @@ pub(in crate::adapters::s3) struct AtTime {
 #[derive(Debug, Default)]
 struct Candidate {
     newest: Option<PagedVersion>,
+    /// Whether the first one was a mark.
+    is_gone: Option<bool>,
     /// When it was last deleted, and whether nothing came after that.
     deleted: Option<(Timestamp, bool)>,
 }
 
 impl AtTime {
     pub(in crate::adapters::s3) fn new(until: Timestamp) -> Self {
-        Self { until, held: Vec::new() }
+        Self { until, is_by_order: false, held: Vec::new() }
+    }
+
+    /// Goes by the order of the listing, which is that in which versions came to be: of each key the first
+    /// one counts that is not younger.
+    pub(in crate::adapters::s3) fn in_order(until: Timestamp) -> Self {
+        Self { is_by_order: true, ..Self::new(until) }
     }
 
     /// Takes a page, and gives what counts of the keys that are over with it, in the order of the listing.
@@ -40,14 +51,18 @@ impl AtTime {
         for (place, (key, _)) in candidates.iter().enumerate() {
             places.insert(key.clone(), place);
         }
-        // Marks of deletions come last, but they make nothing appear.
         for version in page.versions {
             let place = places.get(&version.key).copied().unwrap_or_else(|| {
                 places.insert(version.key.clone(), candidates.len());
                 candidates.push((version.key.clone(), Candidate::default()));
                 candidates.len() - 1
             });
-            candidates[place].1.add(version, self.until);
+            let candidate = &mut candidates[place].1;
+            if !self.is_by_order {
+                candidate.add(version, self.until);
+            } else if version.modified <= self.until {
+                candidate.add_first(version);
+            }
         }
         let is_open = |(key, _): &(String, Candidate)| open.contains(key);
         let (held, over) = candidates.into_iter().partition(is_open);
@@ -90,6 +105,14 @@ impl Candidate {
         // Of two of the same moment the first one is newer.
         } else if self.newest.as_ref().is_none_or(|newest| modified > newest.modified) {
             self.newest = Some(version);
+        }
+    }
+
+    /// Takes the first one only.
+    fn add_first(&mut self, version: PagedVersion) {
+        if self.is_gone.is_none() {
+            self.is_gone = Some(version.is_mark());
+            self.newest = Some(version).filter(|version| !version.is_mark());
         }
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::Bucket;
 use super::pages::{decode, incomplete};
+use super::version_order::Lines;
 use crate::adapters::s3::errors::failed;
 use crate::adapters::s3::whole::Whole;
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::error::Result;
 /// A page of versions.
 #[derive(Debug)]
 pub(in crate::adapters::s3) struct VersionsPage {
-    /// Of each key the newest first; but marks of deletions come after all versions of the page.
+    /// In the order of keys of the server, of each key the newest first.
     pub(in crate::adapters::s3) versions: Vec<PagedVersion>,
     /// Where to go on; nothing if this is the last page.
     pub(in crate::adapters::s3) next: Option<VersionMarker>,
@@ -115,11 +116,12 @@ impl Bucket {
                     .encoding_type(EncodingType::Url)
                     .set_key_marker(behind.map(|marker| self.full_key(&marker.key)))
                     .set_version_id_marker(behind.and_then(|marker| marker.id.clone()));
-                let whole = Whole::default();
-                let sent = request.customize().interceptor(whole.clone()).send();
+                let (whole, lines) = (Whole::default(), Lines::default());
+                let request = request.customize().interceptor(whole.clone());
+                let sent = request.interceptor(lines.clone()).send();
                 let reply = sent.await.map_err(|error| failed(&doing, error))?;
                 whole.require(&doing)?;
-                self.read_versions(&reply, prefix, behind, &doing)
+                self.read_versions(&reply, &lines, prefix, behind, &doing)
             })
             .await
     }
@@ -127,6 +129,7 @@ impl Bucket {
     fn read_versions(
         &self,
         reply: &ListObjectVersionsOutput,
+        lines: &Lines,
         prefix: &str,
         behind: Option<&VersionMarker>,
         doing: &str,
@@ -152,7 +155,7 @@ impl Bucket {
             // Without one the newest would be read in its place.
             text(id).ok_or_else(|| incomplete(doing, "a version has no id"))
         };
-        let mut versions = Vec::new();
+        let (mut versions, mut marks) = (Vec::new(), Vec::new());
         for version in reply.versions() {
             let size = version.size().and_then(|size| u64::try_from(size).ok());
             versions.push(PagedVersion {
@@ -166,7 +169,7 @@ impl Bucket {
             });
         }
         for mark in reply.delete_markers() {
-            versions.push(PagedVersion {
+            marks.push(PagedVersion {
                 key: key_of(mark.key())?,
                 id: text(mark.version_id()),
                 modified: time_of(mark.last_modified())?,
@@ -189,6 +192,6 @@ impl Bucket {
         if next.is_some() && next.as_ref() == behind {
             return Err(incomplete(doing, "the next page is the same one"));
         }
-        Ok(VersionsPage { versions, next, is_encoded })
+        Ok(VersionsPage { versions: lines.in_order(versions, marks), next, is_encoded })
     }
 }

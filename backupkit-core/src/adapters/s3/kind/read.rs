@@ -28,7 +28,7 @@ pub(super) struct S3Fields {
 }
 
 /// All but those of [`IDENTITY`].
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 31] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -59,6 +59,7 @@ const FIELDS: [&str; 30] = [
     "include_tags",
     "exclude_tags",
     "consistent_at",
+    "versions",
 ];
 
 /// Classes whose objects cannot be read before they are brought back.

@@ -10,10 +10,11 @@ use jiff::tz::TimeZone;
 
 use super::super::bucket::{Version, Wanted};
 use super::super::errors::{ARCHIVED, NO_SUCH_VERSION};
-use super::super::object::{ATTRIBUTE, fingerprint};
+use super::super::object::{ATTRIBUTE, ObjectRecord, fingerprint};
 use super::Shared;
 use super::archive::left_out;
 use super::asked::{Extras, add_parts, complete};
+use super::found::Past;
 use super::settings_file;
 use super::walk::ListedObject;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -24,6 +25,8 @@ use crate::source::{Body, RangedBody, VANISHED};
 const SMALL_BYTES: u64 = 512 << 10;
 /// The code of an object that the server both has and has not.
 const CONTRADICTION: &str = "s3-listed-without-object";
+/// Ends the fingerprint of the mark of a deletion. No entity tag is such a word.
+const DELETED: &str = "deleted";
 /// How often an object that is replaced while it is opened is looked at again.
 const ATTEMPTS: u32 = 3;
 
@@ -38,10 +41,7 @@ pub(super) fn entry_of(
     // Without the attribute: that of the earlier node stands if the entry is unchanged, else what the
     // server says when the bytes are read.
     let metadata = Metadata::new(FileMode::FILE, time(object.modified));
-    let handle = serde_json::to_string(&(object, part)).map_err(|error| {
-        Error::new(ErrorKind::Internal, "cannot write what is known of an object")
-            .with_source(error)
-    })?;
+    let handle = serde_json::to_string(&(object, part)).map_err(unwritten)?;
     let mut fingerprint = attribute_fingerprint(shared, &object.etag, object.modified);
     if let Fingerprint::Attribute { others, .. } = &mut fingerprint {
         let enough = shared.asked.enough().into_iter();
@@ -54,6 +54,25 @@ pub(super) fn entry_of(
         metadata,
         size_bytes: object.len_bytes,
         fingerprint,
+    })
+}
+
+/// The entry of a mark of a deletion: all of it is known from the listing.
+pub(super) fn deletion_entry(path: EntryPath, mark: &ListedObject) -> Result<Entry> {
+    let value = format!("{} {DELETED}", timestamp(mark.modified));
+    let mut metadata = Metadata::new(FileMode::FILE, time(mark.modified));
+    let record = ObjectRecord { fingerprint: value.clone(), ..ObjectRecord::new() };
+    record.put_into(&mut metadata)?;
+    let attribute = ATTRIBUTE.to_owned();
+    let part: Option<&str> = None;
+    let handle = serde_json::to_string(&(mark, part)).map_err(unwritten)?;
+    Ok(Entry {
+        path,
+        handle: Some(handle),
+        kind: EntryKind::File,
+        metadata,
+        size_bytes: 0,
+        fingerprint: Fingerprint::Attribute { attribute, value, others: Vec::new() },
     })
 }
 
@@ -92,6 +111,10 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
         entry.handle.as_deref().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(
             || Error::new(ErrorKind::SourceChanged, "an entry of another version of this program"),
         )?;
+    if object.past == Some(Past::Deletion) {
+        let now = deletion_entry(entry.path.clone(), &object)?;
+        return Ok(Body::in_memory(Bytes::new()).with_refreshed(now));
+    }
     let (version, bytes) = match read(shared, &object).await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
         Err(error) if error.code() == ARCHIVED => {
@@ -125,9 +148,16 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
 }
 
 /// The error of an object that the server does not have: that of one that vanished, if the server does
-/// not list it any more either. A version that was kept does not vanish, but by being removed for good.
+/// not list it any more either. A version that was kept does not vanish, but by being removed for good,
+/// which is usual for older ones.
 pub(super) async fn gone<T>(shared: &Shared, object: &ListedObject) -> Result<T> {
     let key = object.key.escape_debug();
+    if object.past.is_some() {
+        shared.notes.vanished_version(&object.key);
+        let error =
+            Error::new(ErrorKind::NotFound, format!("an older version of {key} was removed"));
+        return Err(error.with_code(VANISHED));
+    }
     if let Some(time) = shared.moment.fixed() {
         let why = format!("its version of {time} was removed for good");
         return Err(Error::new(ErrorKind::NotFound, format!("cannot read {key}: {why}"))
@@ -207,4 +237,8 @@ impl RangedBody for Object {
         }
         Ok(bytes)
     }
+}
+
+fn unwritten(error: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Internal, "cannot write what is known of an object").with_source(error)
 }

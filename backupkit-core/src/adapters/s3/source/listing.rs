@@ -13,9 +13,9 @@ use super::Shared;
 use super::asked::{Extras, complete};
 use super::body::{entry_of, fingerprint_of, gone, time};
 use super::choice::choose;
-use super::pages::pages;
+use super::pages::{Now, Then, pages};
 use super::sorted::{is_unordered, sorted};
-use super::walk::{Found, ListedObject, Walk};
+use super::walk::{Found, ListedObject, Walk, of_another_version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryPath, FileMode, Metadata};
 use crate::source::{ListError, Listed, ListedItem, VANISHED};
@@ -51,14 +51,20 @@ impl Listing {
                 (Walk::resume(&settings.bucket, text)?, is_sorted)
             }
             Some(_) => {
-                let why = "cannot go on with the listing: its token is of another version";
-                return Err(Error::new(ErrorKind::SourceChanged, why));
+                return Err(of_another_version());
             }
         };
         // What is in no order has to be listed from the beginning.
         let behind = walk.behind(settings.lists_by_bytes()).filter(|_| !is_sorted);
-        let behind = behind.map(str::to_owned);
-        let pages = pages(shared.bucket.clone(), behind, shared.moment.fixed());
+        let bucket = shared.bucket.clone();
+        let pages = match shared.moment.fixed() {
+            None => pages(bucket, Now::new(behind.map(str::to_owned))),
+            // What is no version of now must be one of those before.
+            Some(time) => {
+                let then = Then::new(&bucket, behind, time, shared.options.versions);
+                pages(bucket, then)
+            }
+        };
         let has_keys = walk.has_keys();
         let (shared, keys) = (Arc::clone(shared), VecDeque::new());
         let mut listing = Self { shared, pages, keys, walk, has_keys, is_sorted: false };
@@ -117,9 +123,10 @@ impl Listing {
             }
             match self.next_key().await? {
                 Some(object) => self.walk.offer(object)?,
-                None if self.has_keys => self.walk.end()?,
+                // Where there is none, there may have been some.
+                None if self.has_keys || self.shared.options.versions => self.walk.end()?,
                 None => {
-                    self.refuse_nothing()?;
+                    refuse_nothing(&self.shared)?;
                     self.walk.end()?;
                 }
             }
@@ -144,20 +151,39 @@ impl Listing {
             self.keys.extend(choose(&self.shared, page).await?);
         }
     }
+}
 
-    /// A prefix below which there is nothing is rather mistyped than meant.
-    fn refuse_nothing(&self) -> Result<()> {
-        let settings = self.shared.bucket.settings();
-        if settings.prefix.is_empty() {
-            return Ok(());
-        }
-        let then = self.shared.moment.fixed().map(|time| format!(" at {time}")).unwrap_or_default();
-        let at = settings.location();
-        let message = format!("cannot back up {at}: no key begins with it{then}");
-        Err(Error::new(ErrorKind::NotFound, message)
-            .with_code("s3-no-such-prefix")
-            .with_hint("check the prefix; it names a folder, so what it begins ends with /"))
+/// A prefix below which there is nothing is rather mistyped than meant.
+pub(super) fn refuse_nothing(shared: &Shared) -> Result<()> {
+    let settings = shared.bucket.settings();
+    if settings.prefix.is_empty() {
+        return Ok(());
     }
+    let then = shared.moment.fixed().map(|time| format!(" at {time}")).unwrap_or_default();
+    let at = settings.location();
+    let message = format!("cannot back up {at}: no key begins with it{then}");
+    Err(Error::new(ErrorKind::NotFound, message)
+        .with_code("s3-no-such-prefix")
+        .with_hint("check the prefix; it names a folder, so what it begins ends with /"))
+}
+
+/// A listing, and what follows if it comes to its end.
+pub(super) fn followed(
+    listing: BoxStream<'static, Result<Listed, ListError>>,
+    next: impl FnOnce() -> BoxStream<'static, Result<Listed, ListError>> + Send + 'static,
+) -> BoxStream<'static, Result<Listed, ListError>> {
+    stream::unfold(Some((listing, Some(next))), |state| async move {
+        let (mut listing, mut next) = state?;
+        loop {
+            match listing.next().await {
+                Some(Ok(listed)) => return Some((Ok(listed), Some((listing, next)))),
+                // A listing that failed does not go on.
+                Some(Err(error)) => return Some((Err(error), None)),
+                None => listing = next.take()?(),
+            }
+        }
+    })
+    .boxed()
 }
 
 /// What the engine takes for it. Markers are asked for by a task of their own: a request that nobody
@@ -180,20 +206,30 @@ fn item_of(
                 Ok(ListedItem::Entry(Box::new(entry)))
             }
             Found::Directory { path, part, modified, .. } => {
-                let mut metadata = Metadata::new(FileMode::DIRECTORY, time(modified));
                 let mut marker = None;
                 if let Some(mut task) = asked {
                     let look =
                         async { task.join_next().await.transpose().map_err(panicked)?.transpose() };
                     marker = shared.cancel.unless_cancelled(look).await?.flatten();
                 }
-                if let Some(record) = DirectoryRecord::new(part, marker) {
-                    record.put_into(&mut metadata)?;
-                }
-                Ok(ListedItem::DirDone { path, metadata: Box::new(metadata) })
+                Ok(directory(path, part, marker, modified)?)
             }
         }
     }
+}
+
+/// A directory of which all was listed.
+pub(super) fn directory(
+    path: EntryPath,
+    part: Option<String>,
+    marker: Option<ObjectRecord>,
+    modified: i64,
+) -> Result<ListedItem> {
+    let mut metadata = Metadata::new(FileMode::DIRECTORY, time(modified));
+    if let Some(record) = DirectoryRecord::new(part, marker) {
+        record.put_into(&mut metadata)?;
+    }
+    Ok(ListedItem::DirDone { path, metadata: Box::new(metadata) })
 }
 
 /// What is known of a marker; nothing if it is gone. A marker that cannot be read is kept without what

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::keys::by_tree;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which orders the keys so far agree with.
@@ -56,10 +57,4 @@ impl Order {
             _ => Some(by_tree),
         }
     }
-}
-
-/// The order of directories: `/` comes before all other characters.
-pub(super) fn by_tree(one: &str, other: &str) -> Ordering {
-    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
-    one.bytes().map(rank).cmp(other.bytes().map(rank))
 }

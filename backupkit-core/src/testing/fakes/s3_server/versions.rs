@@ -72,12 +72,9 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
         if !key_marker.is_empty() && !is_split && rank(key) <= from {
             continue;
         }
-        let mut is_behind = !is_split;
-        for (place, version) in versions.iter().rev().enumerate() {
-            if is_behind {
-                lines.push((key, place == 0, version));
-            }
-            is_behind |= version.id == id_marker;
+        let from = if is_split { behind(versions, id_marker) } else { 0 };
+        for (place, version) in versions.iter().rev().enumerate().skip(from) {
+            lines.push((key, place == 0, version));
         }
     }
     let goes_on = lines.len() > most;
@@ -113,6 +110,16 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
         };
     }
     Reply::xml("ListVersionsResult", &content)
+}
+
+/// How many versions come before those behind one. It may be gone: its id says when it was made.
+fn behind(versions: &[Version], id: &str) -> usize {
+    let number = |id: &str| id.strip_prefix('v').and_then(|number| number.parse::<u64>().ok());
+    let place = versions.iter().rev().position(|version| version.id == id);
+    place.map(|place| place + 1).unwrap_or_else(|| {
+        let is_newer = |version: &&Version| number(&version.id) > number(id);
+        versions.iter().rev().take_while(is_newer).count()
+    })
 }
 
 impl Bucket {

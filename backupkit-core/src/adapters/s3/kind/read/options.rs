@@ -18,6 +18,7 @@ impl Reader {
             archived,
             filter: self.filter(),
             consistent_at: self.consistent_at(),
+            versions: self.flag("versions").unwrap_or_default(),
         }
     }
 

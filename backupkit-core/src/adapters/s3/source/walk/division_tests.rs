@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use super::super::order::by_tree;
 use super::*;
+use crate::adapters::s3::keys::by_tree;
 
 /// The directories of a walk, each with the names in it.
 fn tree(keys: &[String], sizes: Sizes) -> BTreeMap<String, Vec<String>> {
@@ -24,8 +24,15 @@ fn tree(keys: &[String], sizes: Sizes) -> BTreeMap<String, Vec<String>> {
         match keys.next() {
             Some(key) => {
                 let (key, etag) = (key.clone(), String::new());
-                walk.offer(ListedObject { key, len_bytes: 1, etag, modified: 1, version: None })
-                    .unwrap();
+                walk.offer(ListedObject {
+                    key,
+                    len_bytes: 1,
+                    etag,
+                    modified: 1,
+                    version: None,
+                    past: None,
+                })
+                .unwrap();
             }
             None => walk.end().unwrap(),
         }
@@ -119,8 +126,15 @@ fn a_shard_has_the_time_of_the_newest_in_it_and_a_token_stays_small() {
     for number in 0..10_i64 {
         let key = format!("{number}");
         let (len_bytes, etag) = (1, String::new());
-        walk.offer(ListedObject { key, len_bytes, etag, modified: 100 - number, version: None })
-            .unwrap();
+        walk.offer(ListedObject {
+            key,
+            len_bytes,
+            etag,
+            modified: 100 - number,
+            version: None,
+            past: None,
+        })
+        .unwrap();
         while let Some(one) = walk.step() {
             assert!(walk.to_text().unwrap().len() < 1_000);
             found.push(one);
