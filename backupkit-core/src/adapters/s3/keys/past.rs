@@ -57,23 +57,24 @@ pub(in super::super) fn past_side(place: &EntryPath) -> EntryPath {
     EntryPath::from_names([bucket].into_iter().chain(names.map(<[u8]>::to_vec)))
 }
 
-/// The same, for the older versions of an object; for a directory, of its marker.
-pub(in super::super) fn past_of_object(place: &EntryPath, is_marker: bool) -> EntryPath {
-    let mut past = past_side(place);
+/// The same, for the older versions of an object: two places, as those may stand beside a directory or not,
+/// whether the object does or does not. For a directory, of its marker.
+pub(in super::super) fn past_of_object(place: &EntryPath, is_marker: bool) -> [EntryPath; 2] {
+    let mut above = past_side(place);
     let mut name = EMPTY.as_bytes().to_vec();
     if !is_marker {
-        name = past.name().unwrap_or_default().to_vec();
-        name.truncate(name.strip_suffix(OBJECT.as_bytes()).unwrap_or(&name).len());
-        past.pop();
+        let own = above.name().unwrap_or_default();
+        name = own.strip_suffix(OBJECT.as_bytes()).unwrap_or(own).to_vec();
+        above.pop();
     }
-    past.push(&[&name, PAST.as_bytes()].concat());
-    past
+    ["", OBJECT].map(|end| above.join(&[&name, end.as_bytes(), PAST.as_bytes()].concat()))
 }
 
 /// Where the object stands in the tree of its bucket whose older versions are in the directory at this
 /// undivided place, if it does not stand beside a directory; nothing if that is no such directory.
 pub(in super::super) fn object_of_past(past: &EntryPath) -> Option<EntryPath> {
     let name = name_of_past(past.name()?)?;
+    let name = name.strip_suffix(OBJECT.as_bytes()).unwrap_or(name);
     let above = past.parent()?;
     let mut names = above.names();
     let bucket = name_of_versions(names.next()?)?;

@@ -147,10 +147,6 @@ impl Theirs {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.marks.is_empty()
-    }
-
     /// Whether the listing says which one is the newest.
     fn knows_latest(&self) -> bool {
         self.objects.iter().chain(&self.marks).any(|there| there.is_latest)
@@ -244,9 +240,13 @@ async fn past_of(core: &Core, entry: &SnapshotEntry) -> Result<Option<EntryPath>
         return Ok(None);
     }
     let is_marker = entry.kind == EntryKind::Directory;
-    let place = past_of_object(&undivided(&entry.path), is_marker);
-    let found = core.lookup.find(&*core.snapshot, &place).await?;
-    Ok(found.filter(|known| known.is_directory).map(|known| known.path))
+    for place in past_of_object(&undivided(&entry.path), is_marker) {
+        let found = core.lookup.find(&*core.snapshot, &place).await?;
+        if let Some(known) = found.filter(|known| known.is_directory) {
+            return Ok(Some(known.path));
+        }
+    }
+    Ok(None)
 }
 
 /// The versions that the snapshot has of the key of an entry, from the oldest to the newest.

@@ -12,9 +12,8 @@ use super::mapping::{Mapped, Way, mapped};
 use super::names::{beside, path_of, why_not};
 use super::session::Core;
 use super::{CONCURRENCY, guard};
-use crate::adapters::s3::bucket::Versioning;
 use crate::adapters::s3::object::ObjectRecord;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::{EntryKind, EntryPath};
 use crate::target::{ConflictPolicy, StepAction};
 
@@ -65,7 +64,9 @@ pub(super) async fn decide_once(core: &Arc<Core>) -> Result<()> {
     if stage.is_planned {
         return Ok(());
     }
-    require_versions(core).await?;
+    if core.place.options.versions {
+        core.place.require_versions(&core.place.bucket).await?;
+    }
     if !core.decisions.are_binding().await? {
         guard::refuse_unknown(&core.place).await?;
         core.decisions.clear().await?;
@@ -74,23 +75,6 @@ pub(super) async fn decide_once(core: &Arc<Core>) -> Result<()> {
     }
     stage.is_planned = true;
     Ok(())
-}
-
-/// Older versions are put only where they stay.
-async fn require_versions(core: &Core) -> Result<()> {
-    if !core.place.options.versions {
-        return Ok(());
-    }
-    let why = match core.place.bucket.versioning().await? {
-        Versioning::Enabled => return Ok(()),
-        Versioning::Suspended => "the bucket keeps no new versions: versioning is suspended",
-        Versioning::Never => "the bucket keeps no versions",
-    };
-    let message =
-        format!("cannot restore older versions into {}: {why}", core.place.settings.location());
-    Err(Error::new(ErrorKind::Unsupported, message)
-        .with_code("s3-no-versions")
-        .with_hint("enable versioning of the bucket, or restore without versions"))
 }
 
 async fn decide(core: &Arc<Core>) -> Result<()> {

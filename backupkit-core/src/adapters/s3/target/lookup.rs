@@ -112,7 +112,7 @@ impl Lookup {
         directories.push_front((path.clone(), Arc::clone(&directory)));
         let mut room = MOST_ENTRIES;
         let mut kept = 0;
-        for (_, known) in directories.iter() {
+        for (_, known) in &*directories {
             room = room.saturating_sub(known.entries.len());
             if kept >= LEAST_DIRECTORIES && room == 0 || kept >= MOST_DIRECTORIES {
                 break;

@@ -13,8 +13,8 @@ pub struct S3TargetOptions {
     /// the bucket, all else to whoever had it. Where the bucket has none, objects are restored without,
     /// each with a warning.
     pub acls: bool,
-    /// Whether the older versions that are in the snapshot of a bucket are put into the target, too. The
-    /// bucket must keep versions.
+    /// Whether the older versions that are in the snapshot of a bucket are put into the target, too, below
+    /// what was current. The bucket must keep versions: where it does not, nothing is restored.
     pub versions: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chain::{Chain, Newest, Slot};
+use super::chain::{Chain, Newest, Slot, is_past};
 use super::content::{Content, is_same};
 use super::kept::Kept;
 use super::session::Core;
@@ -69,6 +69,9 @@ impl<'a> Replacing<'a> {
 
     async fn put_on_top(&self, newest: Newest) -> Result<()> {
         let Some(chain) = &self.chain else { return Ok(()) };
+        if is_past(self.step) {
+            self.core.notes.n_replayed.fetch_add(1, Ordering::Relaxed);
+        }
         let mut slot = chain.lock().await;
         // Without its tag nobody can write only if it is still there.
         if newest == Newest::Object(String::new()) {

@@ -121,10 +121,14 @@ impl Scope {
     /// Adds the older versions of what stands at an undivided place.
     async fn add_past_of(&mut self, core: &Core, place: &EntryPath) -> Result<()> {
         let is_of_key = matches!(self.current, Current::One(_));
-        let at = if is_of_key { past_of_object(place, false) } else { past_side(place) };
-        let Some(found) = core.lookup.find(&*core.snapshot, &at).await? else { return Ok(()) };
-        if found.is_directory {
-            self.past.push(Past::of(found.path, is_of_key));
+        let places =
+            if is_of_key { past_of_object(place, false).to_vec() } else { vec![past_side(place)] };
+        for at in places {
+            let found = core.lookup.find(&*core.snapshot, &at).await?;
+            if let Some(found) = found.filter(|found| found.is_directory) {
+                self.past.push(Past::of(found.path, is_of_key));
+                break;
+            }
         }
         Ok(())
     }

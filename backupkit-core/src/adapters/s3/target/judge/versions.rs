@@ -29,10 +29,17 @@ pub(super) async fn judge(core: &Core, found: &Mapped, key: &str) -> Result<Opti
     if chain.newest == Newest::Nothing {
         return Ok(None);
     }
-    let is_there = chain.fit.find(chain.place(&found.entry)?).is_some();
+    let place = chain.place(&found.entry)?;
+    let is_there = chain.fit.find(place).is_some();
     if chain.fit.has_only_ours {
-        // They are a beginning of ours.
-        return Ok(is_there.then_some(Decision::Skip));
+        // They are a beginning of ours, but for what failed.
+        return Ok(if is_there {
+            Some(Decision::Skip)
+        } else if chain.fit.has_later(place) {
+            Some(Decision::Refuse("a later version is there already".to_owned()))
+        } else {
+            None
+        });
     }
     let is_older = chain.is_older_there() || chain.fit.has_any();
     Ok(Some(match core.options.conflict {
