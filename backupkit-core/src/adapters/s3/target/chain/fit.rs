@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Own, Theirs, There};
+use crate::adapters::s3::bucket::Looked;
 use crate::adapters::s3::target::content::{is_checksum_of, read_back_version};
 use crate::adapters::s3::target::session::Core;
 use crate::error::Result;
@@ -27,7 +28,8 @@ impl Fit {
     /// Compares. Best is what the target has on top if it is an unbroken beginning of the snapshot's; else
     /// what is left if some of those are missing.
     pub(super) async fn of(core: &Core, key: &str, ours: &[Own], theirs: &Theirs) -> Result<Self> {
-        let mut fitting = Fitting { core, key, ours, theirs, same: HashMap::new() };
+        let (same, looked) = (HashMap::new(), HashMap::new());
+        let mut fitting = Fitting { core, key, ours, theirs, same, looked };
         let count = theirs.objects.len() + theirs.marks.len();
         for length in (1..=ours.len().min(count)).rev() {
             if let Some(found) = fitting.on_top(length).await? {
@@ -91,6 +93,8 @@ struct Fitting<'a> {
     theirs: &'a Theirs,
     /// What was compared by more than tags.
     same: HashMap<(usize, usize), bool>,
+    /// What the server keeps of objects that were looked at; nothing of those that are gone.
+    looked: HashMap<usize, Option<Looked>>,
 }
 
 impl<'a> Fitting<'a> {
@@ -150,7 +154,8 @@ impl<'a> Fitting<'a> {
 
     /// Whether two versions of the same length are the same: by their entity tags, or else by their bytes.
     async fn is_same(&mut self, place: usize, number: usize, there: &There) -> Result<bool> {
-        let own = &self.ours[place];
+        let ours: &'a [Own] = self.ours;
+        let own = &ours[place];
         let is_tagged = |etag: &str| !etag.is_empty() && etag == there.etag;
         if own.object.as_ref().is_some_and(|object| is_tagged(&object.etag)) {
             return Ok(true);
@@ -158,19 +163,27 @@ impl<'a> Fitting<'a> {
         if let Some(same) = self.same.get(&(place, number)) {
             return Ok(*same);
         }
-        let same = self.has_bytes(own, there).await?;
+        let same = self.has_bytes(own, number, there).await?;
         self.same.insert((place, number), same);
         Ok(same)
     }
 
-    async fn has_bytes(&self, own: &Own, there: &There) -> Result<bool> {
+    async fn has_bytes(&mut self, own: &Own, number: usize, there: &There) -> Result<bool> {
         let (core, key) = (self.core, self.key);
         let Some(id) = there.id.as_deref() else { return Ok(false) };
         if there.len_bytes == Some(0) {
             return Ok(true);
         }
-        let looking = core.place.bucket.look_at_version(key, id);
-        let Some(looked) = core.cancel.unless_cancelled(looking).await? else { return Ok(false) };
+        let looked = match self.looked.get(&number) {
+            Some(looked) => looked.clone(),
+            None => {
+                let looking = core.place.bucket.look_at_version(key, id);
+                let looked = core.cancel.unless_cancelled(looking).await?;
+                self.looked.insert(number, looked.clone());
+                looked
+            }
+        };
+        let Some(looked) = looked else { return Ok(false) };
         let Some(entry) = core.snapshot.find(&own.path).await? else { return Ok(false) };
         match is_checksum_of(core, looked.checksum.as_deref(), &entry)? {
             Some(is_same) => Ok(is_same),
