@@ -224,15 +224,16 @@ fn older_versions_are_restored_only_if_asked_for() {
     for _ in 0..2 {
         let restore = ["restore", "latest", "-r", "repo", "--to", &whole];
         buckets.run(&[&restore[..], &asked].concat()).expect(0);
-        let texts = |key: &str| -> Vec<_> {
+        let texts = |key: &str| -> Vec<Option<String>> {
             let versions = server.versions("other", &format!("whole/{key}")).into_iter();
-            versions.map(|version| version.map(|object| object.bytes)).collect()
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            versions.map(|version| version.map(|object| text(&object.bytes))).collect()
         };
-        assert_eq!(texts("k"), ["one", "two", "three"].map(|text| Some(text.into())));
-        assert_eq!(texts("gone"), [Some("was".into()), None]);
+        assert_eq!(texts("k"), ["one", "two", "three"].map(|text| Some(text.to_owned())));
+        assert_eq!(texts("gone"), [Some("was".to_owned()), None]);
     }
     server.keep_versions("other", false);
-    let refused =
-        buckets.run(&[&["restore", "latest", "-r", "repo", "--to", &to], &asked[..]].concat());
+    let restore = ["restore", "latest", "-r", "repo", "--to", &to];
+    let refused = buckets.run(&[&restore[..], &asked].concat());
     assert!(refused.stderr().contains("keeps no"), "{}", refused.stderr());
 }

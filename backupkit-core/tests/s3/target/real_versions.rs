@@ -51,7 +51,7 @@ impl Place {
         }
     }
 
-    /// The versions of a key from the newest on: entity tags and metadata, or nothing for a mark.
+    /// What is known of each version of a key; nothing of a mark of a deletion.
     async fn versions(&self, key: &str) -> Vec<Option<String>> {
         let bucket = &self.settings.bucket;
         let page = self.client.list_object_versions().bucket(bucket).prefix(key);
@@ -65,13 +65,12 @@ impl Place {
             let tags = tags.send().await.unwrap().tag_set;
             let told =
                 format!("{:?} {:?} {:?} {tags:?}", head.e_tag, head.content_type, head.metadata);
-            found.push((version.last_modified().unwrap().as_nanos(), Some(told)));
+            found.push(Some(told));
         }
-        let marks = page.delete_markers();
-        found.extend(marks.iter().map(|mark| (mark.last_modified().unwrap().as_nanos(), None)));
-        // Within a second their order is not told: which are there, and how many.
-        found.sort_by(|one, other| other.1.cmp(&one.1));
-        found.into_iter().map(|(_, told)| told).collect()
+        found.extend(page.delete_markers().iter().map(|_| None));
+        // Within a second the order of both is not told: which are there, and how many.
+        found.sort();
+        found
     }
 
     async fn exists(&self, key: &str) -> bool {

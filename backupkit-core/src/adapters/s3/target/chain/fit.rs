@@ -174,14 +174,14 @@ impl<'a> Fitting<'a> {
         if there.len_bytes == Some(0) {
             return Ok(true);
         }
-        let looked = match self.looked.get(&number) {
-            Some(looked) => looked.clone(),
-            None => {
-                let looking = core.place.bucket.look_at_version(key, id);
-                let looked = core.cancel.unless_cancelled(looking).await?;
-                self.looked.insert(number, looked.clone());
-                looked
-            }
+        let known = self.looked.get(&number).cloned();
+        let looked = if let Some(looked) = known {
+            looked
+        } else {
+            let looking = core.place.bucket.look_at_version(key, id);
+            let looked = core.cancel.unless_cancelled(looking).await?;
+            self.looked.insert(number, looked.clone());
+            looked
         };
         let Some(looked) = looked else { return Ok(false) };
         let Some(entry) = core.snapshot.find(&own.path).await? else { return Ok(false) };
