@@ -5,6 +5,9 @@ mod faults;
 mod keys;
 mod objects;
 mod protection;
+mod real_versions;
+mod versions;
+mod whole_history;
 
 use std::sync::Arc;
 
@@ -209,7 +212,7 @@ pub(crate) fn at(path: &str) -> EntryPath {
     EntryPath::from_names(["b"].into_iter().chain(path.split('/')))
 }
 
-fn metadata(mode: FileMode, record: &str) -> Metadata {
+pub(crate) fn metadata(mode: FileMode, record: &str) -> Metadata {
     let mut metadata = Metadata::new(mode, FileTime::from_unix(1_000_000_000, 0));
     let record = RawValue::from_string(record.to_owned()).unwrap();
     metadata.attributes.insert("backupkit.s3".to_owned(), record);

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::model::EntryPath;
 
 /// Stands for a part without characters.
-const EMPTY: &str = "%empty";
+pub(super) const EMPTY: &str = "%empty";
 /// Ends the name of an object beside a directory of the same name.
 const OBJECT: &str = "%object";
 /// Follows the beginning of a part that is too long.

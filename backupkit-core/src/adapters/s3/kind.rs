@@ -54,6 +54,7 @@ const GIVE_AGAIN: &str = "give it again: it goes when a connection comes to lead
 /// | `thaw_tier` | of `thaw`: `standard` (the default), `bulk` or `expedited` |
 /// | `thaw_days` | of `thaw`: for how many days they are there; 7 without it |
 /// | `consistent_at` | `now`, or a time such as `2026-03-01T14:00:00Z`: the point in time that a bucket is backed up as of, if it keeps versions |
+/// | `versions` | `true` to back up older versions of objects, and to restore those of a snapshot into a bucket that keeps versions |
 /// | `restore_locks` | `true` to lock objects that are restored as they were |
 /// | `restore_acls` | `true` to give access lists back |
 /// | `proxy_user` | whom the proxy knows; the secret is `proxy_password` |

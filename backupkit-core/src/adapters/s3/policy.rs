@@ -68,8 +68,17 @@ pub(super) fn policy(
                 // Whether the server keeps them is looked at once.
                 actions.extend(["s3:GetObjectRetention", "s3:GetObjectLegalHold"]);
             }
-            let mut statements =
-                vec![places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"])];
+            let mut listing = vec!["s3:ListBucket", "s3:ListBucketMultipartUploads"];
+            if target.versions {
+                listing.push("s3:ListBucketVersions");
+                // What is deleted stays below a mark: nobody may delete a version.
+                actions.extend(["s3:GetObjectVersion", "s3:DeleteObject"]);
+            }
+            let mut statements = vec![places.list(&listing)];
+            if target.versions {
+                let bucket = std::slice::from_ref(&places.bucket);
+                statements.push(allow("SeeVersioning", &["s3:GetBucketVersioning"], bucket));
+            }
             if target.acls {
                 actions.extend(["s3:PutObjectAcl", "s3:GetObjectAcl"]);
                 let bucket = std::slice::from_ref(&places.bucket);
@@ -172,7 +181,7 @@ mod tests {
 
     /// With all that can be asked for.
     fn text(settings: &S3Settings, purpose: Purpose) -> String {
-        let target = S3TargetOptions::default().with_locks().with_acls();
+        let target = S3TargetOptions::default().with_locks().with_acls().with_versions();
         let thaw = ArchivedObjects::Thaw { tier: ThawTier::Bulk, days: 1 };
         let options = S3SourceOptions::default().with_acls().with_archived(thaw);
         let options = options.with_consistent_at(ConsistentAt::Now);
@@ -196,6 +205,9 @@ mod tests {
             (Purpose::Target, "s3:GetBucketAcl"),
             (Purpose::Target, "s3:PutObjectRetention"),
             (Purpose::Target, "s3:PutObjectLegalHold"),
+            (Purpose::Target, "s3:ListBucketVersions"),
+            (Purpose::Target, "s3:GetObjectVersion\""),
+            (Purpose::Target, "s3:GetBucketVersioning"),
         ] {
             assert!(text(&settings, purpose).contains(action), "{action}");
             assert!(!least(purpose).contains(action), "{action}");

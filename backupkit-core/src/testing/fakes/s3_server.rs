@@ -330,6 +330,13 @@ impl S3Server {
         lock(&self.shared.buckets).get(bucket)?.objects.get(key).cloned()
     }
 
+    /// All versions of an object, from the oldest to the newest. Nothing stands for the mark of a deletion.
+    pub fn versions(&self, bucket: &str, key: &str) -> Vec<Option<S3Object>> {
+        let buckets = lock(&self.shared.buckets);
+        let versions = buckets.get(bucket).and_then(|bucket| bucket.history.get(key));
+        versions.into_iter().flatten().map(|version| version.object.clone()).collect()
+    }
+
     /// All keys of a bucket, in the order of bytes.
     pub fn keys(&self, bucket: &str) -> Vec<String> {
         let buckets = lock(&self.shared.buckets);

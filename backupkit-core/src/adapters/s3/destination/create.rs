@@ -84,7 +84,7 @@ impl S3Destination {
         let record = self.record_of(key).await?;
         let written = match content {
             Content::Small(parts) => {
-                self.bucket.put_object(key.as_str(), parts, condition, &record).await
+                self.bucket.put_object(key.as_str(), parts, condition, &record).await.map(drop)
             }
             Content::Large(payload) => self.write_large(key, payload, condition, &record).await,
         };

@@ -6,7 +6,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{LONG, Name, escaped, hash};
+use super::{EMPTY, LONG, Name, OBJECT, escaped, hash};
+use crate::model::EntryPath;
 
 /// Ends the name of the directory with the older versions of a bucket, beside its directory.
 const VERSIONS: &str = "%versions";
@@ -29,6 +30,11 @@ pub(in super::super) fn is_versions(name: &[u8]) -> bool {
     name.ends_with(VERSIONS.as_bytes())
 }
 
+/// The name of the directory of a bucket, of which this directory has the older versions.
+pub(in super::super) fn name_of_versions(name: &[u8]) -> Option<&[u8]> {
+    name.strip_suffix(VERSIONS.as_bytes())
+}
+
 /// The name of the directory with the older versions of a key whose last part has this name.
 pub(in super::super) fn past_name(name: &str) -> String {
     format!("{name}{PAST}")
@@ -42,6 +48,38 @@ pub(in super::super) fn name_of_past(name: &[u8]) -> Option<&[u8]> {
 /// Whether a version of this name is the mark of a deletion.
 pub(in super::super) fn is_deletion(name: &[u8]) -> bool {
     name.ends_with(DELETED.as_bytes())
+}
+
+/// Where the tree of older versions has what stands at this undivided place in that of its bucket.
+pub(in super::super) fn past_side(place: &EntryPath) -> EntryPath {
+    let mut names = place.names();
+    let bucket = [names.next().unwrap_or_default(), VERSIONS.as_bytes()].concat();
+    EntryPath::from_names([bucket].into_iter().chain(names.map(<[u8]>::to_vec)))
+}
+
+/// The same, for the older versions of an object: two places, as those may stand beside a directory or not,
+/// whether the object does or does not. For a directory, of its marker.
+pub(in super::super) fn past_of_object(place: &EntryPath, is_marker: bool) -> [EntryPath; 2] {
+    let mut above = past_side(place);
+    let mut name = EMPTY.as_bytes().to_vec();
+    if !is_marker {
+        let own = above.name().unwrap_or_default();
+        name = own.strip_suffix(OBJECT.as_bytes()).unwrap_or(own).to_vec();
+        above.pop();
+    }
+    ["", OBJECT].map(|end| above.join(&[&name, end.as_bytes(), PAST.as_bytes()].concat()))
+}
+
+/// Where the object stands in the tree of its bucket whose older versions are in the directory at this
+/// undivided place, if it does not stand beside a directory; nothing if that is no such directory.
+pub(in super::super) fn object_of_past(past: &EntryPath) -> Option<EntryPath> {
+    let name = name_of_past(past.name()?)?;
+    let name = name.strip_suffix(OBJECT.as_bytes()).unwrap_or(name);
+    let above = past.parent()?;
+    let mut names = above.names();
+    let bucket = name_of_versions(names.next()?)?;
+    let names = [bucket].into_iter().chain(names).chain([name]);
+    Some(EntryPath::from_names(names))
 }
 
 /// Times that names of the versions of one key have, from the newest version to the oldest.

@@ -262,9 +262,9 @@ async fn parts() -> Result<Parts> {
 
 /// Whether a write was refused because of its condition. A server that knows no conditions refuses it for
 /// another reason.
-fn of_condition(written: Result<()>) -> Result<bool> {
+fn of_condition<T>(written: Result<T>) -> Result<bool> {
     match written {
-        Ok(()) => Ok(false),
+        Ok(_) => Ok(false),
         Err(error) if error.is(ErrorKind::Conflict) => Ok(true),
         // Some say so of a write that replaces what is not there.
         Err(error) if error.is(ErrorKind::NotFound) => Ok(false),

@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 use super::body::Pieces;
 use super::content::{COMPARED_BYTES, Content, hash};
 use super::outgoing::Outgoing;
+use super::replacing::Replacing;
 use super::session::Core;
-use super::write::{Replacing, check_protection, check_tags};
+use super::write::{check_protection, check_tags};
 use crate::adapters::s3::bucket::UploadedPart;
 use crate::adapters::s3::errors::REFUSED;
 use crate::adapters::s3::object::{ObjectRecord, parts_of};
@@ -149,11 +150,12 @@ fn add(hasher: &mut Sha256, part: &UploadedPart) {
 pub(super) async fn write(
     core: &Core,
     step: &Step,
-    key: &str,
+    way: &mut Replacing<'_>,
     recorded: ObjectRecord,
     body: BodyReader,
     from: Option<WriteToken>,
 ) -> Result<Vec<Error>> {
+    let key = way.key();
     let part_bytes = recorded_part_bytes(&recorded, step.bytes);
     let part_bytes = part_bytes.unwrap_or_else(|| usual_part_bytes(step.bytes));
     let mut outgoing = Outgoing::of(core, recorded).await?;
@@ -167,7 +169,7 @@ pub(super) async fn write(
     let wants_tokens = body.wants_tokens();
     let sent = async {
         send(core, step, key, &mut upload, body).await?;
-        complete(core, step, key, &upload, &outgoing.record).await
+        complete(core, step, way, &upload, &outgoing.record).await
     };
     let is_complete = match sent.await {
         Ok(is_complete) => is_complete,
@@ -340,14 +342,14 @@ impl<'a> Progress<'a> {
 async fn complete(
     core: &Core,
     step: &Step,
-    key: &str,
+    way: &mut Replacing<'_>,
     upload: &Upload,
     record: &ObjectRecord,
 ) -> Result<bool> {
+    let key = way.key();
     let kept = core.place.keeps_of_uploads().await?;
     let content = Content::Entry(&step.entry);
     let mut parts = upload.parts.clone();
-    let mut way = Replacing::of(core, step, key);
     loop {
         let Some(condition) = way.condition(kept, record, content).await? else {
             return Ok(false);
@@ -355,7 +357,10 @@ async fn complete(
         let bucket = &core.place.bucket;
         let lacks_checksums = parts.iter().any(|part| part.checksum.is_none());
         match bucket.complete_upload(key, &upload.id, &parts, &condition).await {
-            Ok(()) => return Ok(true),
+            Ok(etag) => {
+                way.wrote(etag).await?;
+                return Ok(true);
+            }
             // Some servers want to have the checksums of all parts, and do not list them.
             Err(error) if error.code() == REFUSED && lacks_checksums => {
                 add_checksums(core, step, upload.part_bytes, &mut parts).await?;

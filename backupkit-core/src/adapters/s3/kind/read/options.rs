@@ -77,6 +77,7 @@ impl Reader {
         S3TargetOptions {
             locks: self.flag("restore_locks").unwrap_or_default(),
             acls: self.flag("restore_acls").unwrap_or_default(),
+            versions: self.flag("versions").unwrap_or_default(),
         }
     }
 }
