@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::S3Destination;
 use crate::adapters::s3::S3Retention;
-use crate::adapters::s3::bucket::Bucket;
+use crate::adapters::s3::bucket::{Bucket, ObjectRef};
 use crate::adapters::s3::errors::{NO_OBJECT_LOCK, NOT_IMPLEMENTED};
 use crate::adapters::s3::object::{ObjectLock, ObjectRecord};
 use crate::destination::{Destination as _, Extension, ObjectKey, no_retention};
@@ -117,9 +117,10 @@ impl S3Destination {
             // Servers refuse another mode as long as one holds.
             let mode = old.and_then(|old| old.mode);
             let mode = mode.as_deref().unwrap_or(retention.mode().wire());
+            let full_key = self.bucket.full_key(key.as_str());
             let wished = lock(mode, now, retention.duration().saturating_add(SLACK));
             if let Some(lock) = wished
-                && let Err(error) = self.bucket.retain(key.as_str(), &lock).await
+                && let Err(error) = self.bucket.retain(ObjectRef::newest(&full_key), &lock).await
             {
                 // Somebody else may have retained it for as long meanwhile: this would be shorter.
                 let found = self.bucket.look(key.as_str()).await.ok().flatten();
@@ -153,10 +154,11 @@ impl S3Destination {
 /// # Errors
 /// `Unsupported` if there is none; those that pass, of a server that cannot be asked now.
 pub(super) async fn require_secrecy(bucket: &Bucket, key: &str) -> Result<()> {
-    match bucket.is_retained(key).await {
-        Ok(true) => Ok(()),
+    let full_key = bucket.full_key(key);
+    match bucket.retention(ObjectRef::newest(&full_key)).await {
+        Ok(Some(_)) => Ok(()),
         Err(error) if error.is(ErrorKind::PermissionDenied) => Ok(()),
-        Ok(false) => Err(unlocked(key)),
+        Ok(None) => Err(unlocked(key)),
         Err(error) if error.retry() == Retry::Never => Err(unlocked(key).with_source(error)),
         Err(error) => Err(error),
     }

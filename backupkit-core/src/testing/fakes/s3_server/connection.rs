@@ -96,7 +96,10 @@ fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> 
     }
     // They were signed.
     request.headers.retain(|name, _| {
-        !shared.options.forgotten_headers.iter().any(|part| name.contains(part.as_str()))
+        let is_forgotten =
+            matches!(effect, Some(S3Effect::ForgetHeaders(part)) if name.contains(part));
+        let mut forgotten = shared.options.forgotten_headers.iter();
+        !is_forgotten && !forgotten.any(|part| name.contains(part.as_str()))
     });
     let request = &*request;
     let (options, now) = (&shared.options, *lock(&shared.now));
@@ -118,6 +121,7 @@ fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> 
         S3Operation::GetTagging => objects::tagging(bucket, request),
         S3Operation::RestoreObject => objects::restore(bucket, request),
         S3Operation::GetRetention => locks::get(bucket, request, options),
+        S3Operation::GetLegalHold => locks::get_hold(bucket, request, options),
         S3Operation::PutRetention => locks::put(bucket, request, options, now),
         S3Operation::GetAccessList => access::of_object(bucket, request),
         S3Operation::GetBucketSetting => settings::get(bucket, request, options),

@@ -124,7 +124,8 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     }
     let shows_checksum = request.header("x-amz-checksum-mode").is_some() && reply.status == 200;
     for (name, value) in &object.headers {
-        let is_hidden = options.hides_locks && name.starts_with("x-amz-object-lock-");
+        let is_hidden = (options.hides_locks || options.locks_on_request)
+            && name.starts_with("x-amz-object-lock-");
         if !is_hidden && (name != CHECKSUM || shows_checksum) {
             reply = reply.with(name, value);
         }

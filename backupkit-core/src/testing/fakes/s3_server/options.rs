@@ -25,6 +25,8 @@ pub struct S3ServerOptions {
     pub object_lock: bool,
     /// Whether nobody may know what is locked.
     pub hides_locks: bool,
+    /// Whether replies to reads say nothing of locks: who may know has to ask for them.
+    pub locks_on_request: bool,
     /// What it does with access lists that are written.
     pub access_lists: AccessLists,
     /// Whether buckets keep what is replaced and deleted.
@@ -91,6 +93,7 @@ impl Default for S3ServerOptions {
             forgotten_headers: Vec::new(),
             object_lock: false,
             hides_locks: false,
+            locks_on_request: false,
             access_lists: AccessLists::Kept,
             versioned: false,
             encodes_versions: true,
@@ -131,6 +134,13 @@ impl S3ServerOptions {
     #[must_use]
     pub fn hiding_locks(mut self) -> Self {
         self.hides_locks = true;
+        self
+    }
+
+    /// Tells what locks an object only where that alone is asked for.
+    #[must_use]
+    pub fn telling_locks_on_request(mut self) -> Self {
+        self.locks_on_request = true;
         self
     }
 
