@@ -17,11 +17,16 @@ use crate::error::{Error, ErrorKind, Result};
 /// Objects whose tags are asked for at the same time.
 const AT_ONCE: usize = 32;
 
-/// The objects of a page that are backed up.
+/// The objects of a page that are backed up. Of those at its beginning that `is_passed` knows nothing is
+/// asked: they were judged before a break.
 ///
 /// # Errors
 /// Those of the server, if the choice depends on tags: what cannot be told is neither taken nor left out.
-pub(super) async fn choose(shared: &Arc<Shared>, page: Vec<PagedKey>) -> Result<Vec<ListedObject>> {
+pub(super) async fn choose(
+    shared: &Arc<Shared>,
+    page: Vec<PagedKey>,
+    is_passed: impl Fn(&str) -> bool,
+) -> Result<Vec<ListedObject>> {
     let mut objects = Vec::with_capacity(page.len());
     for listed in page {
         let key = shared.bucket.full_key(&listed.key);
@@ -42,11 +47,17 @@ pub(super) async fn choose(shared: &Arc<Shared>, page: Vec<PagedKey>) -> Result<
     if objects.is_empty() || !(shared.is_compared() || shared.options.filter.asks_for_tags()) {
         return Ok(objects);
     }
+    let passed = objects.iter().take_while(|object| is_passed(&object.key)).count();
+    let due = objects.split_off(passed);
+    if due.is_empty() {
+        return Ok(objects);
+    }
     // A task of its own: a request that nobody waits for would keep its place among the calls.
     let mut task = JoinSet::new();
-    task.spawn(ask(Arc::clone(shared), objects));
+    task.spawn(ask(Arc::clone(shared), due));
     let asked = async { task.join_next().await.transpose().map_err(panicked)?.transpose() };
-    Ok(shared.cancel.unless_cancelled(asked).await?.unwrap_or_default())
+    objects.extend(shared.cancel.unless_cancelled(asked).await?.unwrap_or_default());
+    Ok(objects)
 }
 
 fn is_taken(shared: &Shared, listed: &PagedKey) -> bool {
@@ -60,10 +71,8 @@ fn is_taken(shared: &Shared, listed: &PagedKey) -> bool {
 }
 
 async fn ask(shared: Arc<Shared>, objects: Vec<ListedObject>) -> Result<Vec<ListedObject>> {
-    if shared.is_compared()
-        && let Some(first) = objects.first()
-    {
-        try_on(&shared, first).await;
+    if shared.is_compared() {
+        try_on(&shared, &objects).await;
     }
     if !shared.options.filter.asks_for_tags() {
         return Ok(objects);

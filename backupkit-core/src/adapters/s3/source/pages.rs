@@ -84,7 +84,8 @@ impl Pages {
     async fn next(&mut self, bucket: &Bucket) -> Result<Fetched> {
         match self {
             Self::Now { behind, token } => {
-                let page = bucket.objects_page(behind.as_deref(), token.as_deref()).await?;
+                let (key, token_then) = (behind.as_deref(), token.as_deref());
+                let page = bucket.list_page_behind("", key, token_then, None).await?;
                 *token = page.next;
                 let (is_empty, goes_on) = (page.keys.is_empty(), token.is_some());
                 Ok(Fetched { keys: page.keys, is_empty, goes_on })

@@ -133,7 +133,7 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     if request.parameter("partNumber").is_some() && !object.parts.is_empty() {
         reply = reply.with("x-amz-mp-parts-count", object.parts.len().to_string());
     }
-    if let Some(id) = id {
+    if let Some(id) = id.filter(|_| options.names_versions) {
         reply = reply.with("x-amz-version-id", id);
     }
     if !object.tags.is_empty() {

@@ -33,6 +33,10 @@ pub struct S3ServerOptions {
     pub versioned: bool,
     /// Whether keys are encoded in listings of versions, if that is asked for.
     pub encodes_versions: bool,
+    /// Whether it gives the newest version whichever is asked for.
+    pub passes_over_versions: bool,
+    /// Whether replies say which version they are of, where versions are kept.
+    pub names_versions: bool,
 }
 
 /// In which order a server lists keys.
@@ -97,6 +101,8 @@ impl Default for S3ServerOptions {
             access_lists: AccessLists::Kept,
             versioned: false,
             encodes_versions: true,
+            passes_over_versions: false,
+            names_versions: true,
         }
     }
 }
@@ -141,6 +147,13 @@ impl S3ServerOptions {
     #[must_use]
     pub fn telling_locks_on_request(mut self) -> Self {
         self.locks_on_request = true;
+        self
+    }
+
+    /// Gives the newest version whichever is asked for, and says which one it is, or nothing of it.
+    #[must_use]
+    pub fn passing_over_versions(mut self, are_named: bool) -> Self {
+        (self.passes_over_versions, self.names_versions) = (true, are_named);
         self
     }
 
