@@ -45,6 +45,7 @@ const FLAGS: [&str; 9] = [
     "restore_acls",
     "restore_locks",
     "tags",
+    "unordered",
     "versions",
 ];
 /// What is a number.

@@ -40,7 +40,7 @@ pub(super) use at_time::AtTime;
 pub(super) use configuration::{Configured, Setting};
 pub(super) use deleting::MOST_DELETED;
 use described::{Expires, described};
-pub(super) use objects::{ObjectRef, Tagged, Version, Wanted};
+pub(super) use objects::{ObjectRef, Tagged, Version, Wanted, other_version};
 pub(super) use pages::{Page, PagedKey, incomplete};
 pub(super) use uploads::{BegunUpload, UploadedPart};
 pub(super) use versions::{PagedVersion, VersionMarker, Versioning, VersionsPage};

@@ -49,6 +49,7 @@ const GIVE_AGAIN: &str = "give it again: it goes when a connection comes to lead
 /// | `retention_days` | for how many days, from 1 to 36500 |
 /// | `tags` | `true` to read the tags of objects that are backed up |
 /// | `acls` | `true` to read the access lists of objects that are backed up |
+/// | `unordered` | `true` for a server that lists keys in no order |
 /// | `bucket_settings` | `false` to leave the settings of a bucket that is backed up |
 /// | `archived` | `skip` (the default), `thaw` or `fail`: objects in archives, when they are to be backed up |
 /// | `thaw_tier` | of `thaw`: `standard` (the default), `bulk` or `expedited` |

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::bucket::Setting;
-use super::{ArchivedObjects, S3Settings, S3SourceOptions, S3TargetOptions};
+use super::{
+    ArchivedObjects, S3Retention, S3RetentionMode, S3Settings, S3SourceOptions, S3TargetOptions,
+};
 use crate::registry::Purpose;
 
 /// Locks, and what tries whether a server keeps its promises, come and go also where a key may only add.
@@ -46,19 +48,25 @@ pub(super) fn policy(
         }
         Purpose::Repository => {
             let passing = PASSING.map(|folder| places.objects(folder));
-            vec![
-                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+            let mut statements = vec![
+                places.list(&see_repository(settings)),
                 allow("AddAndReadFiles", &add_and_read(settings), &[places.objects("")]),
                 allow("RemoveLocks", &["s3:DeleteObject"], &passing),
-            ]
+            ];
+            let own = settings.retention.map(S3Retention::mode);
+            statements.extend(retain(settings, &places, own.as_slice()));
+            statements
         }
         Purpose::Maintenance => {
             let mut actions = add_and_read(settings);
             actions.push("s3:DeleteObject");
-            vec![
-                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+            let mut statements = vec![
+                places.list(&see_repository(settings)),
                 allow("AddReadAndRemoveFiles", &actions, &[places.objects("")]),
-            ]
+            ];
+            // What is locked stays in its mode, also if another one is asked for by now.
+            statements.extend(retain(settings, &places, &S3RetentionMode::ALL));
+            statements
         }
         Purpose::Target => {
             let tagging = ["s3:PutObjectTagging", "s3:GetObjectTagging"];
@@ -112,9 +120,35 @@ fn add_and_read(settings: &S3Settings) -> Vec<&'static str> {
     let mut actions = WRITE.to_vec();
     if settings.retention.is_some() {
         // Whether the server keeps it is looked at, and what is retained for long enough is left.
-        actions.extend(["s3:PutObjectRetention", "s3:GetObjectRetention"]);
+        actions.push("s3:GetObjectRetention");
     }
     actions
+}
+
+/// What shows a repository.
+fn see_repository(settings: &S3Settings) -> Vec<&'static str> {
+    let mut actions = vec!["s3:ListBucket", "s3:ListBucketMultipartUploads"];
+    if settings.retention.is_some() {
+        // Somebody may have put another version before the one that is to be retained.
+        actions.push("s3:ListBucketVersions");
+    }
+    actions
+}
+
+/// To lock files for as long as the settings say, and not for ever: nobody could free the room then.
+fn retain(settings: &S3Settings, places: &Places<'_>, modes: &[S3RetentionMode]) -> Option<Value> {
+    let retention = settings.retention?;
+    let mut statement = allow("RetainFiles", &["s3:PutObjectRetention"], &[places.objects("")]);
+    let modes: Vec<_> = modes.iter().map(|mode| mode.wire()).collect();
+    // A day is added to what is asked for, and a part of a day counts as one.
+    let most_days = u32::from(retention.days()) + 2;
+    statement["Condition"] = json!({
+        "StringEquals": { "s3:object-lock-mode": modes },
+        "NumericLessThanEquals": {
+            "s3:object-lock-remaining-retention-days": most_days.to_string(),
+        },
+    });
+    Some(statement)
 }
 
 /// How policies name a bucket and what is in it.
@@ -177,7 +211,7 @@ fn allow(id: &str, actions: &[&str], resources: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::s3::{ConsistentAt, S3Retention, S3RetentionMode, ThawTier};
+    use crate::adapters::s3::{ConsistentAt, ThawTier};
 
     /// With all that can be asked for.
     fn text(settings: &S3Settings, purpose: Purpose) -> String {
@@ -229,6 +263,37 @@ mod tests {
         }
         let source = |settings| text(settings, Purpose::Source);
         assert_eq!(source(&retained), source(&free));
+    }
+
+    #[test]
+    fn nobody_may_retain_anything_for_ever() {
+        let retention = S3Retention::new(S3RetentionMode::Governance, 30);
+        let settings = S3Settings::new("box").with_prefix("a").with_retention(retention);
+        for (purpose, modes) in [
+            (Purpose::Repository, json!(["GOVERNANCE"])),
+            (Purpose::Maintenance, json!(["GOVERNANCE", "COMPLIANCE"])),
+        ] {
+            let statements = statements(&settings, purpose);
+            let retains = |statement: &&Value| {
+                statement["Action"].to_string().contains("s3:PutObjectRetention")
+            };
+            let retaining: Vec<_> = statements.iter().filter(retains).collect();
+            assert_eq!(retaining.len(), 1, "{statements:?}");
+            let expected = json!({
+                "Sid": "RetainFiles",
+                "Effect": "Allow",
+                "Action": ["s3:PutObjectRetention"],
+                "Resource": ["arn:aws:s3:::box/a/*"],
+                "Condition": {
+                    "StringEquals": { "s3:object-lock-mode": modes },
+                    "NumericLessThanEquals": {
+                        "s3:object-lock-remaining-retention-days": "32",
+                    },
+                },
+            });
+            assert_eq!(*retaining[0], expected);
+            assert!(statements[0].to_string().contains("s3:ListBucketVersions"));
+        }
     }
 
     fn statements(settings: &S3Settings, purpose: Purpose) -> Vec<Value> {

@@ -98,6 +98,10 @@ pub struct S3SourceOptions {
     /// Whether the settings of the bucket (policy, lifecycle, versioning and the like) are read, if it is
     /// read whole and not below a prefix: about twenty requests in each backup.
     pub bucket_settings: bool,
+    /// Whether the server may list in any order: all keys are sorted, in a temporary file if they are many,
+    /// before the first one is read. That a server does so is found out with its first page of keys, and of
+    /// directory buckets it is known; this is for one that keeps an order at first.
+    pub unordered: bool,
     /// What to do with new objects that lie in an archive.
     pub archived: ArchivedObjects,
     /// Which objects are read.
@@ -117,6 +121,7 @@ impl Default for S3SourceOptions {
             tags: false,
             acls: false,
             bucket_settings: true,
+            unordered: false,
             archived: ArchivedObjects::default(),
             filter: S3Filter::default(),
             consistent_at: None,
@@ -144,6 +149,13 @@ impl S3SourceOptions {
     #[must_use]
     pub fn without_bucket_settings(mut self) -> Self {
         self.bucket_settings = false;
+        self
+    }
+
+    /// Says that the server may list in any order.
+    #[must_use]
+    pub fn with_unordered(mut self) -> Self {
+        self.unordered = true;
         self
     }
 

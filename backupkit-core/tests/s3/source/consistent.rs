@@ -424,3 +424,41 @@ async fn a_probe_tries_what_reading_versions_needs() {
     let unversioned = Scene::holding(&["a"]).reading(all());
     assert_eq!(failed_steps(&unversioned).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_server_that_passes_over_versions_is_found_out() {
+    for is_named in [true, false] {
+        let options = versioned(9).passing_over_versions(is_named);
+        let scene = Scene::with(options, |settings| settings).reading(as_of(5));
+        for (key, text) in [("a", "x"), ("m/", "")] {
+            scene.server.set_now(at(0));
+            scene.server.put_with(BUCKET, key, text, &[("content-type", "text/one")], "");
+            scene.server.set_now(at(10));
+            // The same bytes, and so the same entity tag.
+            scene.server.put_with(BUCKET, key, text, &[("content-type", "text/two")], "");
+        }
+        let view = scene.open().await;
+        let entries = entries(&list(&*view, None).await.unwrap());
+        let error = read(&*view, &entries[0]).await.unwrap_err();
+        let found = (error.kind(), error.code());
+        assert_eq!(found, (ErrorKind::Unsupported, "s3-other-version"), "{error}");
+        let warnings = view.close(Outcome::Completed).await.unwrap().warnings;
+        assert!(warnings.iter().any(|one| one.starts_with("m/: ")), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_versions_that_goes_in_circles_is_incomplete() {
+    for page_keys in [1, 2] {
+        let scene = scene(page_keys).reading(as_of(5));
+        // Marks of deletions make nothing appear, so that nothing comes twice.
+        for key in ["a", "b", "c", "d", "e"] {
+            scene.server.remove(BUCKET, key);
+        }
+        let circle = S3Fault::new(S3Effect::LeadBack).on(S3Operation::ListVersions);
+        scene.server.add_fault(circle.always());
+        let error = refused(&*scene.open().await).await;
+        assert_eq!(error.code(), "s3-listing-incomplete", "{error}");
+        assert!(scene.server.counters().requests < 100);
+    }
+}

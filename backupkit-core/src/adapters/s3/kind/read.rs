@@ -28,7 +28,7 @@ pub(super) struct S3Fields {
 }
 
 /// All but those of [`IDENTITY`].
-const FIELDS: [&str; 31] = [
+const FIELDS: [&str; 32] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -44,6 +44,7 @@ const FIELDS: [&str; 31] = [
     "tags",
     "acls",
     "bucket_settings",
+    "unordered",
     "archived",
     "thaw_tier",
     "thaw_days",

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::super::bucket::{Version, Wanted};
+use super::super::bucket::{Version, Wanted, other_version};
 use super::super::errors::{ARCHIVED, NO_SUCH_VERSION};
 use super::super::object::{ATTRIBUTE, ObjectRecord, fingerprint};
 use super::Shared;
@@ -28,7 +28,7 @@ const CONTRADICTION: &str = "s3-listed-without-object";
 /// Ends the fingerprint of the mark of a deletion. No entity tag is such a word.
 const DELETED: &str = "deleted";
 /// How often an object that is replaced while it is opened is looked at again.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// An entry as the listing has it. Its handle is the object, and the part of the key that its name
 /// does not tell.
@@ -115,12 +115,25 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
         let now = deletion_entry(entry.path.clone(), &object)?;
         return Ok(Body::in_memory(Bytes::new()).with_refreshed(now));
     }
-    let (version, bytes) = match read(shared, &object).await {
-        Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
-        Err(error) if error.code() == ARCHIVED => {
-            return Err(left_out(shared, &object, error).await);
+    let mut attempt = 1;
+    let (version, bytes, mut record, extras) = loop {
+        let (version, bytes) = match read(shared, &object).await {
+            Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
+            Err(error) if error.code() == ARCHIVED => {
+                return Err(left_out(shared, &object, error).await);
+            }
+            read => read?,
+        };
+        let (record, id) = (version.record.clone(), version.id.as_deref());
+        let is_last = attempt == ATTEMPTS;
+        match complete(shared, &object, id, record, is_last).await {
+            // It was replaced since it was read.
+            Err(error) if error.is(ErrorKind::SourceChanged) && !is_last => attempt += 1,
+            completed => {
+                let (record, extras) = completed?;
+                break (version, bytes, record, extras);
+            }
         }
-        read => read?,
     };
     let is_listed = version.etag.as_deref() == Some(object.etag.as_str());
     // Some servers name another time in replies than in listings.
@@ -132,8 +145,6 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     now.metadata.ctime = now.metadata.mtime;
     let etag = version.etag.as_deref().unwrap_or_default();
     now.fingerprint = attribute_fingerprint(shared, etag, modified);
-    let (record, id) = (version.record.clone(), version.id.as_deref());
-    let (mut record, extras) = complete(shared, &object, id, record).await?;
     add_parts(shared, &object, &version, &mut record).await;
     record.part = part;
     if !etag.is_empty() {
@@ -189,7 +200,10 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
         let wanted =
             if is_small { Wanted::Whole { most: SMALL_BYTES } } else { Wanted::Range(0..1) };
         match bucket.read_version(object.named(), etag, &wanted).await {
-            Ok((version, bytes)) => return Ok((version, is_small.then_some(bytes))),
+            Ok((version, bytes)) => {
+                require_listed(object, &version)?;
+                return Ok((version, is_small.then_some(bytes)));
+            }
             Err(error) if error.is(ErrorKind::SourceChanged) && attempt < attempts => {}
             Err(error) => return Err(error),
         }
@@ -199,6 +213,21 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
         if etag.take().is_none() {
             len_bytes = if is_small { u64::MAX } else { 0 };
         }
+    }
+}
+
+/// Makes sure that it is the version that was listed, if that one is meant. A server that names versions in
+/// its replies was compared before.
+pub(super) fn require_listed(object: &ListedObject, read: &Version) -> Result<()> {
+    let is_same = object.version.is_none()
+        || read.id.is_some()
+        || object.len_bytes == read.len_bytes
+            && read.modified.is_none_or(|modified| modified == object.modified)
+            && read.etag.as_ref().is_none_or(|etag| object.etag.is_empty() || *etag == object.etag);
+    if is_same {
+        Ok(())
+    } else {
+        Err(other_version(&format!("read {}", object.key.escape_debug())))
     }
 }
 

@@ -28,11 +28,16 @@ impl Choosable for ListedObject {
     }
 }
 
-/// The objects of a page that are backed up.
+/// The objects of a page that are backed up. Of those at its beginning that `is_passed` knows nothing is
+/// asked: they were judged before a break.
 ///
 /// # Errors
 /// Those of the server, if the choice depends on tags: what cannot be told is neither taken nor left out.
-pub(super) async fn choose(shared: &Arc<Shared>, page: Vec<PagedKey>) -> Result<Vec<ListedObject>> {
+pub(super) async fn choose(
+    shared: &Arc<Shared>,
+    page: Vec<PagedKey>,
+    is_passed: impl Fn(&str) -> bool,
+) -> Result<Vec<ListedObject>> {
     let mut objects = Vec::with_capacity(page.len());
     for listed in page {
         let candidate = Candidate {
@@ -52,7 +57,10 @@ pub(super) async fn choose(shared: &Arc<Shared>, page: Vec<PagedKey>) -> Result<
             });
         }
     }
-    by_tags(shared, objects).await
+    let passed = objects.iter().take_while(|object| is_passed(&object.key)).count();
+    let due = objects.split_off(passed);
+    objects.extend(by_tags(shared, due).await?);
+    Ok(objects)
 }
 
 /// An older version, if it is backed up whatever its tags.
@@ -105,10 +113,9 @@ fn is_taken(shared: &Shared, candidate: &Candidate<'_>, past: Option<Past>) -> b
 
 async fn ask<T: Choosable>(shared: Arc<Shared>, objects: Vec<T>) -> Result<Vec<T>> {
     let has_tags = |object: &ListedObject| object.past != Some(Past::Deletion);
-    if shared.is_compared()
-        && let Some(first) = objects.iter().map(T::object).find(|object| has_tags(object))
-    {
-        try_on(&shared, first).await;
+    if shared.is_compared() {
+        let having = objects.iter().map(T::object).filter(|object| has_tags(object));
+        try_on(&shared, &having.collect::<Vec<_>>()).await;
     }
     if !shared.options.filter.asks_for_tags() {
         return Ok(objects);

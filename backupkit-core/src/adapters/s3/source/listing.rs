@@ -7,11 +7,11 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::task::{JoinError, JoinSet};
 
-use super::super::bucket::{PagedKey, Wanted};
+use super::super::bucket::{PagedKey, Version, Wanted};
 use super::super::object::{DirectoryRecord, ObjectRecord};
 use super::Shared;
 use super::asked::{Extras, complete};
-use super::body::{entry_of, fingerprint_of, gone, time};
+use super::body::{ATTEMPTS, entry_of, fingerprint_of, gone, require_listed, time};
 use super::choice::choose;
 use super::pages::{Known, Then, pages, pages_of_now};
 use super::sorted::{is_unordered, sorted};
@@ -45,7 +45,10 @@ impl Listing {
     pub(super) fn new(shared: &Arc<Shared>, after: Option<&ListToken>) -> Result<Self> {
         let settings = shared.bucket.settings();
         let (walk, is_sorted) = match after.map(ListToken::as_bytes) {
-            None => (Walk::new(&settings.bucket), settings.is_directory_bucket()),
+            None => {
+                let is_unordered = settings.is_directory_bucket() || shared.options.unordered;
+                (Walk::new(&settings.bucket), is_unordered)
+            }
             Some([version @ (TOKEN_VERSION | SORTED_TOKEN_VERSION), text @ ..]) => {
                 let is_sorted = *version == SORTED_TOKEN_VERSION;
                 (Walk::resume(&settings.bucket, text)?, is_sorted)
@@ -153,7 +156,8 @@ impl Listing {
                 self.sort(Some(page));
                 continue;
             }
-            self.keys.extend(choose(&self.shared, page).await?);
+            let is_passed = |key: &str| self.walk.has_passed(key);
+            self.keys.extend(choose(&self.shared, page, is_passed).await?);
         }
     }
 }
@@ -248,13 +252,23 @@ async fn look_at(
         return Ok(Some(known));
     }
     let fingerprint = |extras| fingerprint_of(&marker.etag, marker.modified, extras);
+    let mut is_filled = false;
     let look = async {
-        let wanted = Wanted::Whole { most: 0 };
-        let (version, _) = shared.bucket.read_version(marker.named(), None, &wanted).await?;
-        let (mut record, extras) =
-            complete(&shared, &marker, version.id.as_deref(), version.record).await?;
-        record.fingerprint = fingerprint(extras);
-        Ok::<_, Error>(record)
+        let mut attempt = 1;
+        loop {
+            let read = read_marker(&shared, &marker).await;
+            is_filled = read.as_ref().is_err_and(|error| error.is(ErrorKind::SourceChanged));
+            let version = read?;
+            let (id, is_last) = (version.id.as_deref(), attempt == ATTEMPTS);
+            match complete(&shared, &marker, id, version.record, is_last).await {
+                Err(error) if error.is(ErrorKind::SourceChanged) && !is_last => attempt += 1,
+                completed => {
+                    let (mut record, extras) = completed?;
+                    record.fingerprint = fingerprint(extras);
+                    return Ok::<_, Error>(record);
+                }
+            }
+        }
     };
     let looked = match look.await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(&shared, &marker).await,
@@ -263,7 +277,7 @@ async fn look_at(
     match shared.confirm(looked).await {
         Err(error) if error.code() == VANISHED => Ok(None),
         // It became an object with bytes, which the next backup will find.
-        Err(error) if error.is(ErrorKind::SourceChanged) => {
+        Err(_) if is_filled => {
             shared.notes.filled(&marker.key);
             Ok(None)
         }
@@ -278,6 +292,17 @@ async fn look_at(
         }
         looked => looked.map(Some),
     }
+}
+
+/// What the server says of a marker.
+///
+/// # Errors
+/// `SourceChanged` if it has bytes by now.
+async fn read_marker(shared: &Shared, marker: &ListedObject) -> Result<Version> {
+    let wanted = Wanted::Whole { most: 0 };
+    let (version, _) = shared.bucket.read_version(marker.named(), None, &wanted).await?;
+    require_listed(marker, &version)?;
+    Ok(version)
 }
 
 /// What the earlier snapshot keeps of a marker that is still the same.

@@ -45,7 +45,9 @@ impl Order {
             .with_code("s3-unordered")
             .with_context("behind", last.escape_debug())
             .with_context("comes", next.escape_debug())
-            .with_hint("try again; a server that lists like that now and then cannot be read"))
+            .with_hint(
+                "try again; if it lists like that again, set unordered to true for this bucket",
+            ))
     }
 
     /// How a key comes to another one; nothing if that depends on which order it is.

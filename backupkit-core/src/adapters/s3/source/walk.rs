@@ -218,6 +218,12 @@ impl Walk {
         self.last.as_deref().filter(|_| is_known)
     }
 
+    /// Whether a key was certainly taken in before a break.
+    pub(super) fn has_passed(&self, key: &str) -> bool {
+        let floor = self.floor.as_deref();
+        floor.is_some_and(|floor| self.order.compare(key, floor) == Some(Ordering::Less))
+    }
+
     /// Gives the next key of the listing; all was found before.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::body::Pieces;
 use super::content::{COMPARED_BYTES, Content, hash};
-use super::outgoing::Outgoing;
+use super::outgoing::{LeftOut, Outgoing};
 use super::replacing::Replacing;
 use super::session::Core;
 use super::write::{check_protection, check_tags};
@@ -45,6 +45,8 @@ pub(super) struct Upload {
     part_bytes: u64,
     /// The first parts, that the server has.
     parts: Vec<UploadedPart>,
+    /// What it was begun without.
+    left_out: Vec<LeftOut>,
 }
 
 /// What a token says.
@@ -69,6 +71,8 @@ struct Told {
     size_bytes: u64,
     #[serde(rename = "m")]
     modified: i64,
+    #[serde(rename = "l", default, skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
 }
 
 /// How large the parts of an object were that was written in parts: as its record says, or else as can be
@@ -121,8 +125,8 @@ pub(super) async fn find(core: &Core, step: &Step, token: &WriteToken) -> Result
         add(&mut hasher, part);
     }
     let is_whole = parts.len() == told.n_parts && hex::encode(hasher.finalize()) == told.hash;
-    let Told { id, part_bytes, .. } = told;
-    Ok(is_whole.then_some(Upload { id, part_bytes, parts }))
+    let Told { id, part_bytes, left_out, .. } = told;
+    Ok(is_whole.then_some(Upload { id, part_bytes, parts, left_out }))
 }
 
 /// What a token would say that names the same parts of this step's upload.
@@ -137,6 +141,7 @@ fn told_of(core: &Core, step: &Step, key: &str, parts: &Told) -> Told {
         hash: String::new(),
         size_bytes: step.bytes,
         modified: step.entry.metadata.mtime.unix_seconds(),
+        left_out: parts.left_out.clone(),
     }
 }
 
@@ -159,12 +164,15 @@ pub(super) async fn write(
     let part_bytes = recorded_part_bytes(&recorded, step.bytes);
     let part_bytes = part_bytes.unwrap_or_else(|| usual_part_bytes(step.bytes));
     let mut outgoing = Outgoing::of(core, recorded).await?;
-    let mut upload = match from {
-        None => begin(core, key, part_bytes, &mut outgoing).await?,
-        Some(token) => find(core, step, &token).await?.ok_or_else(|| {
+    let mut upload = if let Some(token) = from {
+        let upload = find(core, step, &token).await?.ok_or_else(|| {
             let why = "what was written of it before is not there any more";
             Error::new(ErrorKind::Conflict, format!("cannot go on with {}: {why}", step.entry.path))
-        })?,
+        })?;
+        outgoing.go_on_without(&upload.left_out);
+        upload
+    } else {
+        begin(core, key, part_bytes, &mut outgoing).await?
     };
     let wants_tokens = body.wants_tokens();
     let sent = async {
@@ -186,9 +194,7 @@ pub(super) async fn write(
         drop_upload(core, key, &upload.id).await?;
     }
     check_tags(core, key, &mut outgoing).await?;
-    if is_complete {
-        check_protection(core, key, &mut outgoing).await?;
-    }
+    check_protection(core, key, &mut outgoing, is_complete).await?;
     Ok(outgoing.taken(core))
 }
 
@@ -206,7 +212,8 @@ async fn begin(core: &Core, key: &str, part_bytes: u64, outgoing: &mut Outgoing)
         match core.place.bucket.begin_object(key, &outgoing.record).await {
             Ok(begun) => {
                 core.has_begun(key, &begun).await?;
-                return Ok(Upload { id: begun.id, part_bytes, parts: Vec::new() });
+                let (parts, left_out) = (Vec::new(), outgoing.left_out());
+                return Ok(Upload { id: begun.id, part_bytes, parts, left_out });
             }
             Err(error) if outgoing.yields_to(&error) => {}
             Err(error) => return Err(error),
@@ -325,6 +332,7 @@ impl<'a> Progress<'a> {
             hash: String::new(),
             size_bytes: 0,
             modified: 0,
+            left_out: self.upload.left_out.clone(),
         };
         let told = Told {
             hash: hex::encode(self.hasher.clone().finalize()),

@@ -16,6 +16,9 @@ use crate::token::WriteToken;
 /// Larger objects are written in parts.
 const MOST_WHOLE_BYTES: u64 = 16 << 20;
 
+const HIDDEN_LOCKS: &str = "whether the server keeps the locks of what was restored is not known: let \
+                            this key do s3:GetObjectRetention and s3:GetObjectLegalHold to have that checked";
+
 /// Does a step.
 pub(super) async fn write_step(
     core: &Core,
@@ -83,9 +86,7 @@ async fn write_whole(
         require_bytes(core, key, step.bytes).await?;
     }
     check_tags(core, key, &mut outgoing).await?;
-    if is_written {
-        check_protection(core, key, &mut outgoing).await?;
-    }
+    check_protection(core, key, &mut outgoing, is_written).await?;
     Ok(outgoing.taken(core))
 }
 
@@ -137,17 +138,23 @@ pub(super) async fn check_tags(core: &Core, key: &str, outgoing: &mut Outgoing) 
     Ok(())
 }
 
-/// Some servers take locks and access lists, and forget them.
+/// Some servers take locks and access lists, and forget them. What was there already may be without its
+/// lock, too.
 pub(super) async fn check_protection(
     core: &Core,
     key: &str,
     outgoing: &mut Outgoing,
+    is_written: bool,
 ) -> Result<()> {
-    let record = &mut outgoing.record;
-    if record.lock.is_some() && !core.place.keeps_locks(key).await? {
-        record.lock = None;
+    if let Some(lock) = &outgoing.record.lock {
+        match core.place.has_lock(key, lock).await? {
+            Some(true) => {}
+            Some(false) => outgoing.lose_lock(),
+            None => core.notes.warn(HIDDEN_LOCKS.to_owned()),
+        }
     }
-    if record.acl.is_some() && !core.place.keeps_access_lists(key).await? {
+    let record = &mut outgoing.record;
+    if is_written && record.acl.is_some() && !core.place.keeps_access_lists(key).await? {
         record.acl = None;
     }
     Ok(())

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::bucket::{Bucket, S3Object};
+use super::faults::S3Effect;
 use super::reply::{Reply, encode_key, escape};
 use super::request::Request;
 use super::{KeyOrder, S3ServerOptions};
@@ -47,7 +48,12 @@ pub(super) fn status(bucket: &Bucket) -> Reply {
 }
 
 /// The listing of versions: of each key the newest first.
-pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
+pub(super) fn list(
+    bucket: &Bucket,
+    request: &Request,
+    options: &S3ServerOptions,
+    effect: Option<&S3Effect>,
+) -> Reply {
     let text = |name: &str| request.parameter(name).unwrap_or_default();
     let (prefix, key_marker, id_marker) =
         (text("prefix"), text("key-marker"), text("version-id-marker"));
@@ -65,6 +71,7 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
     let mut keys: Vec<_> =
         bucket.history.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
     keys.sort_by_cached_key(|(key, _)| rank(key));
+    let first = keys.first().and_then(|(key, versions)| Some((*key, true, versions.last()?)));
     let mut lines = Vec::new();
     for (key, versions) in keys {
         // Behind a key alone means behind all its versions.
@@ -77,19 +84,19 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
             lines.push((key, place == 0, version));
         }
     }
-    let goes_on = lines.len() > most;
+    let is_led_back = lines.len() <= most && effect == Some(&S3Effect::LeadBack);
+    let goes_on = lines.len() > most || is_led_back;
     lines.truncate(most);
+    let last = if is_led_back { first.as_ref() } else { lines.last() };
     let mut content = format!("<IsTruncated>{goes_on}</IsTruncated>");
     if is_encoded {
         content.push_str("<EncodingType>url</EncodingType>");
     }
-    if let Some((key, _, version)) = lines.last().filter(|_| goes_on) {
-        _ = write!(
-            content,
-            "<NextKeyMarker>{}</NextKeyMarker><NextVersionIdMarker>{}</NextVersionIdMarker>",
-            encode(key),
-            version.id
-        );
+    if let Some((key, _, version)) = last.filter(|_| goes_on) {
+        _ = write!(content, "<NextKeyMarker>{}</NextKeyMarker>", encode(key));
+        if effect != Some(&S3Effect::ForgetToken) {
+            _ = write!(content, "<NextVersionIdMarker>{}</NextVersionIdMarker>", version.id);
+        }
     }
     for (key, is_latest, Version { id, modified, object }) in lines {
         let key = encode(key);

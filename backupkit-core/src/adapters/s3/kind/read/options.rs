@@ -15,6 +15,7 @@ impl Reader {
             tags: self.flag("tags").unwrap_or_default(),
             acls: self.flag("acls").unwrap_or_default(),
             bucket_settings: self.flag("bucket_settings").unwrap_or(true),
+            unordered: self.flag("unordered").unwrap_or_default(),
             archived,
             filter: self.filter(),
             consistent_at: self.consistent_at(),

@@ -66,7 +66,10 @@ async fn fetch(
         while let Some(Request { number, behind, token }) = plan.ask() {
             let (bucket, behind) = (bucket.clone(), behind.map(|key| bucket.full_key(&key)));
             calls.spawn(async move {
-                (number, bucket.objects_page(behind.as_deref(), token.as_deref()).await)
+                (
+                    number,
+                    bucket.list_page_behind("", behind.as_deref(), token.as_deref(), None).await,
+                )
             });
         }
         tokio::select! {
