@@ -14,7 +14,9 @@ mod trouble;
 
 use std::sync::Arc;
 
-use backupkit_core::adapters::s3::{ArchivedObjects, S3Settings, S3Source, S3SourceOptions};
+use backupkit_core::adapters::s3::{
+    ArchivedObjects, ListingOrder, S3Settings, S3Source, S3SourceOptions,
+};
 use backupkit_core::model::{Entry, EntryPath, Fingerprint};
 use backupkit_core::source::{
     BodyContent, ListError, Listed, ListedItem, OpenContext, Outcome, Source as _, SourceView,
@@ -166,7 +168,7 @@ async fn a_server_that_loses_its_order_is_read_if_it_may_list_in_any() {
     scene.server.clear_faults();
     let fault = S3Fault::new(S3Effect::ReversePage).on(S3Operation::ListObjects);
     scene.server.add_fault(fault.after(1).always());
-    let scene = scene.reading(S3SourceOptions::default().with_unordered());
+    let scene = scene.reading(S3SourceOptions::default().with_order(ListingOrder::Any));
     let listed = list(&*scene.open().await, None).await.unwrap();
     assert_eq!(entries(&listed).len(), 8);
 }

@@ -30,6 +30,7 @@ use tokio::sync::OnceCell;
 pub use self::archive::{ArchivedObjects, ThawTier};
 pub use self::filter::S3Filter;
 pub use self::moment::ConsistentAt;
+pub use self::order::ListingOrder;
 
 use self::asked::Asked;
 use self::listing::{Listing, followed};
@@ -98,10 +99,8 @@ pub struct S3SourceOptions {
     /// Whether the settings of the bucket (policy, lifecycle, versioning and the like) are read, if it is
     /// read whole and not below a prefix: about twenty requests in each backup.
     pub bucket_settings: bool,
-    /// Whether the server may list in any order: all keys are sorted, in a temporary file if they are many,
-    /// before the first one is read. That a server does so is found out with its first page of keys, and of
-    /// directory buckets it is known; this is for one that keeps an order at first.
-    pub unordered: bool,
+    /// In which order the server lists keys.
+    pub order: ListingOrder,
     /// What to do with new objects that lie in an archive.
     pub archived: ArchivedObjects,
     /// Which objects are read.
@@ -121,7 +120,7 @@ impl Default for S3SourceOptions {
             tags: false,
             acls: false,
             bucket_settings: true,
-            unordered: false,
+            order: ListingOrder::Found,
             archived: ArchivedObjects::default(),
             filter: S3Filter::default(),
             consistent_at: None,
@@ -152,10 +151,10 @@ impl S3SourceOptions {
         self
     }
 
-    /// Says that the server may list in any order.
+    /// Says in which order the server lists keys.
     #[must_use]
-    pub fn with_unordered(mut self) -> Self {
-        self.unordered = true;
+    pub fn with_order(mut self, order: ListingOrder) -> Self {
+        self.order = order;
         self
     }
 

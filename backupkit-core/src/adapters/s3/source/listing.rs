@@ -13,6 +13,7 @@ use super::Shared;
 use super::asked::{Extras, complete};
 use super::body::{ATTEMPTS, entry_of, fingerprint_of, gone, require_listed, time};
 use super::choice::choose;
+use super::order::ListingOrder;
 use super::pages::{Known, Then, pages, pages_of_now};
 use super::sorted::{is_unordered, sorted};
 use super::walk::{Found, ListedObject, Walk, of_another_version};
@@ -46,8 +47,8 @@ impl Listing {
         let settings = shared.bucket.settings();
         let (walk, is_sorted) = match after.map(ListToken::as_bytes) {
             None => {
-                let is_unordered = settings.is_directory_bucket() || shared.options.unordered;
-                (Walk::new(&settings.bucket), is_unordered)
+                let is_any = shared.options.order == ListingOrder::Any;
+                (Walk::new(&settings.bucket), is_any || settings.is_directory_bucket())
             }
             Some([version @ (TOKEN_VERSION | SORTED_TOKEN_VERSION), text @ ..]) => {
                 let is_sorted = *version == SORTED_TOKEN_VERSION;

@@ -7,6 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::super::keys::by_tree;
 use crate::error::{Error, ErrorKind, Result};
 
+/// In which order a server lists keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListingOrder {
+    /// As its first page of keys shows; of directory buckets it is known that there is none.
+    #[default]
+    Found,
+    /// In any, although it may keep one at first: all keys are sorted before the first one is read, in a
+    /// temporary file if they are many.
+    Any,
+}
+
 /// Which orders the keys so far agree with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Order {

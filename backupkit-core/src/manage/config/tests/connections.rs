@@ -124,7 +124,7 @@ async fn a_connection_that_comes_to_lead_elsewhere_says_which_secrets_it_loses()
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0].dropped_secrets, lost);
         let mut done = Vec::new();
-        let mut note = |change: &ConfigChange| done.push(change.clone());
+        let mut note = |change: &crate::manage::ConfigChange| done.push(change.clone());
         let owner = KeyOwner::default();
         workspace.import(&configuration, preview, &owner, &mut note).await.unwrap();
         assert_eq!(done, changes);

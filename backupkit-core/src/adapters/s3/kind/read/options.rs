@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::adapters::s3::{
-    ArchivedObjects, ConsistentAt, S3SourceOptions, S3TargetOptions, ThawTier,
+    ArchivedObjects, ConsistentAt, ListingOrder, S3SourceOptions, S3TargetOptions, ThawTier,
 };
 
 /// For how many days objects are there that are asked for from an archive: a backup a day finds them.
@@ -15,7 +15,11 @@ impl Reader {
             tags: self.flag("tags").unwrap_or_default(),
             acls: self.flag("acls").unwrap_or_default(),
             bucket_settings: self.flag("bucket_settings").unwrap_or(true),
-            unordered: self.flag("unordered").unwrap_or_default(),
+            order: if self.flag("unordered") == Some(true) {
+                ListingOrder::Any
+            } else {
+                ListingOrder::Found
+            },
             archived,
             filter: self.filter(),
             consistent_at: self.consistent_at(),
