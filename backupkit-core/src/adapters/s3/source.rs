@@ -89,6 +89,7 @@ pub struct S3Source {
 /// How a bucket is read.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct S3SourceOptions {
     /// Whether the tags of new and changed objects are read: a request for each. A change of tags alone
     /// is not seen, since no listing tells of it; the first backup that asks for tags reads all objects.

@@ -53,8 +53,8 @@ async fn files(view: &dyn SourceView) -> BTreeMap<String, Bytes> {
 }
 
 fn texts(files: &BTreeMap<String, Bytes>) -> Vec<(&str, &str)> {
-    let text = |bytes: &'_ Bytes| std::str::from_utf8(bytes).unwrap().to_owned();
-    files.iter().map(|(path, bytes)| (path.as_str(), &*text(bytes).leak())).collect()
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    files.iter().map(|(path, bytes)| (path.as_str(), text(bytes))).collect()
 }
 
 #[tokio::test]

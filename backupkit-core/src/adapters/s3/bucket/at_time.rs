@@ -147,7 +147,16 @@ mod tests {
 
     /// What counts at a time, if pages have so many lines.
     fn found(lines: &[Line], until: i64, page_lines: usize, names_next: bool) -> Vec<String> {
-        let mut at_time = AtTime::new(Timestamp::from_second(until).unwrap());
+        let at_time = AtTime::new(Timestamp::from_second(until).unwrap());
+        found_by(at_time, lines, page_lines, names_next)
+    }
+
+    fn found_by(
+        mut at_time: AtTime,
+        lines: &[Line],
+        page_lines: usize,
+        names_next: bool,
+    ) -> Vec<String> {
         let mut found = Vec::new();
         let mut pages = lines.chunks(page_lines).peekable();
         let mut before = "";
@@ -157,7 +166,9 @@ mod tests {
                 versions.push(version(*line, line.0 != before));
                 before = line.0;
             }
-            versions.sort_by_key(PagedVersion::is_mark);
+            if !at_time.is_by_order {
+                versions.sort_by_key(PagedVersion::is_mark);
+            }
             let last = page.last().map(|(key, _)| *key);
             let first = pages.peek().and_then(|next| next.first()).map(|(key, _)| *key);
             let marker = if names_next { first } else { last.filter(|_| first.is_some()) };
@@ -203,6 +214,9 @@ mod tests {
                 for names_next in [false, true] {
                     let found = found(&lines, until, page_lines, names_next);
                     assert_eq!(found, expected, "{until} {page_lines} {names_next}");
+                    let by_order = AtTime::in_order(Timestamp::from_second(until).unwrap());
+                    let found = found_by(by_order, &lines, page_lines, names_next);
+                    assert_eq!(found, expected, "{until} {page_lines} {names_next}");
                 }
             }
         }
@@ -212,5 +226,16 @@ mod tests {
     fn what_happened_in_one_moment_is_gone_only_if_nothing_came_after() {
         assert_eq!(found(&[("a", -1), ("a", 1)], 1, 9, false), [""; 0]);
         assert_eq!(found(&[("a", 2), ("a", -1), ("a", 1)], 1, 9, false), ["a1"]);
+    }
+
+    #[test]
+    fn by_order_what_comes_first_counts_whatever_its_time() {
+        let by_order = |until, lines: &[Line]| {
+            let at_time = AtTime::in_order(Timestamp::from_second(until).unwrap());
+            found_by(at_time, lines, 2, false)
+        };
+        assert_eq!(by_order(1, &[("a", 2), ("a", -1), ("a", 1)]), [""; 0]);
+        // Written in parts: begun before the one that it replaced.
+        assert_eq!(by_order(9, &[("a", 3), ("a", 5), ("b", 1)]), ["a3", "b1"]);
     }
 }

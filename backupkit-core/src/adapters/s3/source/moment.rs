@@ -271,8 +271,7 @@ mod tests {
             (Moment::Fixed(one), at(one), true),
             (Moment::Fixed(one), at(other), false),
         ] {
-            let mut options = S3SourceOptions::default();
-            options.consistent_at = wanted;
+            let options = S3SourceOptions { consistent_at: wanted, ..Default::default() };
             let resumed = Moment::resume(&moment.token(&options), &options);
             let with = options.clone().with_versions();
             let resumed_with = Moment::resume(&moment.token(&with), &with);

@@ -122,11 +122,11 @@ pub(super) fn list(
 /// How many versions come before those behind one. It may be gone: its id says when it was made.
 fn behind(versions: &[Version], id: &str) -> usize {
     let number = |id: &str| id.strip_prefix('v').and_then(|number| number.parse::<u64>().ok());
-    let place = versions.iter().rev().position(|version| version.id == id);
-    place.map(|place| place + 1).unwrap_or_else(|| {
-        let is_newer = |version: &&Version| number(&version.id) > number(id);
-        versions.iter().rev().take_while(is_newer).count()
-    })
+    if let Some(place) = versions.iter().rev().position(|version| version.id == id) {
+        return place + 1;
+    }
+    let is_newer = |version: &&Version| number(&version.id) > number(id);
+    versions.iter().rev().take_while(is_newer).count()
 }
 
 impl Bucket {

@@ -14,7 +14,7 @@ use crate::scene::BUCKET;
 fn filled(options: S3ServerOptions) -> Scene {
     let scene = Scene::with(options, |settings| settings).reading(with_versions());
     let server = &scene.server;
-    for round in 0..12 {
+    for round in 0..12_usize {
         for key in ["a", "a-b", "a/", "a/b/c", "b/b", "d/e", "z"] {
             if (round + key.len()) % 3 == 0 {
                 server.remove(BUCKET, key);
@@ -23,7 +23,7 @@ fn filled(options: S3ServerOptions) -> Scene {
             }
         }
         if round % 4 == 0 {
-            server.set_now(at(round as i64));
+            server.set_now(at(i64::try_from(round).unwrap()));
         }
     }
     server.remove(BUCKET, "marks/only");
