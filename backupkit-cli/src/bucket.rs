@@ -36,7 +36,7 @@ const IN_ADDRESS: [&str; 2] = ["bucket", "prefix"];
 /// The point in time that a bucket is backed up as of.
 const CONSISTENT_AT: &str = "consistent_at";
 /// What is true or false.
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 9] = [
     "acls",
     "bucket_settings",
     "checksums",
@@ -45,6 +45,8 @@ const FLAGS: [&str; 8] = [
     "restore_acls",
     "restore_locks",
     "tags",
+    "unordered",
+    "versions",
 ];
 /// What is a number.
 const NUMBERS: [&str; 6] =

@@ -163,7 +163,8 @@ pub trait RestoreSession: fmt::Debug + Send + Sync + 'static {
 
     /// Does several steps whose bytes are all at hand, where that is cheaper than one after the
     /// other: one result for each, in order, as [`write`](Self::write) would give it. `None`, without
-    /// having done anything: this target has no cheaper way.
+    /// having done anything: this target has no cheaper way. Those that [follow](Step::follows) another
+    /// one come behind it.
     async fn write_many(&self, steps: &[WholeStep]) -> Option<Vec<Result<Written>>> {
         let _ = steps;
         None
@@ -203,6 +204,9 @@ pub struct Step {
     pub action: StepAction,
     /// How many bytes of the snapshot the step needs: the entry's size, or 0.
     pub bytes: u64,
+    /// Whether it begins only once the step before it in the plan is over, whatever came of that. Other
+    /// steps of a phase are done in any order, some at the same time.
+    pub follows: bool,
 }
 
 /// A step with all its bytes.

@@ -44,6 +44,8 @@ struct ChangeRecord<'a> {
     action: &'static str,
     /// Only what would be done was asked.
     dry_run: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    dropped_secrets: &'a [String],
 }
 
 /// What the program looks up for a configuration.
@@ -195,10 +197,15 @@ fn confirm<'a>(app: &App<'_>, removed: impl Iterator<Item = &'a ConfigChange>) -
 }
 
 fn print(app: &App<'_>, change: &ConfigChange, dry_run: bool) {
-    let ConfigChange { kind, name, action } = change;
+    let ConfigChange { kind, name, action, dropped_secrets } = change;
     let (kind, action) = (kind.as_str(), action.as_str());
     let would_be = if dry_run { "would be " } else { "" };
     let text = format!("{kind} {}: {would_be}{action}", format::one_line(name));
-    let record = ChangeRecord { kind, name, action, dry_run };
+    let record = ChangeRecord { kind, name, action, dry_run, dropped_secrets };
     app.output.item("change", text, &record);
+    if !dropped_secrets.is_empty() {
+        let (name, dropped) = (format::one_line(name), dropped_secrets.join(", "));
+        let leads = if dry_run { "would lead elsewhere" } else { "leads elsewhere now" };
+        app.output.warning(format_args!("{kind} {name} {leads}, so give these again: {dropped}"));
+    }
 }

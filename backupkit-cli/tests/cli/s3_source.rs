@@ -257,3 +257,55 @@ fn a_bucket_that_keeps_versions_is_backed_up_as_it_was() {
         backup(time).expect(code);
     }
 }
+
+#[test]
+fn older_versions_of_a_bucket_are_backed_up_once_and_restored_into_a_folder() {
+    let bucket = Bucket::new();
+    let server = &bucket.server;
+    server.keep_versions("bucket", true);
+    let large = random_bytes(1, 700_000);
+    server.put("bucket", "a/large", large.clone());
+    for text in ["one", "two", "three"] {
+        server.put("bucket", "k", text);
+    }
+    server.set_now("2026-01-01T01:00:00Z".parse().unwrap());
+    server.put("bucket", "a/large", "small");
+    server.remove("bucket", "k");
+    let address = bucket.address("bucket");
+    let backup = ["backup", &address, "--to", "repo", "--init", "--s3", "versions=true", "--json"];
+    let first = bucket.run(&backup).expect(0).json();
+    assert_eq!(first["summary"]["files_new"], 7, "{first}");
+    let past = |key: &str, name: &str| format!("bucket%versions/{key}%past/{name}");
+    let mut files: BTreeMap<String, Vec<u8>> = [
+        ("bucket/a/large".to_owned(), b"small".to_vec()),
+        (past("a/large", "20260101T000000.000000Z-v1"), large.to_vec()),
+        (past("k", "20251231T235959.999998Z-v2"), b"one".to_vec()),
+        (past("k", "20251231T235959.999999Z-v3"), b"two".to_vec()),
+        (past("k", "20260101T000000.000000Z-v4"), b"three".to_vec()),
+        (past("k", "20260101T010000.000000Z-v6%deleted"), Vec::new()),
+    ]
+    .into();
+    let listed = bucket.run(&["ls", "latest", "-r", "repo", "-R"]).expect(0);
+    for file in files.keys() {
+        assert!(listed.stdout().contains(file.as_str()), "{file}: {}", listed.stdout());
+    }
+    bucket.run(&["check", "-r", "repo", "--read-data"]).expect(0);
+    bucket.run(&["restore", "latest", "-r", "repo", "--to", "out"]).expect(0);
+    bucket.assert_restored("out", &files);
+
+    // What is older is not read again.
+    let before = bucket.gets();
+    let second = bucket.run(&backup).expect(0).json();
+    assert_eq!(second["summary"]["files_unmodified"], 7, "{second}");
+    assert_eq!(bucket.gets(), before);
+
+    // What was there is older now, and all else stays.
+    server.set_now("2026-01-01T02:00:00Z".parse().unwrap());
+    server.put("bucket", "a/large", "new");
+    bucket.run(&backup).expect(0);
+    assert_eq!(bucket.gets(), before + 2, "the new one, and the one that was there");
+    files.insert("bucket/a/large".to_owned(), b"new".to_vec());
+    files.insert(past("a/large", "20260101T010000.000000Z-v5"), b"small".to_vec());
+    bucket.run(&["restore", "latest", "-r", "repo", "--to", "later"]).expect(0);
+    bucket.assert_restored("later", &files);
+}

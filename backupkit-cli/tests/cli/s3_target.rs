@@ -197,3 +197,43 @@ fn the_policy_of_a_target_is_printed() {
         assert!(printed.contains(action), "{printed}");
     }
 }
+
+#[test]
+fn older_versions_are_restored_only_if_asked_for() {
+    let buckets = Buckets::new();
+    let server = &buckets.server;
+    for bucket in ["bucket", "other"] {
+        server.keep_versions(bucket, true);
+    }
+    for text in ["one", "two", "three"] {
+        server.put("bucket", "k", text);
+    }
+    server.put("bucket", "gone", "was");
+    server.remove("bucket", "gone");
+    let (from, to) = (buckets.address("bucket"), buckets.address("other"));
+    let asked = ["--s3", "versions=true"];
+    let backup = ["backup", &from, "--to", "repo", "--init"];
+    buckets.run(&[&backup[..], &asked].concat()).expect(0);
+    let plain = format!("{to}/plain");
+    let told = buckets.run(&["restore", "latest", "-r", "repo", "--to", &plain]).expect(0);
+    let all = format!("{}{}", told.stdout(), told.stderr());
+    assert!(all.contains("4 older versions"), "{all}");
+    assert_eq!(server.versions("other", "plain/k").len(), 1);
+    assert_eq!(server.versions("other", "plain/gone").len(), 0);
+    let whole = format!("{to}/whole");
+    for _ in 0..2 {
+        let restore = ["restore", "latest", "-r", "repo", "--to", &whole];
+        buckets.run(&[&restore[..], &asked].concat()).expect(0);
+        let texts = |key: &str| -> Vec<Option<String>> {
+            let versions = server.versions("other", &format!("whole/{key}")).into_iter();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            versions.map(|version| version.map(|object| text(&object.bytes))).collect()
+        };
+        assert_eq!(texts("k"), ["one", "two", "three"].map(|text| Some(text.to_owned())));
+        assert_eq!(texts("gone"), [Some("was".to_owned()), None]);
+    }
+    server.keep_versions("other", false);
+    let restore = ["restore", "latest", "-r", "repo", "--to", &to];
+    let refused = buckets.run(&[&restore[..], &asked].concat());
+    assert!(refused.stderr().contains("keeps no"), "{}", refused.stderr());
+}

@@ -32,5 +32,7 @@ pub use credentials::{S3Credentials, S3Role};
 pub use destination::S3Destination;
 pub use kind::S3Kind;
 pub use settings::{S3Retention, S3RetentionMode, S3Settings};
-pub use source::{ArchivedObjects, ConsistentAt, S3Filter, S3Source, S3SourceOptions, ThawTier};
+pub use source::{
+    ArchivedObjects, ConsistentAt, ListingOrder, S3Filter, S3Source, S3SourceOptions, ThawTier,
+};
 pub use target::{S3Target, S3TargetOptions};

@@ -198,6 +198,13 @@ impl Maintenance<'_> {
         }
         let work = ExtensionRun::new(run, repository, self.dry_run);
         let report = under_shared_lock(run, repository, extend(&work)).await?;
+        if !report.is_complete() {
+            // Each is named before, but for those beyond a thousand.
+            let (failed, at) = (report.failed, repository.location());
+            let message =
+                format!("objects that are NOT retained for long enough at {at}: {failed}");
+            run.events.note(Level::Error, message);
+        }
         Ok(Some(report.extended))
     }
 

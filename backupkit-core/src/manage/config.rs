@@ -113,6 +113,9 @@ pub struct ConfigChange {
     pub name: String,
     /// What is done to it.
     pub action: ConfigAction,
+    /// The secrets that it loses, since it comes to lead elsewhere and is not given them anew: they are not
+    /// sent to a place that they were not meant for.
+    pub dropped_secrets: Vec<String>,
 }
 
 /// What is done to a record.

@@ -167,6 +167,7 @@ impl Session {
                 entry,
                 destination,
                 action,
+                follows: false,
             });
         }
         cx.store.put(DECIDED, Bytes::new(), false).await?;

@@ -70,7 +70,7 @@ async fn objects_that_were_read_without_their_tags_are_read_again_once_those_may
     let options = || S3SourceOptions::default().with_tags();
     scene.deny(S3Operation::GetTagging);
     // Those that are read at once may all ask before one of them is refused.
-    for (expected, most_asked) in [(3, 3), (0, 1), (0, 1)] {
+    for (expected, most_asked) in [(3, 3), (0, 3), (0, 3)] {
         let (report, read) = scene.back_up(options()).await;
         assert_eq!(read, expected, "what cannot be had is no reason to read all again");
         assert_eq!(report.status, RunStatus::Warnings, "each backup says it: {report:?}");
@@ -108,6 +108,20 @@ async fn what_is_denied_of_one_object_is_asked_of_the_others() {
         assert_eq!((report.status, read), (RunStatus::Warnings, expected), "{report:?}");
         assert_eq!(scene.tags(&report, &["marked"]).await["stage"], "live");
         assert_eq!(scene.tags(&report, &["b", "c"]).await, serde_json::Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn what_is_denied_of_the_first_object_is_asked_of_others_before_it_is_given_up() {
+    let scene = Scene::new().await;
+    scene.server.put(BUCKET, "0-first", "x");
+    scene.back_up(S3SourceOptions::default()).await;
+    let denied = S3Fault::new(S3Effect::refuse(403, "AccessDenied")).on(S3Operation::GetTagging);
+    scene.server.add_fault(denied.for_keys_with("0-first").always());
+    for expected in [4, 1] {
+        let (report, read) = scene.back_up(S3SourceOptions::default().with_tags()).await;
+        assert_eq!((report.status, read), (RunStatus::Warnings, expected), "{report:?}");
+        assert_eq!(scene.tags(&report, &["b", "c"]).await["stage"], "live");
     }
 }
 

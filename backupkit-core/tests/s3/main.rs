@@ -7,6 +7,7 @@ mod canary;
 mod conformance;
 mod creating;
 mod deleting;
+mod extending;
 mod extras;
 mod lending;
 mod listing;

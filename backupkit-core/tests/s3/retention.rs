@@ -27,7 +27,7 @@ const DAY: i64 = 24 * 60 * 60;
 const RETAINED: [&str; 5] = ["config", "keys/a", "snapshots/a", "index/a", "data/3f/x"];
 
 /// Seconds after the server was started. The clock of this machine is a month behind.
-fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + 30 * DAY + seconds).unwrap()
 }
 
@@ -54,7 +54,7 @@ fn put(scene: &Scene, name: &str, mode: &str, until: Timestamp) {
 }
 
 /// The mode and the end of a retention.
-fn lock(scene: &Scene, name: &str) -> Option<(String, Timestamp)> {
+pub(crate) fn lock(scene: &Scene, name: &str) -> Option<(String, Timestamp)> {
     let headers = scene.server.object(BUCKET, name).unwrap().headers;
     let until = headers.get(UNTIL).map(|until| until.parse().unwrap());
     headers.get(MODE).cloned().zip(until)
@@ -83,10 +83,10 @@ async fn what_a_restore_needs_is_retained_from_the_moment_it_is_written_and_a_da
     for name in ["locks/a", "backupkit/other", "backupkit/lease", "backupkit/conditions"] {
         assert_eq!(lock(&scene, name), None, "{name}");
     }
-    // Days pass for the server as they do here.
-    scene.clock.advance(Duration::from_hours(5 * 24));
+    // Time passes for the server as they do here.
+    scene.clock.advance(Duration::from_mins(50));
     scene.create("data/3f/later", b"x").await.unwrap();
-    assert_eq!(lock(&scene, "data/3f/later"), Some(governed_until(36 * DAY)));
+    assert_eq!(lock(&scene, "data/3f/later"), Some(governed_until(31 * DAY + 50 * 60)));
 }
 
 #[tokio::test]
@@ -283,16 +283,24 @@ async fn what_cannot_be_retained_is_refused() {
 }
 
 /// A client of the server in this process that knows nothing of ours.
-fn other_client(server: &S3Server) -> Client {
+pub(crate) fn other_client(server: &S3Server) -> Client {
     client(&settings(server), S3Server::ACCESS_KEY_ID, S3Server::SECRET_ACCESS_KEY)
 }
 
 /// The ids of all versions of a key.
-async fn versions(client: &Client, bucket: &str, full_key: &str) -> Vec<String> {
-    let listed = client.list_object_versions().bucket(bucket).prefix(full_key).send().await;
-    let listed = listed.unwrap();
-    let ids = listed.versions().iter().map(|version| version.version_id().unwrap().to_owned());
-    ids.collect()
+pub(crate) async fn versions(client: &Client, bucket: &str, full_key: &str) -> Vec<String> {
+    let (mut ids, mut behind) = (Vec::new(), (None, None));
+    loop {
+        let list = client.list_object_versions().bucket(bucket).prefix(full_key);
+        let list = list.set_key_marker(behind.0).set_version_id_marker(behind.1);
+        let page = list.send().await.unwrap();
+        let own = page.versions().iter().filter(|version| version.key() == Some(full_key));
+        ids.extend(own.map(|version| version.version_id().unwrap().to_owned()));
+        if page.is_truncated() != Some(true) {
+            return ids;
+        }
+        behind = (page.next_key_marker, page.next_version_id_marker);
+    }
 }
 
 /// What servers promise, and what we make of it.

@@ -5,6 +5,9 @@ mod faults;
 mod keys;
 mod objects;
 mod protection;
+mod real_versions;
+mod versions;
+mod whole_history;
 
 use std::sync::Arc;
 
@@ -165,6 +168,22 @@ pub(crate) async fn body(snapshot: &dyn SnapshotReader, step: &Step) -> BodyRead
     BodyReader::new(stream::iter(pieces(snapshot, step).await).map(Ok).boxed())
 }
 
+/// All behind so many bytes.
+pub(crate) async fn rest_of_body(
+    snapshot: &dyn SnapshotReader,
+    step: &Step,
+    bytes: u64,
+) -> BodyReader {
+    let mut rest = pieces(snapshot, step).await;
+    for piece in &mut rest {
+        let skip = bytes.saturating_sub(piece.offset).min(piece.bytes.len() as u64);
+        piece.offset += skip;
+        piece.bytes = piece.bytes.slice(usize::try_from(skip).unwrap()..);
+    }
+    rest.retain(|piece| !piece.bytes.is_empty());
+    BodyReader::new(stream::iter(rest).map(Ok).boxed())
+}
+
 /// The first `count` pieces, and then a break.
 pub(crate) async fn broken_body(
     snapshot: &dyn SnapshotReader,
@@ -209,7 +228,7 @@ pub(crate) fn at(path: &str) -> EntryPath {
     EntryPath::from_names(["b"].into_iter().chain(path.split('/')))
 }
 
-fn metadata(mode: FileMode, record: &str) -> Metadata {
+pub(crate) fn metadata(mode: FileMode, record: &str) -> Metadata {
     let mut metadata = Metadata::new(mode, FileTime::from_unix(1_000_000_000, 0));
     let record = RawValue::from_string(record.to_owned()).unwrap();
     metadata.attributes.insert("backupkit.s3".to_owned(), record);

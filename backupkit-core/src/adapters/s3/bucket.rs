@@ -12,6 +12,7 @@ mod reading;
 mod retention;
 mod thaw;
 mod uploads;
+mod version_order;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -39,10 +40,10 @@ pub(super) use at_time::AtTime;
 pub(super) use configuration::{Configured, Setting};
 pub(super) use deleting::MOST_DELETED;
 use described::{Expires, described};
-pub(super) use objects::{ObjectRef, Tagged, Version, Wanted};
+pub(super) use objects::{ObjectRef, Tagged, Version, Wanted, other_version};
 pub(super) use pages::{Page, PagedKey, incomplete};
 pub(super) use uploads::{BegunUpload, UploadedPart};
-pub(super) use versions::{PagedVersion, VersionMarker, Versioning};
+pub(super) use versions::{PagedVersion, VersionMarker, Versioning, VersionsPage};
 
 /// A look that contradicts what the server says otherwise is made so often.
 const MOST_LOOKS: u32 = 3;
@@ -135,10 +136,11 @@ impl Bucket {
     /// # Errors
     /// As for [`Self::put_object`].
     pub(super) async fn put(&self, key: &str, parts: &Parts, condition: &Condition) -> Result<()> {
-        self.put_object(key, parts, condition, &ObjectRecord::of_ours(None)).await
+        self.put_object(key, parts, condition, &ObjectRecord::of_ours(None)).await.map(drop)
     }
 
-    /// Stores an object in one request, with all that the record says of it.
+    /// Stores an object in one request, with all that the record says of it. Returns its entity tag, if the
+    /// server says it.
     ///
     /// # Errors
     /// `Conflict` if the condition does not hold, also where it does not any more because an earlier
@@ -149,7 +151,7 @@ impl Bucket {
         parts: &Parts,
         condition: &Condition,
         record: &ObjectRecord,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let doing = format!("write {}", key.escape_debug());
         self.0
             .calls
@@ -178,7 +180,8 @@ impl Bucket {
                     .interceptor(parts.signer())
                     .interceptor(Expires::of(record))
                     .send();
-                sent.await.map(drop).map_err(|error| failed(&doing, error))
+                let reply = sent.await.map_err(|error| failed(&doing, error))?;
+                Ok(reply.e_tag().filter(|etag| !etag.is_empty()).map(str::to_owned))
             })
             .await
     }
@@ -189,7 +192,7 @@ impl Bucket {
         let mut looks = 0;
         loop {
             looks += 1;
-            let absent = match self.head(key, &doing).await {
+            let absent = match self.head(key, None, &doing).await {
                 Ok(Ok(found)) => return Ok(Some(found)),
                 Ok(Err(absent)) => absent,
                 Err(error) if error.retry() == Retry::Never => {
@@ -210,13 +213,20 @@ impl Bucket {
         }
     }
 
+    /// Looks at a version of an object; nothing if it is gone.
+    pub(super) async fn look_at_version(&self, key: &str, version: &str) -> Result<Option<Looked>> {
+        let doing = format!("look at a version of {}", key.escape_debug());
+        self.head(key, Some(version), &doing).await.map(Result::ok)
+    }
+
     /// Asks for what is known of an object. The inner error is one that may mean that there is none: a
     /// reply to HEAD has no body, and so no reason. It may also be that the bucket is not there, or that a
     /// proxy has answered.
-    async fn head(&self, key: &str, doing: &str) -> Result<Result<Looked>> {
+    async fn head(&self, key: &str, version: Option<&str>, doing: &str) -> Result<Result<Looked>> {
         let head = || async {
             let mut request =
                 self.0.client.head_object().bucket(self.name()).key(self.full_key(key));
+            request = request.set_version_id(version.map(str::to_owned));
             if self.0.settings.sends_checksums() {
                 request = request.checksum_mode(ChecksumMode::Enabled);
             }

@@ -21,11 +21,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use self::as_of::S3AsOf;
 use self::orphans::Orphans;
-use self::retention::ServerTime;
+use self::retention::{LockProofs, ServerTime};
 use super::bucket::{Bucket, Condition, MOST_DELETED};
 use super::credentials::S3Credentials;
 use super::payload::Parts;
@@ -68,8 +68,8 @@ pub struct S3Destination {
     /// The same of the condition that the object is a certain one.
     keeps_tags: Arc<OnceCell<bool>>,
     /// Whether the server has shown that it keeps what locks an object.
-    keeps_locks: Arc<AtomicBool>,
-    server_time: Arc<OnceCell<ServerTime>>,
+    keeps_locks: Arc<LockProofs>,
+    server_time: Arc<Mutex<Option<ServerTime>>>,
     orphans: Orphans,
     /// Whether the server has refused to delete several objects in one request.
     deletes_singly: Arc<AtomicBool>,

@@ -12,15 +12,20 @@
 //! - `%range-NAME` is a directory that stands for no part: what is in it belongs to the one above. NAME is
 //!   that of the first entry, with `%2F` behind it if that is a directory.
 //! - `BUCKET%bucket.json`, beside the directory of a bucket, has the settings of it and is no object.
+//! - `BUCKET%versions`, beside it too, has the older versions of keys (see [`past`]).
 //!
 //! Nothing else is read from a name: what follows `%` and is none of these was not written by us.
+
+pub(super) mod past;
+
+use std::cmp::Ordering;
 
 use sha2::{Digest, Sha256};
 
 use crate::model::EntryPath;
 
 /// Stands for a part without characters.
-const EMPTY: &str = "%empty";
+pub(super) const EMPTY: &str = "%empty";
 /// Ends the name of an object beside a directory of the same name.
 const OBJECT: &str = "%object";
 /// Follows the beginning of a part that is too long.
@@ -117,6 +122,12 @@ pub(super) fn is_beside_directory(name: &[u8]) -> bool {
 /// which is empty or ends with `/`.
 pub(super) fn divide(key: &str) -> (&str, &str) {
     key.split_at(key.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+/// How keys come to each other directory by directory: `/` comes before all other characters.
+pub(super) fn by_tree(one: &str, other: &str) -> Ordering {
+    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
+    one.bytes().map(rank).cmp(other.bytes().map(rank))
 }
 
 /// The key of a directory: what the keys of all that is in it begin with. Empty, or ends with `/`; it

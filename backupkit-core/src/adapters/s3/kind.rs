@@ -49,11 +49,13 @@ const GIVE_AGAIN: &str = "give it again: it goes when a connection comes to lead
 /// | `retention_days` | for how many days, from 1 to 36500 |
 /// | `tags` | `true` to read the tags of objects that are backed up |
 /// | `acls` | `true` to read the access lists of objects that are backed up |
+/// | `unordered` | `true` for a server that lists keys in no order |
 /// | `bucket_settings` | `false` to leave the settings of a bucket that is backed up |
 /// | `archived` | `skip` (the default), `thaw` or `fail`: objects in archives, when they are to be backed up |
 /// | `thaw_tier` | of `thaw`: `standard` (the default), `bulk` or `expedited` |
 /// | `thaw_days` | of `thaw`: for how many days they are there; 7 without it |
 /// | `consistent_at` | `now`, or a time such as `2026-03-01T14:00:00Z`: the point in time that a bucket is backed up as of, if it keeps versions |
+/// | `versions` | `true` to back up older versions of objects, and to restore those of a snapshot into a bucket that keeps versions |
 /// | `restore_locks` | `true` to lock objects that are restored as they were |
 /// | `restore_acls` | `true` to give access lists back |
 /// | `proxy_user` | whom the proxy knows; the secret is `proxy_password` |

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::bucket::Setting;
-use super::{ArchivedObjects, S3Settings, S3SourceOptions, S3TargetOptions};
+use super::{
+    ArchivedObjects, S3Retention, S3RetentionMode, S3Settings, S3SourceOptions, S3TargetOptions,
+};
 use crate::registry::Purpose;
 
 /// Locks, and what tries whether a server keeps its promises, come and go also where a key may only add.
@@ -25,7 +27,7 @@ pub(super) fn policy(
                 actions.extend(["s3:GetObjectAcl", "s3:GetObjectVersionAcl"]);
             }
             let (mut listing, mut seen) = (vec!["s3:ListBucket"], Vec::new());
-            if options.consistent_at.is_some() {
+            if options.consistent_at.is_some() || options.versions {
                 actions.push("s3:GetObjectVersion");
                 listing.push("s3:ListBucketVersions");
                 seen.push("s3:GetBucketVersioning");
@@ -46,19 +48,25 @@ pub(super) fn policy(
         }
         Purpose::Repository => {
             let passing = PASSING.map(|folder| places.objects(folder));
-            vec![
-                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+            let mut statements = vec![
+                places.list(&see_repository(settings)),
                 allow("AddAndReadFiles", &add_and_read(settings), &[places.objects("")]),
                 allow("RemoveLocks", &["s3:DeleteObject"], &passing),
-            ]
+            ];
+            let own = settings.retention.map(S3Retention::mode);
+            statements.extend(retain(settings, &places, own.as_slice()));
+            statements
         }
         Purpose::Maintenance => {
             let mut actions = add_and_read(settings);
             actions.push("s3:DeleteObject");
-            vec![
-                places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"]),
+            let mut statements = vec![
+                places.list(&see_repository(settings)),
                 allow("AddReadAndRemoveFiles", &actions, &[places.objects("")]),
-            ]
+            ];
+            // What is locked stays in its mode, also if another one is asked for by now.
+            statements.extend(retain(settings, &places, &S3RetentionMode::ALL));
+            statements
         }
         Purpose::Target => {
             let tagging = ["s3:PutObjectTagging", "s3:GetObjectTagging"];
@@ -68,8 +76,17 @@ pub(super) fn policy(
                 // Whether the server keeps them is looked at once.
                 actions.extend(["s3:GetObjectRetention", "s3:GetObjectLegalHold"]);
             }
-            let mut statements =
-                vec![places.list(&["s3:ListBucket", "s3:ListBucketMultipartUploads"])];
+            let mut listing = vec!["s3:ListBucket", "s3:ListBucketMultipartUploads"];
+            if target.versions {
+                listing.push("s3:ListBucketVersions");
+                // What is deleted stays below a mark: nobody may delete a version.
+                actions.extend(["s3:GetObjectVersion", "s3:DeleteObject"]);
+            }
+            let mut statements = vec![places.list(&listing)];
+            if target.versions {
+                let bucket = std::slice::from_ref(&places.bucket);
+                statements.push(allow("SeeVersioning", &["s3:GetBucketVersioning"], bucket));
+            }
             if target.acls {
                 actions.extend(["s3:PutObjectAcl", "s3:GetObjectAcl"]);
                 let bucket = std::slice::from_ref(&places.bucket);
@@ -103,9 +120,35 @@ fn add_and_read(settings: &S3Settings) -> Vec<&'static str> {
     let mut actions = WRITE.to_vec();
     if settings.retention.is_some() {
         // Whether the server keeps it is looked at, and what is retained for long enough is left.
-        actions.extend(["s3:PutObjectRetention", "s3:GetObjectRetention"]);
+        actions.push("s3:GetObjectRetention");
     }
     actions
+}
+
+/// What shows a repository.
+fn see_repository(settings: &S3Settings) -> Vec<&'static str> {
+    let mut actions = vec!["s3:ListBucket", "s3:ListBucketMultipartUploads"];
+    if settings.retention.is_some() {
+        // Somebody may have put another version before the one that is to be retained.
+        actions.push("s3:ListBucketVersions");
+    }
+    actions
+}
+
+/// To lock files for as long as the settings say, and not for ever: nobody could free the room then.
+fn retain(settings: &S3Settings, places: &Places<'_>, modes: &[S3RetentionMode]) -> Option<Value> {
+    let retention = settings.retention?;
+    let mut statement = allow("RetainFiles", &["s3:PutObjectRetention"], &[places.objects("")]);
+    let modes: Vec<_> = modes.iter().map(|mode| mode.wire()).collect();
+    // A day is added to what is asked for, and a part of a day counts as one.
+    let most_days = u32::from(retention.days()) + 2;
+    statement["Condition"] = json!({
+        "StringEquals": { "s3:object-lock-mode": modes },
+        "NumericLessThanEquals": {
+            "s3:object-lock-remaining-retention-days": most_days.to_string(),
+        },
+    });
+    Some(statement)
 }
 
 /// How policies name a bucket and what is in it.
@@ -168,11 +211,11 @@ fn allow(id: &str, actions: &[&str], resources: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::s3::{ConsistentAt, S3Retention, S3RetentionMode, ThawTier};
+    use crate::adapters::s3::{ConsistentAt, ThawTier};
 
     /// With all that can be asked for.
     fn text(settings: &S3Settings, purpose: Purpose) -> String {
-        let target = S3TargetOptions::default().with_locks().with_acls();
+        let target = S3TargetOptions::default().with_locks().with_acls().with_versions();
         let thaw = ArchivedObjects::Thaw { tier: ThawTier::Bulk, days: 1 };
         let options = S3SourceOptions::default().with_acls().with_archived(thaw);
         let options = options.with_consistent_at(ConsistentAt::Now);
@@ -196,6 +239,9 @@ mod tests {
             (Purpose::Target, "s3:GetBucketAcl"),
             (Purpose::Target, "s3:PutObjectRetention"),
             (Purpose::Target, "s3:PutObjectLegalHold"),
+            (Purpose::Target, "s3:ListBucketVersions"),
+            (Purpose::Target, "s3:GetObjectVersion\""),
+            (Purpose::Target, "s3:GetBucketVersioning"),
         ] {
             assert!(text(&settings, purpose).contains(action), "{action}");
             assert!(!least(purpose).contains(action), "{action}");
@@ -217,6 +263,37 @@ mod tests {
         }
         let source = |settings| text(settings, Purpose::Source);
         assert_eq!(source(&retained), source(&free));
+    }
+
+    #[test]
+    fn nobody_may_retain_anything_for_ever() {
+        let retention = S3Retention::new(S3RetentionMode::Governance, 30);
+        let settings = S3Settings::new("box").with_prefix("a").with_retention(retention);
+        for (purpose, modes) in [
+            (Purpose::Repository, json!(["GOVERNANCE"])),
+            (Purpose::Maintenance, json!(["GOVERNANCE", "COMPLIANCE"])),
+        ] {
+            let statements = statements(&settings, purpose);
+            let retains = |statement: &&Value| {
+                statement["Action"].to_string().contains("s3:PutObjectRetention")
+            };
+            let retaining: Vec<_> = statements.iter().filter(retains).collect();
+            assert_eq!(retaining.len(), 1, "{statements:?}");
+            let expected = json!({
+                "Sid": "RetainFiles",
+                "Effect": "Allow",
+                "Action": ["s3:PutObjectRetention"],
+                "Resource": ["arn:aws:s3:::box/a/*"],
+                "Condition": {
+                    "StringEquals": { "s3:object-lock-mode": modes },
+                    "NumericLessThanEquals": {
+                        "s3:object-lock-remaining-retention-days": "32",
+                    },
+                },
+            });
+            assert_eq!(*retaining[0], expected);
+            assert!(statements[0].to_string().contains("s3:ListBucketVersions"));
+        }
     }
 
     fn statements(settings: &S3Settings, purpose: Purpose) -> Vec<Value> {
@@ -250,6 +327,22 @@ mod tests {
                 assert!(!text.contains(never), "{purpose:?}: {text}");
             }
             assert_eq!(text.contains("PutObject"), purpose != Purpose::Source, "{text}");
+        }
+    }
+
+    #[test]
+    fn older_versions_may_be_listed_and_read() {
+        let options = S3SourceOptions::default().with_versions().with_acls();
+        let (settings, target) = (S3Settings::new("box"), S3TargetOptions::default());
+        let text = policy(&settings, &options, target, Purpose::Source);
+        for action in [
+            "s3:ListBucketVersions",
+            "s3:GetBucketVersioning",
+            "s3:GetObjectVersion\"",
+            "s3:GetObjectVersionTagging",
+            "s3:GetObjectVersionAcl",
+        ] {
+            assert!(text.contains(action), "{action}: {text}");
         }
     }
 

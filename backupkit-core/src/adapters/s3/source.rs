@@ -6,6 +6,7 @@ mod body;
 mod choice;
 mod filter;
 mod found;
+mod history;
 mod listing;
 mod moment;
 mod notes;
@@ -29,10 +30,11 @@ use tokio::sync::OnceCell;
 pub use self::archive::{ArchivedObjects, ThawTier};
 pub use self::filter::S3Filter;
 pub use self::moment::ConsistentAt;
+pub use self::order::ListingOrder;
 
 use self::asked::Asked;
-use self::listing::Listing;
-use self::moment::{Moment, require_versions};
+use self::listing::{Listing, followed};
+use self::moment::{Moment, Reason, require_versions};
 use self::notes::Notes;
 use super::bucket::Bucket;
 use super::credentials::S3Credentials;
@@ -66,6 +68,12 @@ const CONCURRENCY: usize = 32;
 /// of the server as it is, or `"absent"`, `"denied"`, `"unsupported"`, or `"failed"` of what could not be
 /// found out, with a warning.
 ///
+/// With [`S3SourceOptions::with_versions`] the older versions of `photos/a.jpg` are the files
+/// `/pictures%versions/photos/a.jpg%past/TIME-ID`, from the oldest to the newest: all but the version that is
+/// there. The mark of a deletion is an empty file `TIME-ID%deleted`; it is there also if it is the newest one.
+/// An older version is as an object is, and costs no request if it was backed up before; one that is removed
+/// before it is read is left out and counted.
+///
 /// An object that is replaced while it is read is read anew; one that is deleted before it is read is left
 /// out and counted. A listing that fails, or may not be whole, fails the backup, and so does a key or a
 /// server that goes away meanwhile. With [`ConsistentAt`] neither matters, and the backup is of one moment.
@@ -81,6 +89,7 @@ pub struct S3Source {
 /// How a bucket is read.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct S3SourceOptions {
     /// Whether the tags of new and changed objects are read: a request for each. A change of tags alone
     /// is not seen, since no listing tells of it; the first backup that asks for tags reads all objects.
@@ -91,6 +100,8 @@ pub struct S3SourceOptions {
     /// Whether the settings of the bucket (policy, lifecycle, versioning and the like) are read, if it is
     /// read whole and not below a prefix: about twenty requests in each backup.
     pub bucket_settings: bool,
+    /// In which order the server lists keys.
+    pub order: ListingOrder,
     /// What to do with new objects that lie in an archive.
     pub archived: ArchivedObjects,
     /// Which objects are read.
@@ -98,6 +109,9 @@ pub struct S3SourceOptions {
     /// The point in time that the bucket is read as of; nothing: each object as it is when it is read. For
     /// buckets that keep versions.
     pub consistent_at: Option<ConsistentAt>,
+    /// Whether the older versions of each key are read, too, in buckets that keep them: all but the one that
+    /// is there, and the marks of deletions. What was read before is not read again.
+    pub versions: bool,
 }
 
 impl Default for S3SourceOptions {
@@ -107,9 +121,11 @@ impl Default for S3SourceOptions {
             tags: false,
             acls: false,
             bucket_settings: true,
+            order: ListingOrder::Found,
             archived: ArchivedObjects::default(),
             filter: S3Filter::default(),
             consistent_at: None,
+            versions: false,
         }
     }
 }
@@ -136,6 +152,13 @@ impl S3SourceOptions {
         self
     }
 
+    /// Says in which order the server lists keys.
+    #[must_use]
+    pub fn with_order(mut self, order: ListingOrder) -> Self {
+        self.order = order;
+        self
+    }
+
     /// Says which objects are read. How many are left out is told in the notes of the view.
     #[must_use]
     pub fn with_filter(mut self, filter: S3Filter) -> Self {
@@ -148,6 +171,18 @@ impl S3SourceOptions {
     #[must_use]
     pub fn with_consistent_at(mut self, consistent_at: ConsistentAt) -> Self {
         self.consistent_at = Some(consistent_at);
+        self
+    }
+
+    /// Says that older versions are read, too: see [`S3Source`] for where they are. With
+    /// [`Self::with_consistent_at`], those of that moment. The filter is asked about each version: its key,
+    /// size, age and class, and its tags, which takes a request for each in each backup. Marks of deletions
+    /// have neither sizes, classes nor tags, and are left out by their key or age alone.
+    ///
+    /// The bucket must keep versions, or have done so once.
+    #[must_use]
+    pub fn with_versions(mut self) -> Self {
+        self.versions = true;
         self
     }
 
@@ -219,10 +254,10 @@ impl Source for S3Source {
     async fn open(&self, cx: OpenContext) -> Result<Arc<dyn SourceView>> {
         let (bucket, wanted) = (&self.bucket, self.options.consistent_at);
         let begun = async {
-            let resumed = cx.resume.as_ref().map(|token| Moment::resume(token, wanted));
+            let resumed = cx.resume.as_ref().map(|token| Moment::resume(token, &self.options));
             let resumed = resumed.transpose()?;
-            if wanted.is_some() {
-                require_versions(bucket).await?;
+            if let Some(reason) = Reason::of(&self.options) {
+                require_versions(bucket, reason).await?;
             }
             match resumed {
                 // Ages are those of objects when the backup began, also if it goes on days later.
@@ -305,20 +340,28 @@ struct S3View(Arc<Shared>);
 #[async_trait]
 impl SourceView for S3View {
     fn token(&self) -> ViewToken {
-        self.0.moment.token()
+        self.0.moment.token(&self.0.options)
     }
 
     fn list(&self, after: Option<&ListToken>) -> BoxStream<'static, Result<Listed, ListError>> {
         if after.is_some_and(settings_file::is_behind) {
             return stream::empty().boxed();
         }
-        match Listing::new(&self.0, after) {
-            Ok(listing) if self.0.has_settings_file() => {
-                settings_file::append(&self.0, listing.into_stream())
-            }
-            Ok(listing) => listing.into_stream(),
-            Err(error) => stream::iter([Err(ListError::from(error))]).boxed(),
+        let mut listing = match after.filter(|token| history::is_within(token)) {
+            Some(token) if self.0.options.versions => history::list(&self.0, Some(token)),
+            _ => match Listing::new(&self.0, after) {
+                Ok(listing) if self.0.options.versions => {
+                    let shared = Arc::clone(&self.0);
+                    followed(listing.into_stream(), move || history::list(&shared, None))
+                }
+                Ok(listing) => listing.into_stream(),
+                Err(error) => stream::iter([Err(ListError::from(error))]).boxed(),
+            },
+        };
+        if self.0.has_settings_file() {
+            listing = settings_file::append(&self.0, listing);
         }
+        listing
     }
 
     async fn body(&self, entry: &Entry, _segment: Option<&Segment>) -> Result<Body> {

@@ -1,18 +1,22 @@
 //! A bucket to restore into.
 
 mod body;
+mod chain;
 mod check;
 mod cleanup;
 mod content;
 mod guard;
 mod judge;
 mod kept;
+mod lookup;
 mod mapping;
 mod names;
 mod notes;
 mod options;
 mod outgoing;
 mod plan;
+mod replacing;
+mod scope;
 mod session;
 mod upload;
 mod verify;
@@ -27,16 +31,18 @@ pub use self::options::S3TargetOptions;
 
 use self::kept::Trials;
 use self::session::Session;
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Versioning};
 use super::credentials::S3Credentials;
 use super::settings::S3Settings;
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::probe::Probe;
 use crate::target::{Phase, RestoreContext, RestoreSession, RestoreTarget, TargetCapabilities};
 
 /// Steps at the same time: buckets are bound by the latency of requests.
 const CONCURRENCY: usize = 16;
+/// Older versions, which come before what replaced them.
+const PAST: Phase = Phase(0);
 /// All objects.
 const OBJECTS: Phase = Phase(1);
 
@@ -67,6 +73,25 @@ const OBJECTS: Phase = Phase(1);
 /// key is looked at just before it is written, and a note says so.
 ///
 /// An object whose entity tag and length are those that were recorded is left alone.
+///
+/// # Older versions
+/// What a snapshot has of them, in the directory `BUCKET%versions`, is left and counted, unless
+/// [`S3TargetOptions::versions`] asks for it. Then each key gets its versions one after the other, from the
+/// oldest to the newest, before the object that was current; a mark of a deletion becomes a deletion that
+/// names no version. Nothing is deleted for good. Times and ids of versions are new ones. The bucket must
+/// keep versions.
+///
+/// A key that has versions already is compared with the snapshot first: each by its length and its entity
+/// tag or, where the tags differ, as encryption and unknown sizes of parts make them do, by the SHA-256 that
+/// the server keeps, or else by reading it. Metadata is not compared. If they are a beginning of what is
+/// restored, the rest comes behind it; so a restore that is repeated, or goes on after a crash, adds nothing
+/// twice. Else the policy decides about all versions of the key together: they are left out, put on top, or
+/// get another key. Where the server keeps no conditions of writes, or two versions in a row are the same, a
+/// write whose reply was lost may leave one version more.
+///
+/// A version that fails is told, and later ones go on; it is not put on top of those by a restore that goes
+/// on. One version that is named as the path of a restore becomes the object of its key, also without the
+/// option; of a directory with versions only those are restored.
 #[derive(Clone)]
 pub struct S3Target {
     place: Arc<Place>,
@@ -128,6 +153,23 @@ impl S3Target {
 }
 
 impl Place {
+    /// Older versions are put only where they stay.
+    ///
+    /// # Errors
+    /// `Unsupported` if the bucket does not keep versions.
+    async fn require_versions(&self, bucket: &Bucket) -> Result<()> {
+        let why = match bucket.versioning().await? {
+            Versioning::Enabled => return Ok(()),
+            Versioning::Suspended => "versioning is suspended: the bucket keeps no new versions",
+            Versioning::Never => "the bucket keeps no versions",
+        };
+        let message =
+            format!("cannot restore older versions into {}: {why}", self.settings.location());
+        Err(Error::new(ErrorKind::Unsupported, message)
+            .with_code("s3-no-versions")
+            .with_hint("enable versioning of the bucket, or restore without versions"))
+    }
+
     /// The whole key of one below the prefix.
     fn whole(&self, key: &str) -> String {
         self.settings.root() + key

@@ -156,8 +156,10 @@ impl Gatherer {
                 continue;
             }
             let (now, later) = self.split(item, &mut room);
+            // Large ones are begun behind all others of a window: what comes after must not overtake it.
+            let is_begun_last = now.is_first && now.is_large();
             window.items.push(now);
-            if later.is_some() {
+            if is_begun_last || later.is_some() {
                 self.taken = later;
                 break;
             }

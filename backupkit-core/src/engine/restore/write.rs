@@ -111,7 +111,8 @@ impl Writer {
     async fn write_window(&mut self, items: Vec<Item>, fetched: &Fetched) -> Result<()> {
         let (large, small): (Vec<_>, Vec<_>) = items.into_iter().partition(Item::is_large);
         let (begins, goes_on): (Vec<_>, Vec<_>) = large.into_iter().partition(|item| item.is_first);
-        // In this order there is never more than one large file: it comes first or last in a window.
+        // In this order there is never more than one large file: it comes first or last in a window, so
+        // that no step overtakes one that it follows.
         for item in &goes_on {
             self.write_part(item, fetched).await?;
         }
@@ -127,7 +128,8 @@ impl Writer {
         for item in items {
             match pieces(&item, fetched).collect::<Result<Vec<_>>>() {
                 Ok(pieces) => {
-                    if batches.last().is_none_or(|batch| batch.len() >= BATCH_STEPS) {
+                    let is_full = |batch: &Vec<_>| batch.len() >= BATCH_STEPS && !item.step.follows;
+                    if batches.last().is_none_or(is_full) {
                         batches.push(Vec::new());
                     }
                     let step = WholeStep { step: Arc::clone(&item.step), pieces };
@@ -186,14 +188,17 @@ impl Writer {
         }
         let is_stopped = AtomicBool::new(false);
         let is_stopped = &is_stopped;
-        let writes = batch.into_iter().map(|(item, step)| async move {
-            if is_stopped.load(Ordering::Relaxed) {
-                return Ok(());
+        let writes = in_rows(batch).into_iter().map(|row| async move {
+            for (item, step) in row {
+                if is_stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                self.tools.check_may_write().await?;
+                let body = BodyReader::new(stream::iter(step.pieces.into_iter().map(Ok)).boxed());
+                let written = self.start(&item, body, None).await;
+                self.settle(&item, written).await?;
             }
-            self.tools.check_may_write().await?;
-            let body = BodyReader::new(stream::iter(step.pieces.into_iter().map(Ok)).boxed());
-            let written = self.start(&item, body, None).await;
-            self.settle(&item, written).await
+            Ok(())
         });
         let at_once = self.concurrency / self.batches_at_once();
         let mut writes = stream::iter(writes).buffer_unordered(at_once.max(1));
@@ -318,6 +323,18 @@ impl Writer {
             _ => false,
         }
     }
+}
+
+/// Divides steps into rows, in each of which all but the first follow the one before.
+fn in_rows(batch: Vec<(Item, WholeStep)>) -> Vec<Vec<(Item, WholeStep)>> {
+    let mut rows: Vec<Vec<_>> = Vec::new();
+    for (item, step) in batch {
+        match rows.last_mut() {
+            Some(row) if item.step.follows => row.push((item, step)),
+            _ => rows.push(vec![(item, step)]),
+        }
+    }
+    rows
 }
 
 /// The bytes of a step or a part of one, in order.

@@ -51,8 +51,16 @@ impl ConfigPreview {
     }
 
     fn add(&mut self, kind: RecordKind, name: &str, action: ConfigAction, seen: Option<&Record>) {
-        let change = ConfigChange { kind, name: name.to_owned(), action };
+        let (name, dropped_secrets) = (name.to_owned(), Vec::new());
+        let change = ConfigChange { kind, name, action, dropped_secrets };
         self.steps.push(Step { change, seen: seen.cloned() });
+    }
+
+    /// Says what the record loses that was added last.
+    fn drop_secrets(&mut self, dropped: Vec<String>) {
+        if let Some(step) = self.steps.last_mut() {
+            step.change.dropped_secrets = dropped;
+        }
     }
 }
 
@@ -110,10 +118,12 @@ impl Workspace {
                     keep_if(is_same_connection(&body, &declared.body) && given.is_empty())
                 }
             };
+            let dropped = record.map(|record| self.dropped_secrets(record, declared, &given));
             if !given.is_empty() {
                 preview.secrets.insert(name.clone(), given);
             }
             preview.add(RecordKind::Connection, name, action, record);
+            preview.drop_secrets(dropped.transpose()?.unwrap_or_default());
         }
         for (name, declared) in &configuration.repositories {
             let record = known.get(RecordKind::Repository, name);
@@ -255,6 +265,27 @@ impl Workspace {
         };
         // All or none: some come with others, and go without them.
         if given.names().all(is_kept) { Ok(ConnectionSecrets::default()) } else { Ok(given) }
+    }
+
+    /// The secrets that a connection loses as it comes to lead elsewhere.
+    fn dropped_secrets(
+        &self,
+        record: &Record,
+        declared: &DeclaredConnection,
+        given: &ConnectionSecrets,
+    ) -> Result<Vec<String>> {
+        let body: ConnectionBody = record.decode()?;
+        // Another kind is refused.
+        if body.kind != declared.body.kind
+            || self
+                .registry
+                .get(&body.kind)?
+                .is_same_endpoint(&body.settings, &declared.body.settings)
+        {
+            return Ok(Vec::new());
+        }
+        let kept = record.content.secrets.keys();
+        Ok(kept.filter(|name| given.get(name).is_none()).cloned().collect())
     }
 
     /// The secrets that a connection has already, unless it comes to lead elsewhere, and those that it is

@@ -397,6 +397,7 @@ fn step(entry: SnapshotEntry, base: usize) -> Option<Step> {
         bytes: if phase.is_some() { entry.size_bytes } else { 0 },
         entry,
         action,
+        follows: false,
     })
 }
 

@@ -188,6 +188,13 @@ impl S3Server {
         }
     }
 
+    /// Removes a version of an object for good, or the mark of a deletion.
+    pub fn remove_version(&self, bucket: &str, key: &str, id: &str) {
+        if let Some(bucket) = lock(&self.shared.buckets).get_mut(bucket) {
+            bucket.remove_version(key, id);
+        }
+    }
+
     /// Takes only this key from now on.
     pub fn take_only(&self, access_key_id: &str, secret_access_key: &str, token: Option<&str>) {
         *lock(&self.shared.keys) = Some(Keys {
@@ -321,6 +328,13 @@ impl S3Server {
     /// An object.
     pub fn object(&self, bucket: &str, key: &str) -> Option<S3Object> {
         lock(&self.shared.buckets).get(bucket)?.objects.get(key).cloned()
+    }
+
+    /// All versions of an object, from the oldest to the newest. Nothing stands for the mark of a deletion.
+    pub fn versions(&self, bucket: &str, key: &str) -> Vec<Option<S3Object>> {
+        let buckets = lock(&self.shared.buckets);
+        let versions = buckets.get(bucket).and_then(|bucket| bucket.history.get(key));
+        versions.into_iter().flatten().map(|version| version.object.clone()).collect()
     }
 
     /// All keys of a bucket, in the order of bytes.

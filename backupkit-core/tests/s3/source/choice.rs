@@ -54,8 +54,11 @@ async fn a_listing_goes_on_with_the_same_choice_behind_every_token() {
     let view = scene.open().await;
     let listed = list(&*view, None).await.unwrap();
     for (number, one) in listed.iter().enumerate() {
+        scene.server.reset_counters();
         let rest = list(&*view, Some(&one.token)).await.unwrap();
         assert_eq!(entries(&rest), entries(&listed[number + 1..]));
+        let asked = scene.server.counters().of(S3Operation::GetTagging);
+        assert!(asked < 3, "{number}: {asked}, also of what was passed");
     }
 }
 

@@ -17,7 +17,7 @@ use super::{LARGE, Scene, attribute, context, entries, list, read, refused};
 use crate::scene::BUCKET;
 
 /// Seconds after the server was started.
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + seconds).unwrap()
 }
 
@@ -25,7 +25,7 @@ fn as_of(seconds: i64) -> S3SourceOptions {
     S3SourceOptions::default().with_consistent_at(ConsistentAt::Time(at(seconds)))
 }
 
-fn versioned(page_keys: usize) -> S3ServerOptions {
+pub(super) fn versioned(page_keys: usize) -> S3ServerOptions {
     S3ServerOptions::default().versioned().with_page_keys(page_keys)
 }
 
@@ -255,7 +255,7 @@ async fn a_backup_that_goes_on_later_keeps_its_moment_and_its_place() {
     }
 }
 
-async fn unopened(scene: &Scene) -> Error {
+pub(super) async fn unopened(scene: &Scene) -> Error {
     scene.source.open(context()).await.map(drop).unwrap_err()
 }
 
@@ -396,7 +396,7 @@ async fn a_prefix_below_which_there_was_nothing_then_is_an_error() {
 }
 
 /// The steps of a probe that failed.
-async fn failed_steps(scene: &Scene) -> Vec<String> {
+pub(super) async fn failed_steps(scene: &Scene) -> Vec<String> {
     let probe = scene.source.check().await.unwrap();
     let failed = probe.steps.iter().filter(|step| step.outcome.as_str() == "failed");
     failed.map(|step| format!("{step:?}")).collect()
@@ -423,4 +423,42 @@ async fn a_probe_tries_what_reading_versions_needs() {
     }
     let unversioned = Scene::holding(&["a"]).reading(all());
     assert_eq!(failed_steps(&unversioned).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_passes_over_versions_is_found_out() {
+    for is_named in [true, false] {
+        let options = versioned(9).passing_over_versions(is_named);
+        let scene = Scene::with(options, |settings| settings).reading(as_of(5));
+        for (key, text) in [("a", "x"), ("m/", "")] {
+            scene.server.set_now(at(0));
+            scene.server.put_with(BUCKET, key, text, &[("content-type", "text/one")], "");
+            scene.server.set_now(at(10));
+            // The same bytes, and so the same entity tag.
+            scene.server.put_with(BUCKET, key, text, &[("content-type", "text/two")], "");
+        }
+        let view = scene.open().await;
+        let entries = entries(&list(&*view, None).await.unwrap());
+        let error = read(&*view, &entries[0]).await.unwrap_err();
+        let found = (error.kind(), error.code());
+        assert_eq!(found, (ErrorKind::Unsupported, "s3-other-version"), "{error}");
+        let warnings = view.close(Outcome::Completed).await.unwrap().warnings;
+        assert!(warnings.iter().any(|one| one.starts_with("m/: ")), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_versions_that_goes_in_circles_is_incomplete() {
+    for page_keys in [1, 2] {
+        let scene = scene(page_keys).reading(as_of(5));
+        // Marks of deletions make nothing appear, so that nothing comes twice.
+        for key in ["a", "b", "c", "d", "e"] {
+            scene.server.remove(BUCKET, key);
+        }
+        let circle = S3Fault::new(S3Effect::LeadBack).on(S3Operation::ListVersions);
+        scene.server.add_fault(circle.always());
+        let error = refused(&*scene.open().await).await;
+        assert_eq!(error.code(), "s3-listing-incomplete", "{error}");
+        assert!(scene.server.counters().requests < 100);
+    }
 }

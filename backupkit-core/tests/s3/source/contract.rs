@@ -126,6 +126,60 @@ source_conformance!(as_of_a_time_in_no_order, async || {
     of_versions(Scene::with(options, |settings| settings), &[])
 });
 
+/// What was there before each object, and the objects.
+fn with_a_past(options: S3ServerOptions) -> SourceFixture {
+    let scene = Scene::with(options, |settings| settings);
+    let scene = scene.reading(S3SourceOptions::default().with_versions());
+    let (mut files, mut versions) = (BTreeMap::new(), BTreeMap::new());
+    for (path, key, bytes) in objects() {
+        let plain: Vec<_> =
+            path.names().map(|name| name.strip_suffix(b"%object").unwrap_or(name)).collect();
+        let (last, above) = plain.split_last().unwrap();
+        for (number, time) in
+            ["20251231T235959.999998Z", "20251231T235959.999999Z"].iter().enumerate()
+        {
+            let old = random_bytes(number as u64 + 100, bytes.len() * 2);
+            scene.server.put(BUCKET, &key, old.clone());
+            let id = format!("v{}", versions.len() + files.len() + 1);
+            let mut names = vec![format!("{BUCKET}%versions").into_bytes()];
+            names.extend(above.iter().map(|name| name.to_vec()));
+            names.push([last, &b"%past"[..]].concat());
+            names.push(format!("{time}-{id}").into_bytes());
+            versions.insert(EntryPath::from_names(names), (key.clone(), id, old));
+        }
+        scene.server.put(BUCKET, &key, bytes.clone());
+        let mut names = vec![BUCKET.as_bytes()];
+        names.extend(path.names());
+        files.insert(EntryPath::from_names(names), bytes);
+    }
+    let past = versions.iter().map(|(path, (_, _, bytes))| (path.clone(), bytes.clone()));
+    let all = files.clone().into_iter().chain(past).collect();
+    let keys: BTreeMap<EntryPath, String> =
+        objects().into_iter().map(|(path, key, _)| (path, key)).collect();
+    let scene = Arc::new(scene);
+    let server = Arc::clone(&scene);
+    SourceFixture::new(scene.source.clone(), all)
+        .with_vanish(move |path| {
+            match versions.get(&path) {
+                Some((key, id, _)) => server.server.remove_version(BUCKET, key, id),
+                None => {
+                    let below = EntryPath::from_names(path.names().skip(1));
+                    server.server.remove(BUCKET, &keys[&below]);
+                }
+            }
+            async {}.boxed()
+        })
+        .keeping(scene)
+}
+
+source_conformance!(with_older_versions, async || {
+    with_a_past(S3ServerOptions::default().versioned().with_page_keys(4))
+});
+
+source_conformance!(with_older_versions_by_directory, async || {
+    with_a_past(S3ServerOptions::default().versioned().with_page_keys(5).listing_by_directory())
+});
+
 source_conformance!(without_entity_tags, async || {
     let options = S3ServerOptions::default().with_read_versions(ReadVersions::Unnamed);
     fixture(Scene::with(options, |settings| settings), &[])

@@ -1,9 +1,8 @@
 //! Tags and access lists of objects that are replaced while a bucket that keeps versions is read.
 
-use backupkit_core::ErrorKind;
 use backupkit_core::adapters::s3::S3SourceOptions;
 use backupkit_core::model::Entry;
-use backupkit_core::source::{Outcome, SourceView};
+use backupkit_core::source::{ListedItem, Outcome, SourceView};
 use backupkit_core::testing::fakes::{S3Effect, S3Fault, S3Operation, S3ServerOptions};
 use std::sync::Arc;
 
@@ -73,7 +72,7 @@ async fn a_key_that_may_not_ask_of_versions_asks_of_what_there_is() {
 }
 
 #[tokio::test]
-async fn tags_of_another_version_than_was_read_are_not_taken() {
+async fn an_object_whose_tags_are_of_another_version_is_read_anew() {
     let scene = scene();
     refuse_versions(&scene, S3Operation::GetTagging, 403, "AccessDenied");
     let (view, entries) = listed(&scene).await;
@@ -85,9 +84,55 @@ async fn tags_of_another_version_than_was_read_are_not_taken() {
         scene.server.put_with(BUCKET, "a", "new", &[], "t=new");
         scene.server.release(1);
     });
-    let error = found.unwrap_err();
-    assert!(error.is(ErrorKind::SourceChanged), "{error}");
-    // So it is read again, as it is then.
-    let (now, bytes) = read(&*view, &entries[0]).await.unwrap();
+    let (now, bytes) = found.unwrap();
     assert_eq!((&*bytes, &attribute(&now)["tags"]["t"]), (&b"new"[..], &"new".into()));
+}
+
+/// Replaces an object as often as its tags are asked for.
+async fn keep_replacing(scene: &Scene, key: &str, bytes: &'static str) {
+    for count in 1..=3 {
+        scene.server.held(count).await;
+        scene.server.put_with(BUCKET, key, bytes, &[], "t=new");
+        scene.server.release(1);
+    }
+}
+
+fn hold_tags(scene: &Scene, key: &str) {
+    let hold = S3Fault::new(S3Effect::Hold).on(S3Operation::GetTagging);
+    scene.server.add_fault(hold.naming_no_version().for_keys_with(key).times(3));
+}
+
+#[tokio::test]
+async fn an_object_that_changes_all_the_time_is_kept_without_its_tags_and_told() {
+    let scene = scene();
+    refuse_versions(&scene, S3Operation::GetTagging, 403, "AccessDenied");
+    let (view, entries) = listed(&scene).await;
+    hold_tags(&scene, "a");
+    let (found, ()) = tokio::join!(read(&*view, &entries[0]), keep_replacing(&scene, "a", "new"));
+    let (now, bytes) = found.unwrap();
+    assert_eq!(bytes, "new");
+    let kept = attribute(&now);
+    assert_eq!((kept.get("tags"), &kept["incomplete"]), (None, &true.into()), "{kept}");
+    let notes = view.close(Outcome::Completed).await.unwrap();
+    assert!(notes.warnings.iter().any(|one| one.starts_with("a: ")), "{notes:?}");
+}
+
+#[tokio::test]
+async fn a_marker_that_changes_all_the_time_is_kept_without_its_tags_and_told() {
+    let scene = scene();
+    scene.server.put_with(BUCKET, "m/", "", &[], "t=old");
+    refuse_versions(&scene, S3Operation::GetTagging, 403, "AccessDenied");
+    hold_tags(&scene, "m/");
+    let view = scene.open().await;
+    let (listed, ()) = tokio::join!(list(&*view, None), keep_replacing(&scene, "m/", ""));
+    let listed = listed.unwrap();
+    let marked = listed.iter().find_map(|one| match &one.item {
+        ListedItem::DirDone { metadata, .. } => metadata.attributes.get("backupkit.s3"),
+        ListedItem::Entry(_) => None,
+    });
+    let marked: serde_json::Value = serde_json::from_str(marked.unwrap().get()).unwrap();
+    assert_eq!(marked["marker"]["incomplete"], true, "{marked}");
+    let notes = view.close(Outcome::Completed).await.unwrap();
+    assert!(notes.warnings.iter().any(|one| one.starts_with("m/: ")), "{notes:?}");
+    assert!(notes.remarks.is_empty(), "it has no bytes: {notes:?}");
 }

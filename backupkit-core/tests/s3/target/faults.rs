@@ -12,7 +12,7 @@ use backupkit_core::{ErrorKind, WriteToken};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{Place, body, broken_body, bucket_snapshot, pieces, with_object};
+use super::{Place, body, broken_body, bucket_snapshot, pieces, rest_of_body, with_object};
 use crate::scene::BUCKET;
 
 const LEN_BYTES: usize = (17 << 20) + 5;
@@ -182,14 +182,7 @@ async fn a_restore_goes_on_behind_the_parts_that_the_server_has() {
     let (_, session, step) = begin(&place).await;
     assert!(session.can_resume(&step, &token).await.unwrap());
     place.server.reset_counters();
-    let mut rest = pieces(&*snapshot, &step).await;
-    for piece in &mut rest {
-        let skip = bytes.saturating_sub(piece.offset).min(piece.bytes.len() as u64);
-        piece.offset += skip;
-        piece.bytes = piece.bytes.slice(usize::try_from(skip).unwrap()..);
-    }
-    rest.retain(|piece| !piece.bytes.is_empty());
-    let rest = BodyReader::new(stream::iter(rest).map(Ok).boxed());
+    let rest = rest_of_body(&*snapshot, &step, bytes).await;
     let written = session.write(&step, rest, Some(token)).await.unwrap();
     assert_eq!(written.bytes, LEN_BYTES as u64);
     // Of those, the last one and one that is tried.

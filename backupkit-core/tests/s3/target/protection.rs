@@ -5,11 +5,13 @@ use backupkit_core::Env;
 use backupkit_core::adapters::s3::{S3Credentials, S3Destination, S3Target, S3TargetOptions};
 use backupkit_core::destination::{Destination as _, ObjectKey};
 use backupkit_core::model::{EntryKind, EntryPath, FileMode, FileTime, Metadata};
-use backupkit_core::testing::fakes::S3ServerOptions;
+use backupkit_core::target::WriteProgress;
+use backupkit_core::testing::fakes::{S3Effect, S3Fault, S3Operation, S3ServerOptions};
 use backupkit_core::testing::random_bytes;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 
-use super::{Place, Restored, bucket_snapshot, with_object};
+use super::{Place, Restored, broken_body, bucket_snapshot, rest_of_body, with_object};
 use crate::real_server::{place_on, skip};
 use crate::scene::BUCKET;
 
@@ -91,6 +93,86 @@ async fn a_bucket_that_keeps_no_locks_and_no_access_lists_gets_objects_without()
         }
         assert!(restored.warnings("over").is_empty());
     }
+}
+
+fn is_locked(place: &Place, key: &str) -> bool {
+    let object = place.server.object(BUCKET, key).unwrap();
+    ["mode", "legal-hold"]
+        .iter()
+        .all(|name| object.headers.contains_key(&format!("x-amz-object-lock-{name}")))
+}
+
+#[tokio::test]
+async fn a_reply_without_locks_is_no_proof_that_there_are_none() {
+    let given_back = S3TargetOptions::default().with_locks();
+    let options = S3ServerOptions::default().with_object_lock();
+    let (place, restored) = restored(options.clone().telling_locks_on_request(), given_back).await;
+    restored.assert_fine();
+    assert!(is_locked(&place, "locked") && is_locked(&place, "large"));
+    assert_eq!(restored.notes.len(), 1, "access lists: {:?}", restored.notes);
+    // A key that must not see them cannot tell.
+    let (place, restored) = self::restored(options.hiding_locks(), given_back).await;
+    restored.assert_fine();
+    assert!(is_locked(&place, "locked") && is_locked(&place, "large"));
+    let notes = restored.notes.join("; ");
+    assert!(notes.contains("s3:GetObjectRetention"), "{notes}");
+}
+
+#[tokio::test]
+async fn a_lock_that_is_lost_is_that_of_one_object() {
+    let given_back = S3TargetOptions::default().with_locks();
+    for lost in ["x", "y"] {
+        let place = Place::with(S3ServerOptions::default().with_object_lock());
+        let forget = S3Fault::new(S3Effect::ForgetHeaders("object-lock"));
+        place.server.add_fault(forget.on(S3Operation::PutObject).for_keys_with(lost));
+        let mut snapshot = bucket_snapshot();
+        for key in ["x", "y", "z"] {
+            snapshot = with_object(snapshot, key, "a", LOCKED);
+        }
+        let target = place.target(|settings| settings).with_options(given_back);
+        let restored = place.restore_into(&target, snapshot).await;
+        for key in ["x", "y", "z"] {
+            assert_eq!(is_locked(&place, key), key != lost, "{key}");
+            assert_eq!(restored.warnings(key).contains("its lock"), key == lost, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_on_tells_what_it_was_begun_without() {
+    let options = S3ServerOptions::default().with_object_lock().without_header("x-amz-tagging");
+    let place = Place::with(options);
+    let record = LOCKED.replace("}}", r#"},"sc":"ODD","tags":{"a":"b"},"etag":"\"e-4\""}"#);
+    let snapshot = with_object(bucket_snapshot(), "large", random_bytes(1, 17 << 20), &record);
+    let snapshot = snapshot.into_reader();
+    let refuse = |code| {
+        let refuse = S3Fault::new(S3Effect::refuse(400, code)).on(S3Operation::CreateUpload);
+        place.server.add_fault(refuse);
+    };
+    refuse("InvalidStorageClass");
+    let target = || {
+        let given_back = S3TargetOptions::default().with_locks();
+        place.target(|settings| settings).with_options(given_back)
+    };
+    let session = place.open(&target(), &snapshot).await.unwrap();
+    let steps: Vec<_> = session.plan().try_collect().await.unwrap();
+    let (step, progress) = (&steps[0], WriteProgress::new());
+    let half = broken_body(&*snapshot, step, 120, Some(&progress)).await;
+    session.write(step, half, None).await.unwrap_err();
+    let (bytes, token) = progress.last().unwrap();
+    drop(session);
+
+    let session = place.open(&target(), &snapshot).await.unwrap();
+    let written = session
+        .write(step, rest_of_body(&*snapshot, step, bytes).await, Some(token))
+        .await
+        .unwrap();
+    let warnings: Vec<_> = written.warnings.iter().map(ToString::to_string).collect();
+    let warnings = warnings.join("; ");
+    assert!(warnings.contains("its tags") && warnings.contains("its storage class"), "{warnings}");
+    assert_eq!(written.warnings.len(), 2, "{warnings}");
+    assert!(is_locked(&place, "large"));
+    session.finish().await.unwrap();
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ impl Planner {
             }
         };
         let acts = !matches!(action, StepAction::Skip | StepAction::Refuse(_));
-        let step = Step { phase: pass.phase, bytes: 0, destination, action, entry };
+        let step = Step { phase: pass.phase, bytes: 0, destination, action, entry, follows: false };
         match pass.phase {
             ENTRIES => self.plan_entry(pass, step, number, acts),
             HARD_LINKS => {

@@ -10,11 +10,14 @@ use super::versions::{PagedVersion, VersionsPage};
 /// was deleted between the two. If both happened in the same moment, the object counts, unless the listing
 /// says that the deletion was the last of all.
 ///
+/// Where [`Self::in_order`] is wanted, what was the newest one in the order of the listing counts instead.
+///
 /// A listing goes by pages, which may part the versions of a key. Only keys that the next page may go on
 /// with are kept in memory.
 #[derive(Debug)]
 pub(in crate::adapters::s3) struct AtTime {
     until: Timestamp,
+    is_by_order: bool,
     /// In the order of the listing.
     held: Vec<(String, Candidate)>,
 }
@@ -23,13 +26,21 @@ pub(in crate::adapters::s3) struct AtTime {
 #[derive(Debug, Default)]
 struct Candidate {
     newest: Option<PagedVersion>,
+    /// Whether the first one was a mark.
+    is_gone: Option<bool>,
     /// When it was last deleted, and whether nothing came after that.
     deleted: Option<(Timestamp, bool)>,
 }
 
 impl AtTime {
     pub(in crate::adapters::s3) fn new(until: Timestamp) -> Self {
-        Self { until, held: Vec::new() }
+        Self { until, is_by_order: false, held: Vec::new() }
+    }
+
+    /// Goes by the order of the listing, which is that in which versions came to be: of each key the first
+    /// one counts that is not younger.
+    pub(in crate::adapters::s3) fn in_order(until: Timestamp) -> Self {
+        Self { is_by_order: true, ..Self::new(until) }
     }
 
     /// Takes a page, and gives what counts of the keys that are over with it, in the order of the listing.
@@ -40,14 +51,18 @@ impl AtTime {
         for (place, (key, _)) in candidates.iter().enumerate() {
             places.insert(key.clone(), place);
         }
-        // Marks of deletions come last, but they make nothing appear.
         for version in page.versions {
             let place = places.get(&version.key).copied().unwrap_or_else(|| {
                 places.insert(version.key.clone(), candidates.len());
                 candidates.push((version.key.clone(), Candidate::default()));
                 candidates.len() - 1
             });
-            candidates[place].1.add(version, self.until);
+            let candidate = &mut candidates[place].1;
+            if !self.is_by_order {
+                candidate.add(version, self.until);
+            } else if version.modified <= self.until {
+                candidate.add_first(version);
+            }
         }
         let is_open = |(key, _): &(String, Candidate)| open.contains(key);
         let (held, over) = candidates.into_iter().partition(is_open);
@@ -93,6 +108,14 @@ impl Candidate {
         }
     }
 
+    /// Takes the first one only.
+    fn add_first(&mut self, version: PagedVersion) {
+        if self.is_gone.is_none() {
+            self.is_gone = Some(version.is_mark());
+            self.newest = Some(version).filter(|version| !version.is_mark());
+        }
+    }
+
     fn pick(self) -> Option<PagedVersion> {
         let newest = self.newest?;
         let is_gone = self.deleted.is_some_and(|(deleted, is_last)| {
@@ -124,7 +147,16 @@ mod tests {
 
     /// What counts at a time, if pages have so many lines.
     fn found(lines: &[Line], until: i64, page_lines: usize, names_next: bool) -> Vec<String> {
-        let mut at_time = AtTime::new(Timestamp::from_second(until).unwrap());
+        let at_time = AtTime::new(Timestamp::from_second(until).unwrap());
+        found_by(at_time, lines, page_lines, names_next)
+    }
+
+    fn found_by(
+        mut at_time: AtTime,
+        lines: &[Line],
+        page_lines: usize,
+        names_next: bool,
+    ) -> Vec<String> {
         let mut found = Vec::new();
         let mut pages = lines.chunks(page_lines).peekable();
         let mut before = "";
@@ -134,7 +166,9 @@ mod tests {
                 versions.push(version(*line, line.0 != before));
                 before = line.0;
             }
-            versions.sort_by_key(PagedVersion::is_mark);
+            if !at_time.is_by_order {
+                versions.sort_by_key(PagedVersion::is_mark);
+            }
             let last = page.last().map(|(key, _)| *key);
             let first = pages.peek().and_then(|next| next.first()).map(|(key, _)| *key);
             let marker = if names_next { first } else { last.filter(|_| first.is_some()) };
@@ -180,6 +214,9 @@ mod tests {
                 for names_next in [false, true] {
                     let found = found(&lines, until, page_lines, names_next);
                     assert_eq!(found, expected, "{until} {page_lines} {names_next}");
+                    let by_order = AtTime::in_order(Timestamp::from_second(until).unwrap());
+                    let found = found_by(by_order, &lines, page_lines, names_next);
+                    assert_eq!(found, expected, "{until} {page_lines} {names_next}");
                 }
             }
         }
@@ -189,5 +226,16 @@ mod tests {
     fn what_happened_in_one_moment_is_gone_only_if_nothing_came_after() {
         assert_eq!(found(&[("a", -1), ("a", 1)], 1, 9, false), [""; 0]);
         assert_eq!(found(&[("a", 2), ("a", -1), ("a", 1)], 1, 9, false), ["a1"]);
+    }
+
+    #[test]
+    fn by_order_what_comes_first_counts_whatever_its_time() {
+        let by_order = |until, lines: &[Line]| {
+            let at_time = AtTime::in_order(Timestamp::from_second(until).unwrap());
+            found_by(at_time, lines, 2, false)
+        };
+        assert_eq!(by_order(1, &[("a", 2), ("a", -1), ("a", 1)]), [""; 0]);
+        // Written in parts: begun before the one that it replaced.
+        assert_eq!(by_order(9, &[("a", 3), ("a", 5), ("b", 1)]), ["a3", "b1"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Objects of users: their pages, versions, metadata and tags. Keys are whole ones here.
+//! Objects of users: their versions, metadata and tags. Keys are whole ones here.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,11 +6,11 @@ use std::ops::Range;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{EncodingType, ObjectLockLegalHoldStatus, ObjectLockMode};
+use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectLockMode};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Mutex;
 
-use super::{Bucket, Page};
+use super::Bucket;
 use crate::adapters::s3::calls::Came;
 use crate::adapters::s3::errors::{
     INVALID_RANGE, NO_SUCH_KEY, NOT_IMPLEMENTED, UNREADABLE, broken_off, failed, odd_reply,
@@ -89,39 +89,6 @@ struct Progress {
 }
 
 impl Bucket {
-    /// A page of all objects below the prefix of the settings: behind a key, or where an earlier page
-    /// says.
-    ///
-    /// # Errors
-    /// Also for a page that contradicts itself or may be cut off.
-    pub(in crate::adapters::s3) async fn objects_page(
-        &self,
-        behind: Option<&str>,
-        token: Option<&str>,
-    ) -> Result<Page> {
-        let doing = "list the bucket";
-        self.0
-            .calls
-            .run(|| async {
-                let request = self
-                    .0
-                    .client
-                    .list_objects_v2()
-                    .bucket(self.name())
-                    .prefix(self.full_key(""))
-                    // Else one key with a control character makes a page that is no XML.
-                    .encoding_type(EncodingType::Url)
-                    .set_start_after(behind.filter(|_| token.is_none()).map(str::to_owned))
-                    .set_continuation_token(token.map(str::to_owned));
-                let whole = Whole::default();
-                let sent = request.customize().interceptor(whole.clone()).send();
-                let reply = sent.await.map_err(|error| failed(doing, error))?;
-                whole.require(doing)?;
-                self.read_page(&reply, "", token, doing)
-            })
-            .await
-    }
-
     /// Reads a version of an object, and what the server says of it. Without a tag, and if none is named,
     /// whichever is there; all bytes are of one.
     ///
@@ -197,6 +164,7 @@ impl Bucket {
             }
             reply => reply?,
         };
+        require_version(object.version, reply.version_id(), doing)?;
         let (came, total) = placed(&reply).ok_or_else(|| odd(doing))?;
         let version = version_of(&reply, total);
         // Not every server knows the condition.
@@ -269,6 +237,7 @@ impl Bucket {
                 whole.require(&doing)?;
                 let tags = reply.tag_set().iter();
                 let pairs = tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
+                require_version(object.version, reply.version_id(), &doing)?;
                 let version = reply.version_id().filter(|id| !id.is_empty()).map(str::to_owned);
                 Ok(Tagged { tags: pairs.collect(), version })
             })
@@ -353,6 +322,26 @@ fn version_of(reply: &GetObjectOutput, total: u64) -> Version {
         modified: reply.last_modified().map(DateTime::secs),
         record,
     }
+}
+
+/// Makes sure that a reply is of the version that was asked for, if it says of which one it is.
+///
+/// # Errors
+/// `Unsupported` if it is another one: the server passes over what it was asked.
+pub(super) fn require_version(asked: Option<&str>, came: Option<&str>, doing: &str) -> Result<()> {
+    match (asked, came.filter(|id| !id.is_empty())) {
+        (Some(asked), Some(came)) if asked != came => Err(other_version(doing)),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a server that gives another version than it was asked for.
+pub(in crate::adapters::s3) fn other_version(doing: &str) -> Error {
+    let message = format!("cannot {doing}: the server gives another version than was asked for");
+    Error::new(ErrorKind::Unsupported, message).with_code("s3-other-version").with_hint(
+        "this server, or what stands before it, passes over versions: what was there at a time cannot be \
+         read from it",
+    )
 }
 
 fn changed(doing: &str) -> Error {

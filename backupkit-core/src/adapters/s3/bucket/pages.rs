@@ -46,7 +46,19 @@ impl Bucket {
         token: Option<&str>,
         most: Option<i32>,
     ) -> Result<Page> {
-        let doing = format!("list {prefix}");
+        self.list_page_behind(prefix, None, token, most).await
+    }
+
+    /// As [`Self::list_page`]; without a token, behind a whole key.
+    pub(in crate::adapters::s3) async fn list_page_behind(
+        &self,
+        prefix: &str,
+        behind: Option<&str>,
+        token: Option<&str>,
+        most: Option<i32>,
+    ) -> Result<Page> {
+        let what = if prefix.is_empty() { "the bucket" } else { prefix };
+        let doing = format!("list {what}");
         self.0
             .calls
             .run(|| async {
@@ -59,6 +71,7 @@ impl Bucket {
                     // Else one key with a control character makes a page that is no XML.
                     .encoding_type(EncodingType::Url)
                     .set_max_keys(most)
+                    .set_start_after(behind.filter(|_| token.is_none()).map(str::to_owned))
                     .set_continuation_token(token.map(str::to_owned));
                 let whole = Whole::default();
                 let sent = request.customize().interceptor(whole.clone()).send();
@@ -81,7 +94,7 @@ impl Bucket {
         Ok(page.keys.iter().any(|listed| listed.key == key))
     }
 
-    pub(super) fn read_page(
+    fn read_page(
         &self,
         reply: &ListObjectsV2Output,
         prefix: &str,

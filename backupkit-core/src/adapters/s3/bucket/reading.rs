@@ -6,6 +6,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use bytes::{Bytes, BytesMut};
 
 use super::Bucket;
+use super::objects::require_version;
 use crate::adapters::s3::calls::Came;
 use crate::adapters::s3::errors::{INVALID_RANGE, broken_off, failed, odd_reply};
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -110,6 +111,7 @@ impl Bucket {
             Err(error) if error.is(ErrorKind::Conflict) => return Err(changed(doing)),
             reply => reply?,
         };
+        require_version(version, reply.version_id(), doing)?;
         let came = placed(&reply, doing)?;
         if got > 0 {
             // Not every server knows the condition.

@@ -122,7 +122,7 @@ impl Bucket {
         Ok(UploadedPart { number, etag: etag.to_owned(), checksum, len_bytes })
     }
 
-    /// Makes the object of the parts.
+    /// Makes the object of the parts. Returns its entity tag, if the server says it.
     ///
     /// # Errors
     /// `Conflict` if the condition does not hold; `NotFound` if there is no such upload. Both may be
@@ -133,7 +133,7 @@ impl Bucket {
         id: &str,
         parts: &[UploadedPart],
         condition: &Condition,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let doing = format!("write {key}");
         // Of all parts or of none: some servers do not list them, and refuse to have a few.
         let has_all = parts.iter().all(|part| part.checksum.is_some());
@@ -165,8 +165,9 @@ impl Bucket {
                 };
                 let whole = Whole::default();
                 let sent = request.customize().interceptor(whole.clone()).send();
-                sent.await.map_err(|error| failed(&doing, error))?;
-                whole.require(&doing)
+                let reply = sent.await.map_err(|error| failed(&doing, error))?;
+                whole.require(&doing)?;
+                Ok(reply.e_tag().filter(|etag| !etag.is_empty()).map(str::to_owned))
             })
             .await
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::Bucket;
 use super::pages::{decode, incomplete};
+use super::version_order::Lines;
 use crate::adapters::s3::errors::failed;
 use crate::adapters::s3::whole::Whole;
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::error::Result;
 /// A page of versions.
 #[derive(Debug)]
 pub(in crate::adapters::s3) struct VersionsPage {
-    /// Of each key the newest first; but marks of deletions come after all versions of the page.
+    /// In the order of keys of the server, of each key the newest first.
     pub(in crate::adapters::s3) versions: Vec<PagedVersion>,
     /// Where to go on; nothing if this is the last page.
     pub(in crate::adapters::s3) next: Option<VersionMarker>,
@@ -23,12 +24,23 @@ pub(in crate::adapters::s3) struct VersionsPage {
 }
 
 /// The last version of a page: the next page may have more of its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(in crate::adapters::s3) struct VersionMarker {
     /// Without the prefix of the bucket's settings.
     pub(in crate::adapters::s3) key: String,
     /// Nothing if the server does not say.
     id: Option<String>,
+    trail: Trail,
+}
+
+/// Where pages have led: enough to notice, some rounds later, that they go in circles.
+#[derive(Debug, Clone, Default)]
+struct Trail {
+    /// An earlier marker: each time twice as many pages are compared with it as with the one before.
+    key: String,
+    id: Option<String>,
+    compared: u64,
+    most_compared: u64,
 }
 
 /// A version, or the mark of a deletion.
@@ -61,7 +73,29 @@ pub(in crate::adapters::s3) enum Versioning {
 impl VersionMarker {
     /// Behind all versions of a key, which is without the prefix of the settings.
     pub(in crate::adapters::s3) fn behind(key: &str) -> Self {
-        Self { key: key.to_owned(), id: None }
+        Self { key: key.to_owned(), id: None, trail: Trail::default() }
+    }
+
+    /// The marker that a page behind another one ends with; nothing if it leads back.
+    fn following(behind: Option<&Self>, key: String, id: Option<String>) -> Option<Self> {
+        let Some(behind) = behind else {
+            return Some(Self { key, id, trail: Trail::default() });
+        };
+        // Without an id it means all that is left of a key, and the page did not come to its end.
+        if behind.key == key && (id.is_none() || behind.id == id) {
+            return None;
+        }
+        let mut trail = behind.trail.clone();
+        if trail.most_compared > 0 && trail.key == key && trail.id == id {
+            return None;
+        }
+        trail.compared += 1;
+        if trail.compared > trail.most_compared {
+            let most_compared = trail.most_compared.saturating_mul(2).max(1);
+            (trail.key, trail.id) = (key.clone(), id.clone());
+            (trail.compared, trail.most_compared) = (0, most_compared);
+        }
+        Some(Self { key, id, trail })
     }
 }
 
@@ -115,11 +149,12 @@ impl Bucket {
                     .encoding_type(EncodingType::Url)
                     .set_key_marker(behind.map(|marker| self.full_key(&marker.key)))
                     .set_version_id_marker(behind.and_then(|marker| marker.id.clone()));
-                let whole = Whole::default();
-                let sent = request.customize().interceptor(whole.clone()).send();
+                let (whole, lines) = (Whole::default(), Lines::default());
+                let request = request.customize().interceptor(whole.clone());
+                let sent = request.interceptor(lines.clone()).send();
                 let reply = sent.await.map_err(|error| failed(&doing, error))?;
                 whole.require(&doing)?;
-                self.read_versions(&reply, prefix, behind, &doing)
+                self.read_versions(&reply, &lines, prefix, behind, &doing)
             })
             .await
     }
@@ -127,6 +162,7 @@ impl Bucket {
     fn read_versions(
         &self,
         reply: &ListObjectVersionsOutput,
+        lines: &Lines,
         prefix: &str,
         behind: Option<&VersionMarker>,
         doing: &str,
@@ -152,7 +188,7 @@ impl Bucket {
             // Without one the newest would be read in its place.
             text(id).ok_or_else(|| incomplete(doing, "a version has no id"))
         };
-        let mut versions = Vec::new();
+        let (mut versions, mut marks) = (Vec::new(), Vec::new());
         for version in reply.versions() {
             let size = version.size().and_then(|size| u64::try_from(size).ok());
             versions.push(PagedVersion {
@@ -166,7 +202,7 @@ impl Bucket {
             });
         }
         for mark in reply.delete_markers() {
-            versions.push(PagedVersion {
+            marks.push(PagedVersion {
                 key: key_of(mark.key())?,
                 id: text(mark.version_id()),
                 modified: time_of(mark.last_modified())?,
@@ -183,12 +219,51 @@ impl Bucket {
             (Some(false), _) => None,
             (Some(true), None) => return Err(incomplete(doing, "there is more, but not where")),
             (Some(true), key) => {
-                Some(VersionMarker { key: key_of(key)?, id: text(reply.next_version_id_marker()) })
+                let (key, id) = (key_of(key)?, text(reply.next_version_id_marker()));
+                let next = VersionMarker::following(behind, key, id);
+                let why = "the pages lead back to where they were";
+                Some(next.ok_or_else(|| incomplete(doing, why))?)
             }
         };
-        if next.is_some() && next.as_ref() == behind {
-            return Err(incomplete(doing, "the next page is the same one"));
+        Ok(VersionsPage { versions: lines.in_order(versions, marks), next, is_encoded })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many pages are read that end with these markers, again and again, before that is noticed.
+    fn followed(markers: &[(&str, Option<&str>)]) -> usize {
+        let mut behind = None;
+        for count in 0..1_000 {
+            let (key, id) = markers[count % markers.len()];
+            let id = id.map(str::to_owned);
+            match VersionMarker::following(behind.as_ref(), key.to_owned(), id) {
+                Some(next) => behind = Some(next),
+                None => return count,
+            }
         }
-        Ok(VersionsPage { versions, next, is_encoded })
+        1_000
+    }
+
+    #[test]
+    fn pages_that_go_in_circles_come_to_an_end() {
+        assert_eq!(followed(&[("a", Some("1"))]), 1);
+        for length in 2..40 {
+            let ids: Vec<_> = (0..length).map(|number| number.to_string()).collect();
+            let markers: Vec<_> = ids.iter().map(|id| ("a", Some(id.as_str()))).collect();
+            let count = followed(&markers);
+            assert!((length..=4 * length).contains(&count), "{length}: {count}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_left_in_its_middle_has_to_be_gone_on_with() {
+        let first = VersionMarker::following(None, "a".to_owned(), Some("1".to_owned())).unwrap();
+        let next = |key: &str, id| VersionMarker::following(Some(&first), key.to_owned(), id);
+        assert!(next("a", None).is_none(), "whatever is left of it would be passed by");
+        assert!(next("a", Some("2".to_owned())).is_some());
+        assert!(next("b", None).is_some());
     }
 }

@@ -4,7 +4,7 @@ use super::S3Destination;
 use super::compare::Content;
 use super::conditions::no_conditions;
 use super::large::LEAST_PART_BYTES;
-use super::retention::refused;
+use super::retention::{Way, refused};
 use crate::adapters::s3::bucket::Condition;
 use crate::adapters::s3::errors::NOT_IMPLEMENTED;
 use crate::adapters::s3::payload::Parts;
@@ -51,7 +51,7 @@ impl S3Destination {
                 written => return written,
             };
             match self.compare(key, content).await? {
-                Some(true) => return Ok(()),
+                Some(true) => return self.retain_existing(key).await,
                 Some(false) => return Err(exists(key)),
                 // It went away since, or somebody has dropped the parts.
                 None if writes < MOST_WRITES => writes += 1,
@@ -66,7 +66,7 @@ impl S3Destination {
     /// For servers without conditions: looks first, and compares after.
     async fn create_checked(&self, key: &ObjectKey, content: &Content) -> Result<()> {
         match self.compare(key, content).await? {
-            Some(true) => return Ok(()),
+            Some(true) => return self.retain_existing(key).await,
             Some(false) => return Err(exists(key)),
             None => self.write(key, content, &Condition::None).await?,
         }
@@ -82,14 +82,17 @@ impl S3Destination {
 
     async fn write(&self, key: &ObjectKey, content: &Content, condition: &Condition) -> Result<()> {
         let record = self.record_of(key).await?;
-        let written = match content {
+        let (written, way) = match content {
             Content::Small(parts) => {
-                self.bucket.put_object(key.as_str(), parts, condition, &record).await
+                let put = self.bucket.put_object(key.as_str(), parts, condition, &record);
+                (put.await.map(drop), Way::Whole)
             }
-            Content::Large(payload) => self.write_large(key, payload, condition, &record).await,
+            Content::Large(payload) => {
+                (self.write_large(key, payload, condition, &record).await, Way::InParts)
+            }
         };
         match written {
-            Ok(()) => self.require_locked(key, &record).await,
+            Ok(()) => self.require_locked(key, &record, way).await,
             // It has shown that it knows conditions.
             Err(error) if record.lock.is_some() => Err(refused(key.as_str(), error)),
             Err(error) if error.code() == NOT_IMPLEMENTED && *condition != Condition::None => {

@@ -61,7 +61,7 @@ impl S3Destination {
         let mut parts: Vec<_> =
             stream::iter(sends).buffer_unordered(PARTS_AT_ONCE).try_collect().await?;
         parts.sort_by_key(|part| part.number);
-        self.bucket.complete_upload(key.as_str(), id, &parts, condition).await
+        self.bucket.complete_upload(key.as_str(), id, &parts, condition).await.map(drop)
     }
 }
 

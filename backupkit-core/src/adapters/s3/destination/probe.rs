@@ -142,10 +142,10 @@ async fn write(bucket: &Bucket, key: &str, parts: &Parts, record: &ObjectRecord)
     if bucket.settings().conditional_writes {
         match bucket.put_object(key, parts, &Condition::Absent, record).await {
             Err(error) if error.code() == NOT_IMPLEMENTED => {}
-            written => return written,
+            written => return written.map(drop),
         }
     }
-    bucket.put_object(key, parts, &Condition::None, record).await
+    bucket.put_object(key, parts, &Condition::None, record).await.map(drop)
 }
 
 async fn refuses_second(bucket: &Bucket, key: &str, parts: &Parts) -> Result<()> {

@@ -28,7 +28,7 @@ pub(super) struct S3Fields {
 }
 
 /// All but those of [`IDENTITY`].
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 32] = [
     "bucket",
     "prefix",
     "endpoint",
@@ -44,6 +44,7 @@ const FIELDS: [&str; 30] = [
     "tags",
     "acls",
     "bucket_settings",
+    "unordered",
     "archived",
     "thaw_tier",
     "thaw_days",
@@ -59,6 +60,7 @@ const FIELDS: [&str; 30] = [
     "include_tags",
     "exclude_tags",
     "consistent_at",
+    "versions",
 ];
 
 /// Classes whose objects cannot be read before they are brought back.

@@ -38,6 +38,16 @@ impl ObjectLock {
         DateTime::from_str(until, DateTimeFormat::DateTime).ok()
     }
 
+    /// Whether it locks an object in all ways that another one does, and for as long.
+    pub(in crate::adapters::s3) fn covers(&self, other: &Self) -> bool {
+        let is_retained = match (other.until(), self.until()) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(least), Some(until)) => self.mode == other.mode && until.secs() >= least.secs(),
+        };
+        is_retained && (self.is_held || !other.is_held)
+    }
+
     /// What of it still holds; servers refuse a retention that is over.
     pub(in crate::adapters::s3) fn still_at(self, now_seconds: i64) -> Option<Self> {
         let is_retained = self.until().is_some_and(|until| until.secs() > now_seconds);
@@ -63,5 +73,20 @@ mod tests {
         assert_eq!(retained.still_at(1_000), None);
         assert_eq!(ObjectLock::new(Some("GOVERNANCE"), None, false), None);
         assert_eq!(ObjectLock::new(None, None, false), None);
+    }
+
+    #[test]
+    fn a_lock_covers_what_is_retained_no_longer_and_no_other_way() {
+        let (soon, late) = (DateTime::from_secs(1_000), DateTime::from_secs(2_000));
+        let lock =
+            |mode, until, is_held| ObjectLock::new(Some(mode), Some(until), is_held).unwrap();
+        let held = ObjectLock::new(None, None, true).unwrap();
+        let governed = lock("GOVERNANCE", &late, false);
+        assert!(governed.covers(&governed));
+        assert!(governed.covers(&lock("GOVERNANCE", &soon, false)));
+        assert!(!lock("GOVERNANCE", &soon, false).covers(&governed));
+        assert!(!governed.covers(&lock("COMPLIANCE", &soon, false)));
+        assert!(!governed.covers(&held) && !held.covers(&governed));
+        assert!(lock("GOVERNANCE", &late, true).covers(&held));
     }
 }

@@ -1,7 +1,7 @@
 //! What is known of objects only by requests of its own, if that is wanted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::OnceCell;
 
@@ -10,6 +10,9 @@ use super::super::object::{ObjectRecord, parts_of};
 use super::Shared;
 use super::found::ListedObject;
 use crate::error::{Error, ErrorKind, Result, Retry};
+
+/// So many objects that it may not be had of are enough, if it was had of none: one may be an exception.
+const MOST_REFUSALS: u32 = 3;
 
 /// What is asked for besides the objects themselves.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Asked {
 struct Wish {
     wanted: bool,
     granted: AtomicBool,
+    /// How many objects it could not be had of.
+    refusals: AtomicU32,
     refused: AtomicBool,
     /// Whether it may be had of what there is now, and not of a version.
     newest_only: AtomicBool,
@@ -76,8 +81,13 @@ impl Asked {
 
 impl Wish {
     fn new(wanted: bool) -> Self {
-        let (granted, refused) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { wanted, granted, refused, newest_only: AtomicBool::new(false) }
+        Self {
+            wanted,
+            granted: AtomicBool::new(false),
+            refusals: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
+            newest_only: AtomicBool::new(false),
+        }
     }
 
     fn is_asked(&self) -> bool {
@@ -88,11 +98,26 @@ impl Wish {
         self.granted.store(true, Ordering::Relaxed);
     }
 
-    /// Where others were had, it is the object.
-    fn refuse(&self) {
-        if !self.granted.load(Ordering::Relaxed) {
+    /// Takes note that it cannot be had of an object. Where others were had, it is the object; the first
+    /// ones may be exceptions, but a server that cannot is none.
+    fn refuse(&self, is_of_server: bool) {
+        let refusals = self.refusals.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if is_of_server || refusals >= MOST_REFUSALS {
+            self.conclude();
+        }
+    }
+
+    /// Gives it up if it was asked for and never had.
+    fn conclude(&self) {
+        let is_granted = self.granted.load(Ordering::Relaxed);
+        if !is_granted && self.refusals.load(Ordering::Relaxed) > 0 {
             self.refused.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether there is nothing to be found out.
+    fn is_known(&self) -> bool {
+        !self.is_asked() || self.granted.load(Ordering::Relaxed)
     }
 
     /// Asks of the version, or of what there is now where that is all that this key may, or the server can.
@@ -155,14 +180,26 @@ impl Extras {
 
 /// Adds to what is known of an object whatever else is wanted, and says what was had of that. `read` is the
 /// version that was read.
+///
+/// # Errors
+/// `SourceChanged` if only what there is now may be asked for, and that is another version; the last time it
+/// is left out, and told.
 pub(super) async fn complete(
     shared: &Shared,
     object: &ListedObject,
     read: Option<&str>,
     mut record: ObjectRecord,
+    is_last: bool,
 ) -> Result<(ObjectRecord, Extras)> {
     let asking = Asking::of(object, read);
-    let tags = add_tags(shared, asking, &mut record).await?;
+    let tags = match add_tags(shared, asking, &mut record).await {
+        // It changes all the time. Its bytes are worth more than its tags, and the next backup asks again.
+        Err(error) if error.is(ErrorKind::SourceChanged) && is_last => {
+            record.is_incomplete = true;
+            false
+        }
+        tags => tags?,
+    };
     let access_lists = add_access_list(shared, asking, &mut record).await?;
     if record.is_incomplete {
         shared.notes.incomplete(&object.key);
@@ -170,17 +207,27 @@ pub(super) async fn complete(
     Ok((record, Extras { tags, access_lists }))
 }
 
-/// Finds out with one object, once, whether what is wanted can be had: before others are compared with
-/// what an earlier backup kept of them.
-pub(super) async fn try_on(shared: &Shared, object: &ListedObject) {
-    let asking = Asking::of(object, None);
+/// Finds out, once, whether what is wanted can be had: before objects are compared with what an earlier
+/// backup kept of them. Some are tried that lie apart, as one may be an exception.
+pub(super) async fn try_on(shared: &Shared, objects: &[&ListedObject]) {
+    let Asked { tags, access_lists, is_tried } = &shared.asked;
     let trial = async {
-        let mut record = ObjectRecord::new();
-        // Other errors tell nothing of it.
-        drop(add_tags(shared, asking, &mut record).await);
-        drop(add_access_list(shared, asking, &mut record).await);
+        let mut places = vec![0, objects.len() / 2, objects.len().saturating_sub(1)];
+        places.dedup();
+        for object in places.into_iter().filter_map(|place| objects.get(place)) {
+            let (asking, mut record) = (Asking::of(object, None), ObjectRecord::new());
+            // Other errors tell nothing of it.
+            if !tags.is_known() {
+                drop(add_tags(shared, asking, &mut record).await);
+            }
+            if !access_lists.is_known() {
+                drop(add_access_list(shared, asking, &mut record).await);
+            }
+        }
+        tags.conclude();
+        access_lists.conclude();
     };
-    shared.asked.is_tried.get_or_init(|| trial).await;
+    is_tried.get_or_init(|| trial).await;
 }
 
 /// Adds how large the parts of an object are that was written in parts: with the same ones its entity tag
@@ -217,8 +264,9 @@ async fn add_tags(shared: &Shared, asking: Asking<'_>, record: &mut ObjectRecord
             } else {
                 "let this key do s3:GetObjectTagging, or do not ask for tags"
             };
+            let is_of_server = error.is(ErrorKind::Unsupported);
             shared.notes.no_tags(why_not(error, hint, "this server has none")?);
-            wish.refuse();
+            wish.refuse(is_of_server);
             return Ok(false);
         }
     }
@@ -264,8 +312,9 @@ async fn add_access_list(
             } else {
                 "let this key do s3:GetObjectAcl, or do not ask for access lists"
             };
+            let is_of_server = error.is(ErrorKind::Unsupported);
             shared.notes.no_access_lists(why_not(error, hint, "this bucket has none")?);
-            wish.refuse();
+            wish.refuse(is_of_server);
             return Ok(false);
         }
     }
@@ -297,20 +346,25 @@ mod tests {
         let asked = Asked::new(true, true);
         assert_eq!(asked.wanted().words(), " tags acls");
         assert_eq!(enough(&asked), [""; 0]);
-        asked.tags.refuse();
+        asked.tags.refuse(false);
+        asked.tags.refuse(false);
+        assert_eq!(enough(&asked), [""; 0], "they may be exceptions");
+        asked.tags.refuse(false);
         assert_eq!(enough(&asked), [" acls"]);
-        asked.access_lists.refuse();
+        asked.access_lists.refuse(true);
         assert_eq!(enough(&asked), [" tags", " acls", ""]);
         let unwanted = Asked::new(false, false);
-        unwanted.tags.refuse();
+        unwanted.tags.refuse(true);
         assert_eq!(enough(&unwanted), [""; 0]);
     }
 
     #[test]
     fn what_was_had_of_one_object_is_asked_of_the_others() {
         let asked = Asked::new(true, false);
+        asked.tags.refuse(false);
         asked.tags.grant();
-        asked.tags.refuse();
+        asked.tags.refuse(true);
+        asked.tags.conclude();
         assert!(asked.tags.is_asked());
     }
 }

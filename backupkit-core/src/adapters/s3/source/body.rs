@@ -8,12 +8,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::super::bucket::{Version, Wanted};
+use super::super::bucket::{Version, Wanted, other_version};
 use super::super::errors::{ARCHIVED, NO_SUCH_VERSION};
-use super::super::object::{ATTRIBUTE, fingerprint};
+use super::super::object::{ATTRIBUTE, ObjectRecord, fingerprint};
 use super::Shared;
 use super::archive::left_out;
 use super::asked::{Extras, add_parts, complete};
+use super::found::Past;
 use super::settings_file;
 use super::walk::ListedObject;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -24,8 +25,10 @@ use crate::source::{Body, RangedBody, VANISHED};
 const SMALL_BYTES: u64 = 512 << 10;
 /// The code of an object that the server both has and has not.
 const CONTRADICTION: &str = "s3-listed-without-object";
+/// Ends the fingerprint of the mark of a deletion. No entity tag is such a word.
+const DELETED: &str = "deleted";
 /// How often an object that is replaced while it is opened is looked at again.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// An entry as the listing has it. Its handle is the object, and the part of the key that its name
 /// does not tell.
@@ -38,10 +41,7 @@ pub(super) fn entry_of(
     // Without the attribute: that of the earlier node stands if the entry is unchanged, else what the
     // server says when the bytes are read.
     let metadata = Metadata::new(FileMode::FILE, time(object.modified));
-    let handle = serde_json::to_string(&(object, part)).map_err(|error| {
-        Error::new(ErrorKind::Internal, "cannot write what is known of an object")
-            .with_source(error)
-    })?;
+    let handle = serde_json::to_string(&(object, part)).map_err(unwritten)?;
     let mut fingerprint = attribute_fingerprint(shared, &object.etag, object.modified);
     if let Fingerprint::Attribute { others, .. } = &mut fingerprint {
         let enough = shared.asked.enough().into_iter();
@@ -54,6 +54,25 @@ pub(super) fn entry_of(
         metadata,
         size_bytes: object.len_bytes,
         fingerprint,
+    })
+}
+
+/// The entry of a mark of a deletion: all of it is known from the listing.
+pub(super) fn deletion_entry(path: EntryPath, mark: &ListedObject) -> Result<Entry> {
+    let value = format!("{} {DELETED}", timestamp(mark.modified));
+    let mut metadata = Metadata::new(FileMode::FILE, time(mark.modified));
+    let record = ObjectRecord { fingerprint: value.clone(), ..ObjectRecord::new() };
+    record.put_into(&mut metadata)?;
+    let attribute = ATTRIBUTE.to_owned();
+    let part: Option<&str> = None;
+    let handle = serde_json::to_string(&(mark, part)).map_err(unwritten)?;
+    Ok(Entry {
+        path,
+        handle: Some(handle),
+        kind: EntryKind::File,
+        metadata,
+        size_bytes: 0,
+        fingerprint: Fingerprint::Attribute { attribute, value, others: Vec::new() },
     })
 }
 
@@ -92,12 +111,29 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
         entry.handle.as_deref().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(
             || Error::new(ErrorKind::SourceChanged, "an entry of another version of this program"),
         )?;
-    let (version, bytes) = match read(shared, &object).await {
-        Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
-        Err(error) if error.code() == ARCHIVED => {
-            return Err(left_out(shared, &object, error).await);
+    if object.past == Some(Past::Deletion) {
+        let now = deletion_entry(entry.path.clone(), &object)?;
+        return Ok(Body::in_memory(Bytes::new()).with_refreshed(now));
+    }
+    let mut attempt = 1;
+    let (version, bytes, mut record, extras) = loop {
+        let (version, bytes) = match read(shared, &object).await {
+            Err(error) if error.is(ErrorKind::NotFound) => gone(shared, &object).await?,
+            Err(error) if error.code() == ARCHIVED => {
+                return Err(left_out(shared, &object, error).await);
+            }
+            read => read?,
+        };
+        let (record, id) = (version.record.clone(), version.id.as_deref());
+        let is_last = attempt == ATTEMPTS;
+        match complete(shared, &object, id, record, is_last).await {
+            // It was replaced since it was read.
+            Err(error) if error.is(ErrorKind::SourceChanged) && !is_last => attempt += 1,
+            completed => {
+                let (record, extras) = completed?;
+                break (version, bytes, record, extras);
+            }
         }
-        read => read?,
     };
     let is_listed = version.etag.as_deref() == Some(object.etag.as_str());
     // Some servers name another time in replies than in listings.
@@ -109,8 +145,6 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
     now.metadata.ctime = now.metadata.mtime;
     let etag = version.etag.as_deref().unwrap_or_default();
     now.fingerprint = attribute_fingerprint(shared, etag, modified);
-    let (record, id) = (version.record.clone(), version.id.as_deref());
-    let (mut record, extras) = complete(shared, &object, id, record).await?;
     add_parts(shared, &object, &version, &mut record).await;
     record.part = part;
     if !etag.is_empty() {
@@ -125,9 +159,16 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
 }
 
 /// The error of an object that the server does not have: that of one that vanished, if the server does
-/// not list it any more either. A version that was kept does not vanish, but by being removed for good.
+/// not list it any more either. A version that was kept does not vanish, but by being removed for good,
+/// which is usual for older ones.
 pub(super) async fn gone<T>(shared: &Shared, object: &ListedObject) -> Result<T> {
     let key = object.key.escape_debug();
+    if object.past.is_some() {
+        shared.notes.vanished_version(&object.key);
+        let error =
+            Error::new(ErrorKind::NotFound, format!("an older version of {key} was removed"));
+        return Err(error.with_code(VANISHED));
+    }
     if let Some(time) = shared.moment.fixed() {
         let why = format!("its version of {time} was removed for good");
         return Err(Error::new(ErrorKind::NotFound, format!("cannot read {key}: {why}"))
@@ -159,7 +200,10 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
         let wanted =
             if is_small { Wanted::Whole { most: SMALL_BYTES } } else { Wanted::Range(0..1) };
         match bucket.read_version(object.named(), etag, &wanted).await {
-            Ok((version, bytes)) => return Ok((version, is_small.then_some(bytes))),
+            Ok((version, bytes)) => {
+                require_listed(object, &version)?;
+                return Ok((version, is_small.then_some(bytes)));
+            }
             Err(error) if error.is(ErrorKind::SourceChanged) && attempt < attempts => {}
             Err(error) => return Err(error),
         }
@@ -169,6 +213,21 @@ async fn read(shared: &Shared, object: &ListedObject) -> Result<(Version, Option
         if etag.take().is_none() {
             len_bytes = if is_small { u64::MAX } else { 0 };
         }
+    }
+}
+
+/// Makes sure that it is the version that was listed, if that one is meant. A server that names versions in
+/// its replies was compared before.
+pub(super) fn require_listed(object: &ListedObject, read: &Version) -> Result<()> {
+    let is_same = object.version.is_none()
+        || read.id.is_some()
+        || object.len_bytes == read.len_bytes
+            && read.modified.is_none_or(|modified| modified == object.modified)
+            && read.etag.as_ref().is_none_or(|etag| object.etag.is_empty() || *etag == object.etag);
+    if is_same {
+        Ok(())
+    } else {
+        Err(other_version(&format!("read {}", object.key.escape_debug())))
     }
 }
 
@@ -207,4 +266,8 @@ impl RangedBody for Object {
         }
         Ok(bytes)
     }
+}
+
+fn unwritten(error: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Internal, "cannot write what is known of an object").with_source(error)
 }

@@ -32,7 +32,8 @@ pub struct S3Filter {
 pub(super) struct Candidate<'a> {
     /// Below the prefix.
     pub(super) key: &'a str,
-    pub(super) len_bytes: u64,
+    /// Nothing for the mark of a deletion, which has no class either.
+    pub(super) len_bytes: Option<u64>,
     /// In seconds since 1970.
     pub(super) modified: Option<i64>,
     pub(super) storage_class: Option<&'a str>,
@@ -125,11 +126,12 @@ impl S3Filter {
         });
         self.include.as_ref().is_none_or(|include| include.is_match(key))
             && !self.exclude.is_match(key)
-            && self.min_bytes.is_none_or(|least| len_bytes >= least)
-            && self.max_bytes.is_none_or(|most| len_bytes <= most)
+            && self.min_bytes.is_none_or(|least| len_bytes.is_none_or(|length| length >= least))
+            && self.max_bytes.is_none_or(|most| len_bytes.is_none_or(|length| length <= most))
             && self.min_age.is_none_or(|least| age.is_none_or(|age| age >= least))
             && self.max_age.is_none_or(|most| age.is_none_or(|age| age <= most))
             && (self.storage_classes.is_empty()
+                || len_bytes.is_none()
                 || self.storage_classes.iter().any(|one| one == class))
     }
 }
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     fn object(key: &str) -> Candidate<'_> {
-        Candidate { key, len_bytes: 10, modified: Some(1_000), storage_class: None }
+        Candidate { key, len_bytes: Some(10), modified: Some(1_000), storage_class: None }
     }
 
     fn matches(pattern: &str, key: &str) -> bool {
@@ -263,6 +265,10 @@ mod tests {
             assert!(filter.takes(&untold, 1_000), "nobody knows its age");
         }
         assert!(takes(&all.clone().with_storage_classes(["STANDARD".to_owned()])));
-        assert!(!takes(&all.with_storage_classes(["GLACIER_IR".to_owned()])));
+        let cold = all.with_storage_classes(["GLACIER_IR".to_owned()]).with_size(Some(99), None);
+        assert!(!takes(&cold));
+        let mark = Candidate { len_bytes: None, ..object("a/x") };
+        assert!(cold.takes(&mark, 1_000), "it has neither");
+        assert!(!cold.with_exclude(&["a/"]).unwrap().takes(&mark, 1_000));
     }
 }

@@ -22,6 +22,18 @@ pub(super) struct ListedObject {
     /// The version that is read whatever comes after it; nothing if it is what there is now.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<String>,
+    /// Nothing for what is there, now or at the moment of the view.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub(super) past: Option<Past>,
+}
+
+/// What there is of a key besides what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Past {
+    /// An older version.
+    Version,
+    /// The mark of a deletion.
+    Deletion,
 }
 
 impl ListedObject {

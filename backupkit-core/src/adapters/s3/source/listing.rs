@@ -7,15 +7,16 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::task::{JoinError, JoinSet};
 
-use super::super::bucket::{PagedKey, Wanted};
+use super::super::bucket::{PagedKey, Version, Wanted};
 use super::super::object::{DirectoryRecord, ObjectRecord};
 use super::Shared;
 use super::asked::{Extras, complete};
-use super::body::{entry_of, fingerprint_of, gone, time};
+use super::body::{ATTEMPTS, entry_of, fingerprint_of, gone, require_listed, time};
 use super::choice::choose;
-use super::pages::{Known, pages};
+use super::order::ListingOrder;
+use super::pages::{Known, Then, pages, pages_of_now};
 use super::sorted::{is_unordered, sorted};
-use super::walk::{Found, ListedObject, Walk};
+use super::walk::{Found, ListedObject, Walk, of_another_version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EntryPath, FileMode, Metadata};
 use crate::source::{ListError, Listed, ListedItem, VANISHED};
@@ -45,24 +46,34 @@ impl Listing {
     pub(super) fn new(shared: &Arc<Shared>, after: Option<&ListToken>) -> Result<Self> {
         let settings = shared.bucket.settings();
         let (walk, is_sorted) = match after.map(ListToken::as_bytes) {
-            None => (Walk::new(&settings.bucket), settings.is_directory_bucket()),
+            None => {
+                let is_any = shared.options.order == ListingOrder::Any;
+                (Walk::new(&settings.bucket), is_any || settings.is_directory_bucket())
+            }
             Some([version @ (TOKEN_VERSION | SORTED_TOKEN_VERSION), text @ ..]) => {
                 let is_sorted = *version == SORTED_TOKEN_VERSION;
                 (Walk::resume(&settings.bucket, text)?, is_sorted)
             }
             Some(_) => {
-                let why = "cannot go on with the listing: its token is of another version";
-                return Err(Error::new(ErrorKind::SourceChanged, why));
+                return Err(of_another_version());
             }
         };
         // What is in no order has to be listed from the beginning.
         let behind = walk.behind(settings.lists_by_bytes()).filter(|_| !is_sorted);
-        let behind = behind.map(str::to_owned);
-        let is_by_bytes = !is_sorted && (settings.lists_by_bytes() || walk.is_by_bytes());
-        // Sorted keys are asked for in turn: in no order, nothing follows from one page for another.
-        let parent = shared.parent.clone().filter(|_| !is_sorted);
-        let known = Known { is_by_bytes, parent };
-        let pages = pages(shared.bucket.clone(), behind, known, shared.moment.fixed());
+        let bucket = shared.bucket.clone();
+        let pages = match shared.moment.fixed() {
+            None => {
+                // In no order, nothing follows from one page for another.
+                let parent = shared.parent.clone().filter(|_| !is_sorted);
+                let is_by_bytes = !is_sorted && (settings.lists_by_bytes() || walk.is_by_bytes());
+                pages_of_now(bucket, behind, Known { is_by_bytes, parent })
+            }
+            // What is no version of now must be one of those before.
+            Some(time) => {
+                let then = Then::new(&bucket, behind, time, shared.options.versions);
+                pages(bucket, then)
+            }
+        };
         let has_keys = walk.has_keys();
         let (shared, keys) = (Arc::clone(shared), VecDeque::new());
         let mut listing = Self { shared, pages, keys, walk, has_keys, is_sorted: false };
@@ -121,9 +132,10 @@ impl Listing {
             }
             match self.next_key().await? {
                 Some(object) => self.walk.offer(object)?,
-                None if self.has_keys => self.walk.end()?,
+                // Where there is none, there may have been some.
+                None if self.has_keys || self.shared.options.versions => self.walk.end()?,
                 None => {
-                    self.refuse_nothing()?;
+                    refuse_nothing(&self.shared)?;
                     self.walk.end()?;
                 }
             }
@@ -145,23 +157,43 @@ impl Listing {
                 self.sort(Some(page));
                 continue;
             }
-            self.keys.extend(choose(&self.shared, page).await?);
+            let is_passed = |key: &str| self.walk.has_passed(key);
+            self.keys.extend(choose(&self.shared, page, is_passed).await?);
         }
     }
+}
 
-    /// A prefix below which there is nothing is rather mistyped than meant.
-    fn refuse_nothing(&self) -> Result<()> {
-        let settings = self.shared.bucket.settings();
-        if settings.prefix.is_empty() {
-            return Ok(());
-        }
-        let then = self.shared.moment.fixed().map(|time| format!(" at {time}")).unwrap_or_default();
-        let at = settings.location();
-        let message = format!("cannot back up {at}: no key begins with it{then}");
-        Err(Error::new(ErrorKind::NotFound, message)
-            .with_code("s3-no-such-prefix")
-            .with_hint("check the prefix; it names a folder, so what it begins ends with /"))
+/// A prefix below which there is nothing is rather mistyped than meant.
+pub(super) fn refuse_nothing(shared: &Shared) -> Result<()> {
+    let settings = shared.bucket.settings();
+    if settings.prefix.is_empty() {
+        return Ok(());
     }
+    let then = shared.moment.fixed().map(|time| format!(" at {time}")).unwrap_or_default();
+    let at = settings.location();
+    let message = format!("cannot back up {at}: no key begins with it{then}");
+    Err(Error::new(ErrorKind::NotFound, message)
+        .with_code("s3-no-such-prefix")
+        .with_hint("check the prefix; it names a folder, so what it begins ends with /"))
+}
+
+/// A listing, and what follows if it comes to its end.
+pub(super) fn followed(
+    listing: BoxStream<'static, Result<Listed, ListError>>,
+    next: impl FnOnce() -> BoxStream<'static, Result<Listed, ListError>> + Send + 'static,
+) -> BoxStream<'static, Result<Listed, ListError>> {
+    stream::unfold(Some((listing, Some(next))), |state| async move {
+        let (mut listing, mut next) = state?;
+        loop {
+            match listing.next().await {
+                Some(Ok(listed)) => return Some((Ok(listed), Some((listing, next)))),
+                // A listing that failed does not go on.
+                Some(Err(error)) => return Some((Err(error), None)),
+                None => listing = next.take()?(),
+            }
+        }
+    })
+    .boxed()
 }
 
 /// What the engine takes for it. Markers are asked for by a task of their own: a request that nobody
@@ -184,20 +216,30 @@ fn item_of(
                 Ok(ListedItem::Entry(Box::new(entry)))
             }
             Found::Directory { path, part, modified, .. } => {
-                let mut metadata = Metadata::new(FileMode::DIRECTORY, time(modified));
                 let mut marker = None;
                 if let Some(mut task) = asked {
                     let look =
                         async { task.join_next().await.transpose().map_err(panicked)?.transpose() };
                     marker = shared.cancel.unless_cancelled(look).await?.flatten();
                 }
-                if let Some(record) = DirectoryRecord::new(part, marker) {
-                    record.put_into(&mut metadata)?;
-                }
-                Ok(ListedItem::DirDone { path, metadata: Box::new(metadata) })
+                Ok(directory(path, part, marker, modified)?)
             }
         }
     }
+}
+
+/// A directory of which all was listed.
+pub(super) fn directory(
+    path: EntryPath,
+    part: Option<String>,
+    marker: Option<ObjectRecord>,
+    modified: i64,
+) -> Result<ListedItem> {
+    let mut metadata = Metadata::new(FileMode::DIRECTORY, time(modified));
+    if let Some(record) = DirectoryRecord::new(part, marker) {
+        record.put_into(&mut metadata)?;
+    }
+    Ok(ListedItem::DirDone { path, metadata: Box::new(metadata) })
 }
 
 /// What is known of a marker; nothing if it is gone. A marker that cannot be read is kept without what
@@ -211,13 +253,23 @@ async fn look_at(
         return Ok(Some(known));
     }
     let fingerprint = |extras| fingerprint_of(&marker.etag, marker.modified, extras);
+    let mut is_filled = false;
     let look = async {
-        let wanted = Wanted::Whole { most: 0 };
-        let (version, _) = shared.bucket.read_version(marker.named(), None, &wanted).await?;
-        let (mut record, extras) =
-            complete(&shared, &marker, version.id.as_deref(), version.record).await?;
-        record.fingerprint = fingerprint(extras);
-        Ok::<_, Error>(record)
+        let mut attempt = 1;
+        loop {
+            let read = read_marker(&shared, &marker).await;
+            is_filled = read.as_ref().is_err_and(|error| error.is(ErrorKind::SourceChanged));
+            let version = read?;
+            let (id, is_last) = (version.id.as_deref(), attempt == ATTEMPTS);
+            match complete(&shared, &marker, id, version.record, is_last).await {
+                Err(error) if error.is(ErrorKind::SourceChanged) && !is_last => attempt += 1,
+                completed => {
+                    let (mut record, extras) = completed?;
+                    record.fingerprint = fingerprint(extras);
+                    return Ok::<_, Error>(record);
+                }
+            }
+        }
     };
     let looked = match look.await {
         Err(error) if error.is(ErrorKind::NotFound) => gone(&shared, &marker).await,
@@ -226,7 +278,7 @@ async fn look_at(
     match shared.confirm(looked).await {
         Err(error) if error.code() == VANISHED => Ok(None),
         // It became an object with bytes, which the next backup will find.
-        Err(error) if error.is(ErrorKind::SourceChanged) => {
+        Err(_) if is_filled => {
             shared.notes.filled(&marker.key);
             Ok(None)
         }
@@ -241,6 +293,17 @@ async fn look_at(
         }
         looked => looked.map(Some),
     }
+}
+
+/// What the server says of a marker.
+///
+/// # Errors
+/// `SourceChanged` if it has bytes by now.
+async fn read_marker(shared: &Shared, marker: &ListedObject) -> Result<Version> {
+    let wanted = Wanted::Whole { most: 0 };
+    let (version, _) = shared.bucket.read_version(marker.named(), None, &wanted).await?;
+    require_listed(marker, &version)?;
+    Ok(version)
 }
 
 /// What the earlier snapshot keeps of a marker that is still the same.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::bucket::{Bucket, Versioning};
+use super::S3SourceOptions;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::token::ViewToken;
@@ -13,6 +14,8 @@ use crate::token::ViewToken;
 const PASSING: &str = "s3 ";
 /// What tokens of views begin with that are of one moment, which follows.
 const FIXED: &str = "s3 at ";
+/// What tokens of views end with that have older versions, too.
+const WITH_VERSIONS: &str = " versions";
 /// Times of versions are exact to the second, at most servers.
 const SECOND: Duration = Duration::from_secs(1);
 const NANOSECOND: Duration = Duration::from_nanos(1);
@@ -84,8 +87,15 @@ impl Moment {
     ///
     /// # Errors
     /// `SourceChanged` if that is not what is wanted now.
-    pub(super) fn resume(token: &ViewToken, wanted: Option<ConsistentAt>) -> Result<Self> {
+    pub(super) fn resume(token: &ViewToken, options: &S3SourceOptions) -> Result<Self> {
+        let wanted = options.consistent_at;
         let text = std::str::from_utf8(token.as_bytes()).ok();
+        let whole = text.and_then(|text| text.strip_suffix(WITH_VERSIONS));
+        if whole.is_some() != options.versions {
+            let why = "cannot go on with the backup: it is not of what versions says now";
+            return Err(Error::new(ErrorKind::SourceChanged, why));
+        }
+        let text = whole.or(text);
         let read = text.and_then(|text| match text.strip_prefix(FIXED) {
             Some(time) => time.parse().ok().map(Self::Fixed),
             None => text.strip_prefix(PASSING)?.parse().ok().map(Self::Passing),
@@ -107,11 +117,14 @@ impl Moment {
     }
 
     /// What goes on with the same moment.
-    pub(super) fn token(self) -> ViewToken {
-        let text = match self {
+    pub(super) fn token(self, options: &S3SourceOptions) -> ViewToken {
+        let mut text = match self {
             Self::Passing(began) => format!("{PASSING}{began}"),
             Self::Fixed(time) => format!("{FIXED}{time}"),
         };
+        if options.versions {
+            text.push_str(WITH_VERSIONS);
+        }
         ViewToken::new(text.into_bytes())
     }
 
@@ -132,46 +145,104 @@ impl Moment {
     }
 }
 
-/// Makes sure that a bucket keeps whatever is replaced and deleted.
-///
-/// # Errors
-/// `Unsupported` if it does not, or not any more: then what has no version is replaced for good.
-pub(super) async fn require_versions(bucket: &Bucket) -> Result<()> {
-    let why = match bucket.versioning().await.map_err(|error| explained(error, SEE_VERSIONING))? {
-        Versioning::Enabled => return Ok(()),
-        Versioning::Suspended => "the bucket keeps no new versions, as versioning is suspended",
-        Versioning::Never => "the bucket keeps no versions",
-    };
-    let at = bucket.settings().location();
-    Err(Error::new(ErrorKind::Unsupported, format!("cannot back up {at} as of a time: {why}"))
-        .with_code("s3-no-versions")
-        .with_hint("turn versioning on, or leave consistent_at out"))
+/// Why versions are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The bucket is read as of a moment.
+    ConsistentAt,
+    /// Older versions are backed up.
+    Versions,
 }
 
-/// What a key needs to see whether versions are kept.
-const SEE_VERSIONING: &str = "let this key do s3:GetBucketVersioning, or leave consistent_at out";
-/// What a key needs to list versions.
-pub(super) const LIST_VERSIONS: &str =
-    "let this key do s3:ListBucketVersions, or leave consistent_at out";
-
-/// Adds what to do to an error of a key that may not do something, or a server that cannot.
-pub(super) fn explained(error: Error, denied: &'static str) -> Error {
-    match error.kind() {
-        ErrorKind::PermissionDenied => error.with_hint(denied),
-        ErrorKind::Unsupported => {
-            error.with_hint("this server shows no versions: leave consistent_at out")
+impl Reason {
+    /// Why a source with these options does; nothing if it does not.
+    pub(super) fn of(options: &S3SourceOptions) -> Option<Self> {
+        match options {
+            S3SourceOptions { consistent_at: Some(_), .. } => Some(Self::ConsistentAt),
+            S3SourceOptions { versions: true, .. } => Some(Self::Versions),
+            _ => None,
         }
-        _ => error,
+    }
+
+    /// The name of the setting.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::ConsistentAt => "consistent_at",
+            Self::Versions => "versions",
+        }
+    }
+
+    /// What to do where a key may not list versions.
+    pub(super) fn listing_hint(self) -> String {
+        self.hint("s3:ListBucketVersions")
+    }
+
+    /// Adds what to do to an error of listing versions.
+    pub(super) fn explain_listing(self, error: Error) -> Error {
+        self.explained(error, "s3:ListBucketVersions")
+    }
+
+    /// What to do where no versions are kept.
+    pub(super) fn keeping_hint(self) -> String {
+        format!("turn versioning on, or leave {} out", self.setting())
+    }
+
+    fn hint(self, action: &str) -> String {
+        format!("let this key do {action}, or leave {} out", self.setting())
+    }
+
+    /// Adds what to do to an error of a key that may not do something, or a server that cannot.
+    fn explained(self, error: Error, action: &str) -> Error {
+        match error.kind() {
+            ErrorKind::PermissionDenied => error.with_hint(self.hint(action)),
+            ErrorKind::Unsupported => {
+                let setting = self.setting();
+                error.with_hint(format!("this server shows no versions: leave {setting} out"))
+            }
+            _ => error,
+        }
     }
 }
 
+/// Makes sure that a bucket keeps versions; for one that is read as of a time, whatever is replaced and
+/// deleted.
+///
+/// # Errors
+/// `Unsupported` if it does not, or for a time not any more: then what has no version is replaced for good.
+pub(super) async fn require_versions(bucket: &Bucket, reason: Reason) -> Result<()> {
+    let versioning = bucket.versioning().await;
+    let versioning =
+        versioning.map_err(|error| reason.explained(error, "s3:GetBucketVersioning"))?;
+    let why = match (versioning, reason) {
+        (Versioning::Enabled, _) | (Versioning::Suspended, Reason::Versions) => return Ok(()),
+        (Versioning::Suspended, _) => {
+            "the bucket keeps no new versions, as versioning is suspended"
+        }
+        (Versioning::Never, _) => "the bucket keeps no versions",
+    };
+    let at = bucket.settings().location();
+    let doing = match reason {
+        Reason::ConsistentAt => format!("back up {at} as of a time"),
+        Reason::Versions => format!("back up older versions of {at}"),
+    };
+    Err(Error::new(ErrorKind::Unsupported, format!("cannot {doing}: {why}"))
+        .with_code("s3-no-versions")
+        .with_hint(reason.keeping_hint()))
+}
+
 /// The listing of a server that would show some keys as others.
-pub(super) fn not_encoded() -> Error {
-    let why = "cannot list the bucket as of a time: the server does not encode keys of versions, \
-               and one with unusual characters would be lost";
-    Error::new(ErrorKind::Unsupported, why)
+pub(super) fn not_encoded(reason: Reason) -> Error {
+    let doing = match reason {
+        Reason::ConsistentAt => "list the bucket as of a time",
+        Reason::Versions => "list older versions",
+    };
+    let why = "the server does not encode keys of versions, and one with unusual characters would be lost";
+    let setting = reason.setting();
+    Error::new(ErrorKind::Unsupported, format!("cannot {doing}: {why}"))
         .with_code("s3-versions-not-encoded")
-        .with_hint("leave consistent_at out: this server lists objects as they are now in full")
+        .with_hint(format!(
+            "leave {setting} out: this server lists objects as they are now in full"
+        ))
 }
 
 async fn server_time(bucket: &Bucket) -> Result<Timestamp> {
@@ -200,7 +271,15 @@ mod tests {
             (Moment::Fixed(one), at(one), true),
             (Moment::Fixed(one), at(other), false),
         ] {
-            let resumed = Moment::resume(&moment.token(), wanted);
+            let options = S3SourceOptions { consistent_at: wanted, ..Default::default() };
+            let resumed = Moment::resume(&moment.token(&options), &options);
+            let with = options.clone().with_versions();
+            let resumed_with = Moment::resume(&moment.token(&with), &with);
+            assert_eq!(resumed_with.ok(), resumed.as_ref().ok().copied());
+            for (of, wanted) in [(&with, &options), (&options, &with)] {
+                let other = Moment::resume(&moment.token(of), wanted).unwrap_err();
+                assert!(other.is(ErrorKind::SourceChanged), "{other}");
+            }
             match resumed {
                 Ok(resumed) => assert_eq!((resumed, true), (moment, is_same), "{wanted:?}"),
                 Err(error) => {
@@ -211,9 +290,9 @@ mod tests {
                 }
             }
         }
-        for text in ["", "s3", "s3 x", "s3 at", "s3 at 7", "s2 7"] {
+        for text in ["", "s3", "s3 7 versions", "s3 x", "s3 at", "s3 at 7", "s2 7"] {
             let token = ViewToken::new(text.as_bytes().to_vec());
-            assert!(Moment::resume(&token, None).is_err(), "{text}");
+            assert!(Moment::resume(&token, &S3SourceOptions::default()).is_err(), "{text}");
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
+use super::found::Past;
 use crate::source::SourceNotes;
 
 /// Keys named in one sentence; the others are counted.
@@ -19,10 +22,23 @@ struct Collected {
     incomplete: Counted,
     filled: Counted,
     filtered: u64,
+    filtered_versions: u64,
+    vanished_versions: Counted,
+    older: Older,
     tags: Option<&'static str>,
     access_lists: Option<&'static str>,
     denied_settings: Vec<&'static str>,
     failed_settings: Vec<&'static str>,
+}
+
+/// How much of the past a listing has had so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Older {
+    #[serde(rename = "v")]
+    pub(super) versions: u64,
+    /// Marks of them.
+    #[serde(rename = "d")]
+    pub(super) deletions: u64,
 }
 
 #[derive(Debug, Default)]
@@ -50,9 +66,23 @@ impl Notes {
         self.collected().thawing.add(key);
     }
 
-    /// An object is left out by the filter.
-    pub(super) fn filtered(&self) {
-        self.collected().filtered += 1;
+    /// An older version was removed before it was read.
+    pub(super) fn vanished_version(&self, key: &str) {
+        self.collected().vanished_versions.add(key);
+    }
+
+    /// The listing has had so many older versions and deletions.
+    pub(super) fn older(&self, older: Older) {
+        self.collected().older = older;
+    }
+
+    /// Something is left out by the filter.
+    pub(super) fn filtered(&self, past: Option<Past>) {
+        let mut collected = self.collected();
+        match past {
+            None => collected.filtered += 1,
+            Some(_) => collected.filtered_versions += 1,
+        }
     }
 
     /// Metadata of an object could not be read or kept.
@@ -90,15 +120,18 @@ impl Notes {
                 prefix.escape_debug()
             ));
         }
-        match collected.filtered {
-            0 => {}
-            1 => notes.remarks.push("1 object is left out by the filter of the source".to_owned()),
-            n => {
-                notes.remarks.push(format!("{n} objects are left out by the filter of the source"));
-            }
+        notes.remarks.extend(collected.older_sentence());
+        let filtered =
+            [(collected.filtered, "object"), (collected.filtered_versions, "older version")];
+        for (count, what) in filtered.into_iter().filter(|(count, _)| *count > 0) {
+            let are = if count == 1 { "is" } else { "are" };
+            let counted = counted(count, what);
+            notes.remarks.push(format!("{counted} {are} left out by the filter of the source"));
         }
         let vanished = "deleted while the backup ran, and left out";
         notes.remarks.extend(collected.vanished.sentence(vanished));
+        let vanished = "an older version was removed while the backup ran, and is left out";
+        notes.remarks.extend(collected.vanished_versions.sentence(vanished));
         let thawing = "asked for from the archive, and left to a later backup";
         notes.remarks.extend(collected.thawing.sentence(thawing));
         let filled = "replaced while the backup ran, and left to the next one";
@@ -129,6 +162,23 @@ impl Notes {
     fn collected(&self) -> MutexGuard<'_, Collected> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Collected {
+    /// What of the past is in the backup.
+    fn older_sentence(&self) -> Option<String> {
+        let Older { versions, deletions } = self.older;
+        let versions = versions.saturating_sub(self.vanished_versions.all);
+        let versions = (versions > 0).then(|| counted(versions, "older version"));
+        let deletions = (deletions > 0).then(|| counted(deletions, "deletion"));
+        let parts: Vec<String> = versions.into_iter().chain(deletions).collect();
+        (!parts.is_empty()).then(|| format!("with {} of objects", parts.join(" and ")))
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
 }
 
 impl Counted {

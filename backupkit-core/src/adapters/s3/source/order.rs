@@ -4,7 +4,19 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::keys::by_tree;
 use crate::error::{Error, ErrorKind, Result};
+
+/// In which order a server lists keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListingOrder {
+    /// As its first page of keys shows; of directory buckets it is known that there is none.
+    #[default]
+    Found,
+    /// In any, although it may keep one at first: all keys are sorted before the first one is read, in a
+    /// temporary file if they are many.
+    Any,
+}
 
 /// Which orders the keys so far agree with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +56,9 @@ impl Order {
             .with_code("s3-unordered")
             .with_context("behind", last.escape_debug())
             .with_context("comes", next.escape_debug())
-            .with_hint("try again; a server that lists like that now and then cannot be read"))
+            .with_hint(
+                "try again; if it lists like that again, set unordered to true for this bucket",
+            ))
     }
 
     /// How a key comes to another one; nothing if that depends on which order it is.
@@ -56,10 +70,4 @@ impl Order {
             _ => Some(by_tree),
         }
     }
-}
-
-/// The order of directories: `/` comes before all other characters.
-pub(super) fn by_tree(one: &str, other: &str) -> Ordering {
-    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
-    one.bytes().map(rank).cmp(other.bytes().map(rank))
 }

@@ -1,61 +1,99 @@
 //! Pages of a listing, the next ones fetched while one is used.
 
+mod ahead;
 mod plan;
 mod starts;
 
-use std::sync::Arc;
+use std::future::Future;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::plan::{MOST_EMPTY_PAGES, MOST_PAGES, Plan, Request};
-use self::starts::send_starts;
-use super::super::bucket::{AtTime, Bucket, PagedKey, PagedVersion, VersionMarker, incomplete};
-use super::super::keys::Name;
-use super::moment::{LIST_VERSIONS, explained, not_encoded};
+pub(super) use self::ahead::{Known, pages_of_now};
+use self::plan::MOST_EMPTY_PAGES;
+use super::super::bucket::{
+    AtTime, Bucket, PagedKey, PagedVersion, VersionMarker, VersionsPage, incomplete,
+};
+use super::moment::{Reason, not_encoded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::EntryPath;
-use crate::snapshot::SnapshotReader;
 
-/// Pages as of a time that lie ready at most. Each may take some hundred KiB.
-const MOST_PAGES_OF_THEN: usize = 4;
+/// Pages that lie ready at most. Each may take some hundred KiB.
+const MOST_PAGES: usize = 4;
 
-/// What is known of a bucket before it is listed.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Whether the server lists by bytes.
-    pub(super) is_by_bytes: bool,
-    /// An earlier snapshot of it.
-    pub(super) parent: Option<Arc<dyn SnapshotReader>>,
+/// Goes from page to page.
+pub(super) trait Paging: Send + 'static {
+    /// What pages have.
+    type Line: Send + 'static;
+
+    /// The next page.
+    fn next(&mut self, bucket: &Bucket)
+    -> impl Future<Output = Result<Fetched<Self::Line>>> + Send;
 }
 
-/// The keys of each page behind a key, as they are or as they were at a time. What there is now is listed in
-/// several places at the same time, if an earlier snapshot tells where. Pages are fetched by a task, which ends
-/// with the stream: a request that nobody waits for would keep its place among the calls.
-pub(super) fn pages(
-    bucket: Bucket,
+/// What a page brings.
+pub(super) struct Fetched<T> {
+    lines: Vec<T>,
+    /// Whether the server gave nothing at all.
+    is_empty: bool,
+    goes_on: bool,
+}
+
+/// Keys as they were at a time.
+pub(super) struct Then {
+    at_time: AtTime,
     behind: Option<String>,
-    known: Known,
-    time: Option<Timestamp>,
-) -> BoxStream<'static, Result<Vec<PagedKey>>> {
-    let root = bucket.full_key("");
-    let behind = behind.map(|key| key.strip_prefix(&root).unwrap_or_default().to_owned());
+    marker: Option<VersionMarker>,
+}
+
+/// Versions of all keys.
+pub(super) struct Versions {
+    /// The key that is listed, before those behind it are.
+    only: Option<String>,
+    behind: Option<String>,
+    marker: Option<VersionMarker>,
+}
+
+impl Then {
+    /// Behind a key. Versions of a second are told apart by the order of the listing if that is wanted.
+    pub(super) fn new(
+        bucket: &Bucket,
+        behind: Option<&str>,
+        time: Timestamp,
+        is_by_order: bool,
+    ) -> Self {
+        let at_time = if is_by_order { AtTime::in_order(time) } else { AtTime::new(time) };
+        let root = bucket.full_key("");
+        let behind = behind.and_then(|key| key.strip_prefix(root.as_str())).map(str::to_owned);
+        Self { at_time, behind, marker: None }
+    }
+}
+
+impl Versions {
+    /// From a key on, which is without the prefix of the settings, or from the beginning.
+    pub(super) fn new(from: Option<String>) -> Self {
+        Self { only: from, behind: None, marker: None }
+    }
+}
+
+/// The lines of each page. They are fetched by a task, which ends with the stream: a request that nobody
+/// waits for would keep its place among the calls.
+pub(super) fn pages<P: Paging>(
+    bucket: Bucket,
+    paging: P,
+) -> BoxStream<'static, Result<Vec<P::Line>>> {
+    let (sender, receiver) = mpsc::channel(MOST_PAGES);
     let mut task = JoinSet::new();
-    let receiver = match time {
-        None => {
-            let (sender, receiver) = mpsc::channel(1);
-            task.spawn(fetch_now(bucket, behind, known, sender));
-            receiver
-        }
-        Some(time) => {
-            let (sender, receiver) = mpsc::channel(MOST_PAGES_OF_THEN);
-            let then = Then { at_time: AtTime::new(time), marker: None, behind };
-            task.spawn(fetch_then(bucket, then, sender));
-            receiver
-        }
-    };
+    task.spawn(fetch(bucket, paging, sender));
+    streamed(receiver, task)
+}
+
+/// What a task sends, and that it panicked.
+fn streamed<T: Send + 'static>(
+    receiver: mpsc::Receiver<Result<T>>,
+    task: JoinSet<()>,
+) -> BoxStream<'static, Result<T>> {
     stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
         if let Some(page) = receiver.recv().await {
             return Some((page, (receiver, task)));
@@ -73,79 +111,14 @@ fn panicked() -> Error {
     Error::new(ErrorKind::Internal, "the task that lists a bucket panicked")
 }
 
-/// Fetches what there is now, as a plan has it.
-async fn fetch_now(
+async fn fetch<P: Paging>(
     bucket: Bucket,
-    behind: Option<String>,
-    mut known: Known,
-    pages: mpsc::Sender<Result<Vec<PagedKey>>>,
+    mut paging: P,
+    pages: mpsc::Sender<Result<Vec<P::Line>>>,
 ) {
-    let mut plan = Plan::new(behind, known.is_by_bytes);
-    let (mut calls, mut walk) = (JoinSet::new(), JoinSet::new());
-    let (sender, mut starts) = mpsc::channel(MOST_PAGES);
-    let mut sender = Some(sender);
-    while !plan.is_over() {
-        if let Some(page_keys) = plan.page_keys()
-            && let (Some(sender), Some(parent)) = (sender.take(), known.parent.take())
-        {
-            let directory = Name::of(&bucket.settings().bucket).text;
-            let directory = EntryPath::from_names([directory.as_bytes()]);
-            walk.spawn(send_starts(parent, directory, bucket.full_key(""), page_keys, sender));
-        }
-        while plan.wants_start()
-            && let Ok(start) = starts.try_recv()
-        {
-            plan.add_start(start);
-        }
-        while let Some(Request { number, behind, token }) = plan.ask() {
-            let (bucket, behind) = (bucket.clone(), behind.map(|key| bucket.full_key(&key)));
-            calls.spawn(async move {
-                (number, bucket.objects_page(behind.as_deref(), token.as_deref()).await)
-            });
-        }
-        tokio::select! {
-            biased;
-            place = pages.reserve(), if plan.is_ready() => {
-                let (Ok(place), Some(keys)) = (place, plan.give()) else { return };
-                let goes_on = keys.is_ok();
-                place.send(keys);
-                if !goes_on {
-                    return;
-                }
-            }
-            () = pages.closed() => return,
-            Some(answered) = calls.join_next() => {
-                let Ok((number, page)) = answered else {
-                    // Nobody is left to be told if this fails.
-                    drop(pages.send(Err(panicked())).await);
-                    return;
-                };
-                plan.take(number, page);
-            }
-        }
-    }
-}
-
-/// Where a listing as of a time is.
-struct Then {
-    at_time: AtTime,
-    behind: Option<String>,
-    marker: Option<VersionMarker>,
-}
-
-/// What a page as of a time brings.
-struct Fetched {
-    keys: Vec<PagedKey>,
-    /// Whether the server gave nothing at all.
-    is_empty: bool,
-    goes_on: bool,
-}
-
-/// Fetches what there was, each page where the one before ends.
-async fn fetch_then(bucket: Bucket, mut then: Then, pages: mpsc::Sender<Result<Vec<PagedKey>>>) {
     let mut empty_pages = 0;
     loop {
-        let mut fetched = then.next(&bucket).await;
+        let mut fetched = paging.next(&bucket).await;
         if let Ok(Fetched { is_empty, goes_on, .. }) = fetched {
             empty_pages = if is_empty { empty_pages + 1 } else { 0 };
             if goes_on && empty_pages >= MOST_EMPTY_PAGES {
@@ -154,30 +127,65 @@ async fn fetch_then(bucket: Bucket, mut then: Then, pages: mpsc::Sender<Result<V
             }
         }
         let goes_on = fetched.as_ref().is_ok_and(|fetched| fetched.goes_on);
-        let page = fetched.map(|fetched| fetched.keys);
+        let page = fetched.map(|fetched| fetched.lines);
         if pages.send(page).await.is_err() || !goes_on {
             return;
         }
     }
 }
 
-impl Then {
-    async fn next(&mut self, bucket: &Bucket) -> Result<Fetched> {
+impl Paging for Then {
+    type Line = PagedKey;
+
+    async fn next(&mut self, bucket: &Bucket) -> Result<Fetched<PagedKey>> {
         let own = self.behind.as_deref();
         let from = self.marker.take().or_else(|| own.map(VersionMarker::behind));
-        let page = bucket.versions_page("", from.as_ref()).await;
-        let page = page.map_err(|error| explained(error, LIST_VERSIONS))?;
+        let page = versions_page(bucket, "", from.as_ref(), Reason::ConsistentAt).await?;
         let is_empty = page.versions.is_empty();
-        if !page.is_encoded && !is_empty {
-            return Err(not_encoded());
-        }
         self.marker.clone_from(&page.next);
         let versions = self.at_time.take(page).into_iter();
         // Some servers begin at a key, and not behind it.
         let keys = versions.filter(|version| Some(version.key.as_str()) != own);
-        let keys = keys.map(paged_key).collect();
-        Ok(Fetched { keys, is_empty, goes_on: self.marker.is_some() })
+        let lines = keys.map(paged_key).collect();
+        Ok(Fetched { lines, is_empty, goes_on: self.marker.is_some() })
     }
+}
+
+impl Paging for Versions {
+    type Line = PagedVersion;
+
+    async fn next(&mut self, bucket: &Bucket) -> Result<Fetched<PagedVersion>> {
+        let behind = self.behind.as_deref();
+        let from = self.marker.take().or_else(|| behind.map(VersionMarker::behind));
+        // In every order, a key comes before those that begin with it.
+        let prefix = self.only.as_deref().unwrap_or_default();
+        let page = versions_page(bucket, prefix, from.as_ref(), Reason::Versions).await?;
+        let VersionsPage { versions: mut lines, next, .. } = page;
+        let (is_empty, listed) = (lines.is_empty(), lines.len());
+        lines.retain(|line| match &self.only {
+            Some(only) => line.key == *only,
+            None => Some(&line.key) != self.behind.as_ref(),
+        });
+        self.marker = next;
+        let mut goes_on = self.marker.is_some();
+        if self.only.is_some() && (lines.len() < listed || !goes_on) {
+            // What is behind the key is listed as a whole, not only what begins with it.
+            (self.behind, self.marker, goes_on) = (self.only.take(), None, true);
+        }
+        Ok(Fetched { lines, is_empty, goes_on })
+    }
+}
+
+/// A page whose keys can be told.
+pub(super) async fn versions_page(
+    bucket: &Bucket,
+    prefix: &str,
+    behind: Option<&VersionMarker>,
+    reason: Reason,
+) -> Result<VersionsPage> {
+    let page = bucket.versions_page(prefix, behind).await;
+    let page = page.map_err(|error| reason.explain_listing(error))?;
+    if page.is_encoded || page.versions.is_empty() { Ok(page) } else { Err(not_encoded(reason)) }
 }
 
 fn paged_key(version: PagedVersion) -> PagedKey {

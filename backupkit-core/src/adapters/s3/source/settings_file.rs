@@ -16,6 +16,7 @@ use super::super::keys;
 use super::super::object::{ATTRIBUTE, ObjectRecord};
 use super::Shared;
 use super::body::time;
+use super::listing::followed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Entry, EntryKind, EntryPath, FileMode, FileTime, Fingerprint, Metadata};
 use crate::source::{Body, ListError, Listed, ListedItem};
@@ -50,19 +51,9 @@ pub(super) fn append(
     listing: BoxStream<'static, Result<Listed, ListError>>,
 ) -> BoxStream<'static, Result<Listed, ListError>> {
     let shared = Arc::clone(shared);
-    stream::unfold(Some(listing), move |listing| {
-        let shared = Arc::clone(&shared);
-        async move {
-            let mut listing = listing?;
-            match listing.next().await {
-                Some(Ok(listed)) => Some((Ok(listed), Some(listing))),
-                // A listing that failed does not go on.
-                Some(Err(error)) => Some((Err(error), None)),
-                None => Some((list(&shared).await.map_err(ListError::from), None)),
-            }
-        }
+    followed(listing, || {
+        stream::once(async move { list(&shared).await.map_err(ListError::from) }).boxed()
     })
-    .boxed()
 }
 
 /// The bytes of the file.

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::keys::past::versions_name;
 use super::super::keys::{Name, divide};
 pub(super) use super::found::{Found, ListedObject};
 use super::order::Order;
@@ -51,6 +52,9 @@ pub(super) struct Walk {
     over: Vec<Over>,
     #[serde(skip)]
     sizes: Sizes,
+    /// Whether names are final without knowing what comes.
+    #[serde(skip)]
+    is_of_histories: bool,
     #[serde(skip)]
     path: EntryPath,
 }
@@ -104,8 +108,16 @@ struct Open {
 impl Walk {
     /// Begins in the directory of a bucket.
     pub(super) fn new(bucket: &str) -> Self {
-        let mut path = EntryPath::root();
-        path.push(Name::of(bucket).text.as_bytes());
+        Self::begin(EntryPath::from_names([Name::of(bucket).text]), false)
+    }
+
+    /// Begins in the directory of older versions of a bucket, to find where those of each key stand.
+    /// They stand in a directory of their own, whose name nothing else has, so no object waits.
+    pub(super) fn of_histories(bucket: &str) -> Self {
+        Self::begin(EntryPath::from_names([versions_name(bucket)]), true)
+    }
+
+    fn begin(path: EntryPath, is_of_histories: bool) -> Self {
         Self {
             last: None,
             floor: None,
@@ -118,6 +130,7 @@ impl Walk {
             waiting: Vec::new(),
             over: Vec::new(),
             sizes: Sizes::default(),
+            is_of_histories,
             path,
         }
     }
@@ -134,24 +147,33 @@ impl Walk {
     /// # Errors
     /// `SourceChanged` for what is not such a text.
     pub(super) fn resume(bucket: &str, text: &[u8]) -> Result<Self> {
-        let read = serde_json::from_slice::<Self>(text).ok();
-        let read = read.filter(|walk| {
-            (walk.prefix.is_empty() || walk.prefix.ends_with('/'))
-                && walk.over.iter().all(|over| over.depth < walk.open.len())
-                && if walk.open.is_empty() {
-                    walk.has_ended
-                } else {
-                    walk.open.len() == depth(&walk.prefix) + 1
-                }
-        });
-        let mut walk = read.ok_or_else(|| {
-            let why = "cannot go on with the listing: its token is of another version";
-            Error::new(ErrorKind::SourceChanged, why)
-        })?;
+        let read = serde_json::from_slice::<Self>(text).map_err(|_| of_another_version())?;
+        read.go_on_from(Self::new(bucket))
+    }
+
+    /// Goes on with a walk through histories that was serialised.
+    ///
+    /// # Errors
+    /// `SourceChanged` for what was none.
+    pub(super) fn resume_histories(self, bucket: &str) -> Result<Self> {
+        self.go_on_from(Self::of_histories(bucket))
+    }
+
+    fn go_on_from(self, begun: Self) -> Result<Self> {
+        let Self { is_of_histories, path, .. } = begun;
+        let mut walk = Self { is_of_histories, path, ..self };
+        let is_right = (walk.prefix.is_empty() || walk.prefix.ends_with('/'))
+            && walk.over.iter().all(|over| over.depth < walk.open.len())
+            && if walk.open.is_empty() {
+                walk.has_ended
+            } else {
+                walk.open.len() == depth(&walk.prefix) + 1
+            };
+        if !is_right {
+            return Err(of_another_version());
+        }
         // What is due is not in the text, and listed again.
         walk.has_ended &= walk.floor.is_none();
-        walk.path = EntryPath::root();
-        walk.path.push(Name::of(bucket).text.as_bytes());
         for (part, open) in walk.prefix.split_terminator('/').zip(walk.open.iter().skip(1)) {
             if let Some(shard) = &open.shard {
                 walk.path.push(shard.as_bytes());
@@ -194,6 +216,12 @@ impl Walk {
     pub(super) fn behind(&self, lists_by_bytes: bool) -> Option<&str> {
         let is_known = lists_by_bytes || self.is_by_bytes();
         self.last.as_deref().filter(|_| is_known)
+    }
+
+    /// Whether a key was certainly taken in before a break.
+    pub(super) fn has_passed(&self, key: &str) -> bool {
+        let floor = self.floor.as_deref();
+        floor.is_some_and(|floor| self.order.compare(key, floor) == Some(Ordering::Less))
     }
 
     /// Gives the next key of the listing; all was found before.
@@ -260,6 +288,11 @@ impl Walk {
     /// Gives what is found with the keys that were offered; nothing when the next one is needed.
     pub(super) fn step(&mut self) -> Option<Found> {
         loop {
+            if self.is_of_histories
+                && let Some(waiting) = self.waiting.pop()
+            {
+                return Some(self.object(waiting, false));
+            }
             let key = self.next.front().map(|object| object.key.as_str());
             if key.is_none() && !self.has_ended {
                 return None;
@@ -388,6 +421,12 @@ impl Walk {
         }
         Some(Found::Directory { path, part: kept, marker, modified })
     }
+}
+
+/// The error of a token that cannot be read.
+pub(super) fn of_another_version() -> Error {
+    let why = "cannot go on with the listing: its token is of another version";
+    Error::new(ErrorKind::SourceChanged, why)
 }
 
 /// How deep the directory is that holds an object.

@@ -11,6 +11,7 @@ use crate::adapters::s3::payload::Parts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::probe::{Probe, Probing};
 
+const VERSIONS: &str = "find that the bucket keeps versions";
 const LIST: &str = "reach the server and list the bucket";
 const WRITE: &str = "write an object with metadata";
 const TAGS: &str = "write it with tags";
@@ -77,6 +78,16 @@ pub(super) async fn check(place: &Place) -> Probe {
             bucket.abort_upload(&key, &begun.id).await
         })
         .await;
+    if place.options.versions {
+        let hint = "enable versioning of the bucket, or restore without versions; this key needs \
+                    s3:GetBucketVersioning and s3:ListBucketVersions";
+        probing
+            .step_async(VERSIONS, hint, async {
+                place.require_versions(bucket).await?;
+                bucket.versions_page(&key, None).await.map(drop)
+            })
+            .await;
+    }
     match bucket.delete(&key).await {
         Err(error) if error.is(ErrorKind::PermissionDenied) => {
             probing.skip(DELETE, "this key may not delete: small objects that try things stay");

@@ -1,5 +1,7 @@
 //! Whether an object has the bytes that the snapshot has.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
@@ -60,7 +62,8 @@ pub(super) async fn has_bytes(
             if let Some(checksum) = &found.checksum {
                 return Ok(*checksum == parts.checksum());
             }
-            let mut comparison = Reading { core, key, offset: 0, len_bytes: found.len_bytes };
+            let mut comparison =
+                Reading { core, key, version: None, offset: 0, len_bytes: found.len_bytes };
             while let Some((offset, bytes)) = comparison.next().await? {
                 if !parts.has_at(offset, &bytes) {
                     return Ok(false);
@@ -74,9 +77,33 @@ pub(super) async fn has_bytes(
     }
 }
 
+/// Whether a checksum that the server keeps is that of an entry; nothing if that cannot be told.
+pub(super) fn is_checksum_of(
+    core: &Core,
+    checksum: Option<&str>,
+    entry: &SnapshotEntry,
+) -> Result<Option<bool>> {
+    if let (Some(checksum), Some(stretches)) = (checksum, core.snapshot.stretches(entry)?)
+        && let [whole] = &stretches[..]
+    {
+        return Ok(Some(*checksum == STANDARD.encode(whole.sha256)));
+    }
+    Ok(None)
+}
+
 /// Reads an object, and compares it with the snapshot byte by byte.
 pub(super) async fn read_back(core: &Core, key: &str, entry: &SnapshotEntry) -> Result<bool> {
-    let mut object = Reading { core, key, offset: 0, len_bytes: entry.size_bytes };
+    read_back_version(core, key, None, entry).await
+}
+
+/// As [`read_back`], of a version; without one, of the newest.
+pub(super) async fn read_back_version(
+    core: &Core,
+    key: &str,
+    version: Option<&str>,
+    entry: &SnapshotEntry,
+) -> Result<bool> {
+    let mut object = Reading { core, key, version, offset: 0, len_bytes: entry.size_bytes };
     let Some(stretches) = core.snapshot.stretches(entry)? else {
         while let Some((offset, bytes)) = object.next().await? {
             let range = offset..offset + bytes.len() as u64;
@@ -123,6 +150,8 @@ pub(super) async fn hash(mut hasher: Sha256, bytes: Bytes) -> Result<Sha256> {
 struct Reading<'a> {
     core: &'a Core,
     key: &'a str,
+    /// Nothing means the newest.
+    version: Option<&'a str>,
     offset: u64,
     len_bytes: u64,
 }
@@ -134,7 +163,8 @@ impl Reading<'_> {
         if self.offset >= end {
             return Ok(None);
         }
-        let reading = self.core.place.bucket.get(self.key, Some(self.offset..end));
+        let range = Some(self.offset..end);
+        let reading = self.core.place.bucket.get_version(self.key, self.version, range);
         match self.core.cancel.unless_cancelled(reading).await {
             Ok(bytes) => {
                 let offset = std::mem::replace(&mut self.offset, end);

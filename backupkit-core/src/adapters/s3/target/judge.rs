@@ -1,5 +1,7 @@
 //! What to do with what the target already has: decided once, before the first write.
 
+mod versions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,8 +13,8 @@ use super::names::{beside, path_of, why_not};
 use super::session::Core;
 use super::{CONCURRENCY, guard};
 use crate::adapters::s3::object::ObjectRecord;
-use crate::error::Result;
-use crate::model::EntryKind;
+use crate::error::{Error, Result};
+use crate::model::{EntryKind, EntryPath};
 use crate::target::{ConflictPolicy, StepAction};
 
 /// Names tried for something that is restored beside what is there.
@@ -62,6 +64,9 @@ pub(super) async fn decide_once(core: &Arc<Core>) -> Result<()> {
     if stage.is_planned {
         return Ok(());
     }
+    if core.place.options.versions {
+        core.place.require_versions(&core.place.bucket).await?;
+    }
     if !core.decisions.are_binding().await? {
         guard::refuse_unknown(&core.place).await?;
         core.decisions.clear().await?;
@@ -73,8 +78,13 @@ pub(super) async fn decide_once(core: &Arc<Core>) -> Result<()> {
 }
 
 async fn decide(core: &Arc<Core>) -> Result<()> {
-    let listed = list(core).await?;
-    if listed.as_ref().is_some_and(BTreeMap::is_empty) {
+    let keeps_versions = core.place.options.versions;
+    let listed = if keeps_versions { None } else { list(core).await? };
+    let is_empty = match &listed {
+        Some(listed) => listed.is_empty(),
+        None => keeps_versions && versions::has_none(core).await?,
+    };
+    if is_empty {
         return Ok(());
     }
     let listed = &listed;
@@ -82,8 +92,12 @@ async fn decide(core: &Arc<Core>) -> Result<()> {
         .map(|found| async move {
             let found = found?;
             let Way::To(key) = &found.way else { return Ok(None) };
-            let decision = judge(core, listed, &found, key).await?;
-            Ok::<_, crate::error::Error>(decision.map(|decision| (found.number, decision)))
+            let decision = if keeps_versions {
+                versions::judge(core, &found, key).await?
+            } else {
+                judge(core, listed, &found, key).await?
+            };
+            Ok::<_, Error>(decision.map(|decision| (found.number, decision)))
         })
         .buffered(CONCURRENCY)
         .boxed();
@@ -94,6 +108,8 @@ async fn decide(core: &Arc<Core>) -> Result<()> {
             log.push(number, &decision).await?;
         }
     }
+    // What is written must see what came meanwhile.
+    core.chains.clear();
     log.flush().await
 }
 
@@ -152,7 +168,10 @@ async fn judge(
         }
         // A marker has no bytes and stands for its folder: there is nothing to be kept apart.
         ConflictPolicy::Rename if entry.kind == EntryKind::Directory => Decision::Skip,
-        ConflictPolicy::Rename => renamed(core, listed, found, key).await?,
+        ConflictPolicy::Rename => {
+            let above = found.entry.path.parent().unwrap_or_default();
+            renamed(core, listed, &above, key).await?
+        }
     }))
 }
 
@@ -168,9 +187,8 @@ fn is_same(seen: &Seen, found: &Mapped) -> bool {
 }
 
 /// Finds a free key that tells which snapshot it is from: `a.restored-20261122T115840Z.txt`.
-async fn renamed(core: &Core, listed: &Listed, found: &Mapped, key: &str) -> Result<Decision> {
+async fn renamed(core: &Core, listed: &Listed, above: &EntryPath, key: &str) -> Result<Decision> {
     let time = core.snapshot.time().timestamp().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let above = found.entry.path.parent().unwrap_or_default();
     for number in 1..=NAMES_TRIED {
         let middle = match number {
             1 => format!(".restored-{time}"),

@@ -3,6 +3,7 @@
 //! Each feature is tried by itself, so that a refusal of one is never taken for that of another.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
@@ -11,7 +12,7 @@ use super::Place;
 use super::names::Oddity;
 use crate::adapters::s3::bucket::{Condition, ObjectRef};
 use crate::adapters::s3::errors::NOT_IMPLEMENTED;
-use crate::adapters::s3::object::ObjectRecord;
+use crate::adapters::s3::object::{ObjectLock, ObjectRecord};
 use crate::adapters::s3::payload::Parts;
 use crate::error::{Error, ErrorKind, Result, Retry};
 
@@ -34,7 +35,10 @@ pub(super) struct Trials {
     writes: OnceCell<Kept>,
     uploads: OnceCell<Kept>,
     tags: OnceCell<bool>,
-    locks: OnceCell<bool>,
+    /// Whether the bucket has refused a lock, and taken the same object without.
+    refuses_locks: AtomicBool,
+    /// Whether this key must not know what locks an object.
+    hides_locks: AtomicBool,
     access_lists: OnceCell<bool>,
     owner: OnceCell<Option<String>>,
     odd: [OnceCell<bool>; Oddity::ALL.len()],
@@ -98,22 +102,53 @@ impl Place {
         let _ = self.trials.tags.set(false);
     }
 
-    /// Whether the server keeps locks: an object that was just written with one is looked at, once.
-    pub(super) async fn keeps_locks(&self, key: &str) -> Result<bool> {
-        let tried = self.trials.locks.get_or_try_init(|| async {
-            Ok(self.bucket.look(key).await?.is_some_and(|found| found.lock.is_some()))
-        });
-        tried.await.copied()
+    /// Whether an object has the lock that it was written with; nothing if this key must not know. Each is
+    /// looked at: what a server does with one says nothing of the next, and nobody sees a lock that is
+    /// missing.
+    pub(super) async fn has_lock(&self, key: &str, written: &ObjectLock) -> Result<Option<bool>> {
+        if self.trials.hides_locks.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let Some(found) = self.bucket.look(key).await? else { return Ok(Some(false)) };
+        if found.lock.is_some_and(|lock| lock.covers(written)) {
+            return Ok(Some(true));
+        }
+        // Servers put locks on such a reply only for those who may ask for them, and some never do.
+        match self.ask_for_lock(key, written).await {
+            Ok(lock) => Ok(Some(lock.is_some_and(|lock| lock.covers(written)))),
+            Err(error) if error.is(ErrorKind::PermissionDenied) => {
+                self.trials.hides_locks.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) if error.retry() == Retry::Never => Ok(Some(false)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What locks an object, of what `written` has.
+    async fn ask_for_lock(&self, key: &str, written: &ObjectLock) -> Result<Option<ObjectLock>> {
+        let object = ObjectRef::newest(key);
+        let retention = match written.mode {
+            Some(_) => self.bucket.retention(object).await?,
+            None => None,
+        };
+        let mode = retention.as_ref().and_then(|lock| lock.mode.as_deref());
+        let until = retention.as_ref().and_then(ObjectLock::until);
+        let held = |is_held| ObjectLock::new(mode, until.as_ref(), is_held);
+        if !written.is_held || !held(true).is_some_and(|lock| lock.covers(written)) {
+            return Ok(held(false));
+        }
+        Ok(held(self.bucket.is_held(object).await?))
     }
 
     /// Whether the bucket is known to keep no locks.
     pub(super) fn is_without_locks(&self) -> bool {
-        self.trials.locks.get() == Some(&false)
+        self.trials.refuses_locks.load(Ordering::Relaxed)
     }
 
     /// Says that the bucket has refused a lock, and took the same object without it.
     pub(super) fn set_without_locks(&self) {
-        let _ = self.trials.locks.set(false);
+        self.trials.refuses_locks.store(true, Ordering::Relaxed);
     }
 
     /// Whether the server keeps access lists: that of an object that was just written is read, once.
@@ -262,9 +297,9 @@ async fn parts() -> Result<Parts> {
 
 /// Whether a write was refused because of its condition. A server that knows no conditions refuses it for
 /// another reason.
-fn of_condition(written: Result<()>) -> Result<bool> {
+fn of_condition<T>(written: Result<T>) -> Result<bool> {
     match written {
-        Ok(()) => Ok(false),
+        Ok(_) => Ok(false),
         Err(error) if error.is(ErrorKind::Conflict) => Ok(true),
         // Some say so of a write that replaces what is not there.
         Err(error) if error.is(ErrorKind::NotFound) => Ok(false),

@@ -1,5 +1,8 @@
 //! From entries of a snapshot to keys.
 
+mod names;
+mod past;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,19 +10,18 @@ use std::sync::atomic::Ordering;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
+use self::names::Names;
+use self::past::{PastNames, key_of_version};
 use super::names::why_not;
+use super::scope::{Current, Past, Scope};
 use super::session::Core;
-use crate::adapters::s3::keys::{
-    Prefix, is_settings, place_beside_directory, undivided, usual_place,
-};
-use crate::adapters::s3::object::{DirectoryRecord, ObjectRecord};
-use crate::error::{Error, ErrorKind, Result};
+use crate::adapters::s3::keys::past::{is_deletion, is_versions, name_of_past};
+use crate::adapters::s3::keys::{Prefix, place_beside_directory, undivided, usual_place};
+use crate::adapters::s3::object::DirectoryRecord;
+use crate::error::Result;
 use crate::model::{EntryKind, EntryPath};
 use crate::snapshot::SnapshotEntry;
 use crate::token::CancelToken;
-
-/// What snapshots of buckets name as their paths.
-const SCHEME: &str = "s3://";
 
 /// An entry, and where it goes.
 #[derive(Debug, Clone)]
@@ -28,6 +30,18 @@ pub(super) struct Mapped {
     pub(super) number: u64,
     pub(super) entry: SnapshotEntry,
     pub(super) way: Way,
+    pub(super) age: Age,
+}
+
+/// Whether an entry is an older version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    /// It was current.
+    Current,
+    /// It is an older version, the first one of its key here.
+    First,
+    /// It is an older version of the same key as the one before it.
+    Further,
 }
 
 /// Where an entry goes.
@@ -41,6 +55,8 @@ pub(super) enum Way {
     Nowhere,
     /// The settings of a bucket, which are no object.
     Settings,
+    /// An older version that nobody asked for.
+    Older,
 }
 
 /// All entries that are to be restored, in the order of the walk.
@@ -65,6 +81,12 @@ pub(super) fn mapped(core: Arc<Core>, cancel: CancelToken) -> BoxStream<'static,
 struct Mapper {
     core: Arc<Core>,
     cancel: CancelToken,
+    /// Directories with older versions that are not walked yet; they come first.
+    later_past: std::vec::IntoIter<Past>,
+    past: Option<(BoxStream<'static, Result<SnapshotEntry>>, PastNames)>,
+    /// The directory of the last version.
+    last_past: Option<EntryPath>,
+    n_older: u64,
     entries: BoxStream<'static, Result<SnapshotEntry>>,
     names: Names,
     number: u64,
@@ -75,51 +97,27 @@ struct Mapper {
     strange: HashSet<String>,
 }
 
-/// How names of entries become keys.
-#[derive(Debug)]
-struct Names {
-    is_of_bucket: bool,
-    /// The directory whose content goes to the root of the target.
-    base: EntryPath,
-    /// The first name is one of a bucket, and no part of keys.
-    skips_bucket: bool,
-    levels: Vec<Level>,
-}
-
-/// A directory on the way to the entry at hand.
-#[derive(Debug)]
-struct Level {
-    path: EntryPath,
-    /// What keys in it begin with, or why there are none.
-    inside: Result<Prefix, String>,
-}
-
 impl Mapper {
     async fn begin(core: Arc<Core>, cancel: CancelToken) -> Result<Self> {
-        let path = &core.options.path;
-        let paths = core.snapshot.paths();
-        let is_of_bucket = !paths.is_empty() && paths.iter().all(|path| path.starts_with(SCHEME));
-        core.notes.is_of_folders.store(!is_of_bucket, Ordering::Relaxed);
-        let mut base = path.clone();
-        let entries = if path.is_empty() {
-            core.snapshot.walk(path)
-        } else {
-            let found = core.snapshot.find(path).await?.ok_or_else(|| {
-                let message = format!("cannot restore {path}: it is not in the snapshot");
-                Error::new(ErrorKind::NotFound, message)
-            })?;
-            if found.kind == EntryKind::Directory {
-                core.snapshot.walk(path)
-            } else {
-                base.pop();
-                stream::iter([Ok(found)]).boxed()
+        let scope = core.scope().await?;
+        let Scope { is_of_bucket, ref base, skips_bucket, .. } = *scope;
+        let entries = match &scope.current {
+            Current::Below if base.is_empty() && is_of_bucket => walk_current(&core),
+            Current::Below => core.snapshot.walk(base),
+            Current::One(found) | Current::OneVersion(found) => {
+                stream::iter([Ok(found.clone())]).boxed()
             }
+            Current::Nothing => stream::empty().boxed(),
         };
-        let skips_bucket = is_of_bucket && base.is_empty() && paths.len() == 1;
-        let names = Names { is_of_bucket, base, skips_bucket, levels: Vec::new() };
+        let names = Names { is_of_bucket, base: base.clone(), skips_bucket, levels: Vec::new() };
+        let later_past = scope.past.clone().into_iter();
         Ok(Self {
             core,
             cancel,
+            later_past,
+            past: None,
+            last_past: None,
+            n_older: 0,
             entries,
             names,
             number: 0,
@@ -131,14 +129,21 @@ impl Mapper {
 
     async fn next(&mut self) -> Result<Option<Mapped>> {
         self.cancel.check()?;
+        if let Some(found) = self.next_past().await? {
+            return Ok(Some(found));
+        }
         let Some(entry) = self.entries.next().await else {
             self.close(None);
             self.core.notes.n_empty_folders.store(self.n_empty, Ordering::Relaxed);
+            self.core.notes.n_older.store(self.n_older, Ordering::Relaxed);
             return Ok(None);
         };
         let entry = entry?;
         self.close(Some(&entry.path));
-        let mut way = self.names.way(&entry);
+        let mut way = match self.core.scope().await?.current {
+            Current::OneVersion(_) => way_of_one(&entry),
+            _ => self.names.way(&entry),
+        };
         if let Way::To(key) = &way {
             let root = self.core.place.settings.root();
             let taken = match why_not(&root, key) {
@@ -155,8 +160,49 @@ impl Mapper {
         if way == Way::Nowhere {
             self.open = Some(entry.path.clone());
         }
+        Ok(Some(self.numbered(entry, way, Age::Current)))
+    }
+
+    /// The next older version.
+    async fn next_past(&mut self) -> Result<Option<Mapped>> {
+        loop {
+            let Some((entries, names)) = &mut self.past else {
+                let Some(past) = self.later_past.next() else { return Ok(None) };
+                let mut entries = self.core.snapshot.walk(&past.top);
+                if past.is_of_key
+                    && let Some(top) = self.core.snapshot.find(&past.top).await?
+                {
+                    entries = stream::iter([Ok(top)]).chain(entries).boxed();
+                }
+                self.past = Some((entries, PastNames::new(past)));
+                continue;
+            };
+            let Some(entry) = entries.next().await else {
+                self.past = None;
+                continue;
+            };
+            let entry = entry?;
+            let Some(mut way) = names.way(&entry) else { continue };
+            if !self.core.place.options.versions {
+                self.n_older += 1;
+                way = Way::Older;
+            }
+            let root = self.core.place.settings.root();
+            if let Way::To(key) = &way
+                && let Some(why) = why_not(&root, key)
+            {
+                way = Way::No(why);
+            }
+            let directory = undivided(&entry.path).parent();
+            let age = if directory == self.last_past { Age::Further } else { Age::First };
+            self.last_past = directory;
+            return Ok(Some(self.numbered(entry, way, age)));
+        }
+    }
+
+    fn numbered(&mut self, entry: SnapshotEntry, way: Way, age: Age) -> Mapped {
         self.number += 1;
-        Ok(Some(Mapped { number: self.number - 1, entry, way }))
+        Mapped { number: self.number - 1, entry, way, age }
     }
 
     /// Counts the last folder if it was empty.
@@ -170,8 +216,9 @@ impl Mapper {
     /// Why another entry has this key. Names that we give are of one key each, but for an object beside
     /// a directory and for markers; only of other names the keys have to be remembered.
     async fn why_taken(&mut self, entry: &SnapshotEntry, key: &str) -> Result<Option<String>> {
-        if !self.names.is_of_bucket {
-            // No name holds `/`.
+        let is_version = entry.path.names().next().is_some_and(is_versions);
+        if !self.names.is_of_bucket || is_version {
+            // No name holds `/`, or there is just one.
             return Ok(None);
         }
         let mut base = self.names.base.clone();
@@ -208,95 +255,31 @@ impl Mapper {
     }
 }
 
-impl Names {
-    /// Where an entry goes. They must come in the order of the walk.
-    fn way(&mut self, entry: &SnapshotEntry) -> Way {
-        let depth = entry.path.len();
-        let is_above =
-            |level: &Level| depth == level.path.len() + 1 && entry.path.starts_with(&level.path);
-        while self.levels.last().is_some_and(|level| !is_above(level)) {
-            self.levels.pop();
+/// All of a snapshot of buckets but older versions, which come before it.
+fn walk_current(core: &Core) -> BoxStream<'static, Result<SnapshotEntry>> {
+    let snapshot = Arc::clone(&core.snapshot);
+    let tops = snapshot.children(&EntryPath::root());
+    let entries = tops.flat_map(move |top| match top {
+        Ok(top) if top.kind != EntryKind::Directory => stream::iter([Ok(top)]).boxed(),
+        Ok(top) if is_versions(top.path.name().unwrap_or_default()) => stream::empty().boxed(),
+        Ok(top) => {
+            let below = snapshot.walk(&top.path);
+            stream::iter([Ok(top)]).chain(below).boxed()
         }
-        let above = match self.levels.last() {
-            Some(level) => level.inside.clone(),
-            None if depth == self.base.len() + 1 => Ok(Prefix::default()),
-            None => Err("its folder is not in the snapshot".to_owned()),
-        };
-        let name = entry.path.name().unwrap_or_default();
-        if entry.kind == EntryKind::Directory {
-            return self.directory(entry, name, above);
-        }
-        if self.is_of_bucket && depth == 1 && is_settings(name) {
-            return Way::Settings;
-        }
-        match above.and_then(|above| self.key(entry, name, &above)) {
-            Ok(key) => Way::To(key),
-            Err(why) => Way::No(why),
-        }
-    }
-
-    fn directory(
-        &mut self,
-        entry: &SnapshotEntry,
-        name: &[u8],
-        above: Result<Prefix, String>,
-    ) -> Way {
-        let is_bucket = self.skips_bucket && entry.path.len() == 1;
-        let mut marked = false;
-        let inside = above.and_then(|above| {
-            if is_bucket {
-                return Ok(above);
-            }
-            if !self.is_of_bucket {
-                return plain(name).map(|name| above.enter_plain(name));
-            }
-            let record = DirectoryRecord::of(&entry.metadata).map_err(|error| error.report())?;
-            let record = record.unwrap_or_default();
-            marked = record.marker.is_some();
-            above.enter(name, record.part.as_deref()).ok_or_else(not_ours)
-        });
-        let way = match &inside {
-            Ok(prefix) if marked => Way::To(prefix.as_str().to_owned()),
-            Ok(_) => Way::Nowhere,
-            Err(why) => Way::No(why.clone()),
-        };
-        self.levels.push(Level { path: entry.path.clone(), inside });
-        way
-    }
-
-    fn key(&self, entry: &SnapshotEntry, name: &[u8], above: &Prefix) -> Result<String, String> {
-        if entry.kind != EntryKind::File {
-            return Err(format!("a bucket cannot hold {}", many(&entry.kind)));
-        }
-        if !self.is_of_bucket {
-            return plain(name).map(|name| format!("{}{name}", above.as_str()));
-        }
-        let record = ObjectRecord::of(&entry.metadata).map_err(|error| error.report())?;
-        let part = record.and_then(|record| record.part);
-        above.key_of_file(name, part.as_deref()).ok_or_else(not_ours)
-    }
+        Err(error) => stream::iter([Err(error)]).boxed(),
+    });
+    entries.boxed()
 }
 
-/// A name of a file as a part of a key.
-fn plain(name: &[u8]) -> Result<&str, String> {
-    let text = std::str::from_utf8(name).map_err(|_| "its name is no UTF-8 text".to_owned())?;
-    match text {
-        "" | "." | ".." => Err("its name is no name of a file".to_owned()),
-        _ if text.contains(['/', '\0']) => Err("its name is no name of a file".to_owned()),
-        _ => Ok(text),
+/// Where one version goes that somebody has named: to its key, at the root of the target.
+fn way_of_one(entry: &SnapshotEntry) -> Way {
+    let mut names = entry.path.names().rev();
+    let version = names.next().unwrap_or_default();
+    if is_deletion(version) {
+        return Way::No("it is the mark of a deletion, and no object".to_owned());
     }
-}
-
-fn not_ours() -> String {
-    "its name stands for no key".to_owned()
-}
-
-fn many(kind: &EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Symlink { .. } => "symbolic links",
-        EntryKind::BlockDevice(_) | EntryKind::CharacterDevice(_) => "devices",
-        EntryKind::Fifo => "pipes",
-        EntryKind::Socket => "sockets",
-        EntryKind::File | EntryKind::Directory => "this",
-    }
+    let key = names
+        .find_map(name_of_past)
+        .and_then(|name| key_of_version(entry, &Prefix::default(), name, None));
+    key.map_or_else(|| Way::No(names::not_ours()), Way::To)
 }

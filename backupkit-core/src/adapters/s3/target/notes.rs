@@ -17,6 +17,10 @@ pub(super) struct Notes {
     pub(super) n_thawed: AtomicU64,
     /// The snapshot has the settings of a bucket.
     pub(super) has_settings: AtomicBool,
+    /// Older versions that were put into the bucket.
+    pub(super) n_replayed: AtomicU64,
+    /// Older versions that nobody asked for.
+    pub(super) n_older: AtomicU64,
     pub(super) n_unlocked: AtomicU64,
     pub(super) n_without_access_lists: AtomicU64,
     /// Something was written without a condition, as the server keeps none.
@@ -73,6 +77,19 @@ impl Notes {
                  %bucket.json beside it"
                     .to_owned(),
             );
+        }
+        match self.n_replayed.load(Ordering::Relaxed) {
+            0 => {}
+            n => remarks.push(format!(
+                "{n} older versions and deletions were put into the bucket: their times and ids are new"
+            )),
+        }
+        match self.n_older.load(Ordering::Relaxed) {
+            0 => {}
+            n => remarks.push(format!(
+                "{n} older versions are in the snapshot and were not restored: they are given back only \
+                 if asked for (versions)"
+            )),
         }
         match self.n_unlocked.load(Ordering::Relaxed) {
             0 => {}

@@ -13,6 +13,9 @@ pub struct S3TargetOptions {
     /// the bucket, all else to whoever had it. Where the bucket has none, objects are restored without,
     /// each with a warning.
     pub acls: bool,
+    /// Whether the older versions that are in the snapshot of a bucket are put into the target, too, below
+    /// what was current. The bucket must keep versions: where it does not, nothing is restored.
+    pub versions: bool,
 }
 
 impl S3TargetOptions {
@@ -27,6 +30,13 @@ impl S3TargetOptions {
     #[must_use]
     pub fn with_acls(mut self) -> Self {
         self.acls = true;
+        self
+    }
+
+    /// Says that older versions are given back.
+    #[must_use]
+    pub fn with_versions(mut self) -> Self {
+        self.versions = true;
         self
     }
 }

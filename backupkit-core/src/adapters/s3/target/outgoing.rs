@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 use super::session::Core;
 use crate::adapters::s3::errors::{NO_ACCESS_LISTS, NO_OBJECT_LOCK, NOT_IMPLEMENTED};
 use crate::adapters::s3::object::ObjectRecord;
@@ -10,8 +12,18 @@ use crate::error::{Error, ErrorKind, Result};
 /// Classes whose objects cannot be read before they are brought back.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
-const NO_LOCK: &str = "its lock: this bucket keeps none";
-const NO_ACCESS_LIST: &str = "its access list: this bucket keeps none";
+const NO_TAGS: &str = "this server keeps none";
+const NO_LOCK: &str = "this bucket keeps none";
+const NO_ACCESS_LIST: &str = "this bucket keeps none";
+
+/// Something that an object was sent without, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeftOut {
+    #[serde(rename = "f")]
+    feature: Feature,
+    #[serde(rename = "w")]
+    why: String,
+}
 
 /// What goes with an object.
 #[derive(Debug)]
@@ -19,7 +31,9 @@ pub(super) struct Outgoing {
     pub(super) record: ObjectRecord,
     /// All that could go.
     whole: ObjectRecord,
-    /// What had to be left out.
+    /// What the server did not take.
+    left_out: Vec<LeftOut>,
+    /// What had to be left out before.
     warnings: Vec<Error>,
     /// How often the server said that it cannot do something of this.
     refusals: usize,
@@ -29,7 +43,8 @@ pub(super) struct Outgoing {
 }
 
 /// What a server may not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Feature {
     Tags,
     Redirect,
@@ -45,7 +60,7 @@ const LEFT_OUT: [&[Feature]; 6] = [
     &[Feature::Class],
     &[Feature::Lock],
     &[Feature::AccessList],
-    &[Feature::Tags, Feature::Redirect, Feature::Class, Feature::Lock, Feature::AccessList],
+    &Feature::ALL,
 ];
 
 impl Outgoing {
@@ -58,6 +73,7 @@ impl Outgoing {
         let mut outgoing = Self {
             record: recorded,
             whole,
+            left_out: Vec::new(),
             warnings: Vec::new(),
             refusals: 0,
             lacks_locks: false,
@@ -73,8 +89,7 @@ impl Outgoing {
         }
         outgoing.drop_unsendable();
         if core.place.is_without_tags() && has_tags(&outgoing.record) {
-            outgoing.record.tags = None;
-            outgoing.warn("its tags: this server keeps none");
+            outgoing.leave_out(Feature::Tags, NO_TAGS);
         }
         outgoing.prepare_lock(core);
         outgoing.prepare_access_list(core).await?;
@@ -90,7 +105,7 @@ impl Outgoing {
         if !core.place.options.locks {
             core.notes.n_unlocked.fetch_add(1, Ordering::Relaxed);
         } else if core.place.is_without_locks() {
-            self.warn(NO_LOCK);
+            self.leave_out(Feature::Lock, NO_LOCK);
         } else {
             self.record.lock = Some(lock);
         }
@@ -103,17 +118,18 @@ impl Outgoing {
             return Ok(());
         }
         if core.place.is_without_access_lists() {
-            self.warn(NO_ACCESS_LIST);
+            self.leave_out(Feature::AccessList, NO_ACCESS_LIST);
             return Ok(());
         }
         if !list.is_sendable() {
-            self.warn("its access list: it cannot stand in headers");
+            self.leave_out(Feature::AccessList, "it cannot stand in headers");
             return Ok(());
         }
         let owner = core.place.owner().await?;
         if list.names_owner() {
             let Some(owner) = owner else {
-                self.warn("its access list: the server does not say who owns the bucket");
+                let why = "the server does not say who owns the bucket";
+                self.leave_out(Feature::AccessList, why);
                 return Ok(());
             };
             list.set_owner(owner);
@@ -131,34 +147,28 @@ impl Outgoing {
         let code = error.context().iter().find(|(name, _)| *name == "s3_code");
         match code.map(|(_, code)| code.as_str()) {
             Some("InvalidTag") if has_tags(&self.record) => {
-                self.whole.tags = None;
-                self.warn("its tags: the server does not allow them");
+                self.leave_out(Feature::Tags, "the server does not allow them");
             }
             Some("InvalidStorageClass") if self.record.storage_class.is_some() => {
-                self.whole.storage_class = None;
-                self.warn("its storage class: the server does not know it");
+                self.leave_out(Feature::Class, "the server does not know it");
             }
             _ if error.code() == NO_ACCESS_LISTS && self.record.acl.is_some() => {
-                self.whole.acl = None;
-                self.warn(NO_ACCESS_LIST);
+                self.leave_out(Feature::AccessList, NO_ACCESS_LIST);
                 self.lacks_access_lists = true;
             }
             // What servers say of an account that they do not know.
             Some("InvalidArgument" | "UnresolvableGrantByEmailAddress")
                 if self.record.acl.is_some() =>
             {
-                self.whole.acl = None;
-                self.warn("its access list: the server refuses it");
+                self.leave_out(Feature::AccessList, "the server refuses it");
             }
             _ if error.code() == NO_OBJECT_LOCK && self.record.lock.is_some() => {
-                self.whole.lock = None;
-                self.warn(NO_LOCK);
+                self.leave_out(Feature::Lock, NO_LOCK);
                 self.lacks_locks = true;
             }
             // Other reasons may be those of this object alone.
             Some("InvalidArgument" | "InvalidRequest") if self.record.lock.is_some() => {
-                self.whole.lock = None;
-                self.warn("its lock: the server refuses it");
+                self.leave_out(Feature::Lock, "the server refuses it");
             }
             _ if error.code() != NOT_IMPLEMENTED => return false,
             _ => return self.leave_out_next(),
@@ -179,30 +189,53 @@ impl Outgoing {
         false
     }
 
-    /// Says that the server took the object as it is. Returns what it took it without.
-    pub(super) fn taken(mut self, core: &Core) -> Vec<Error> {
-        for (feature, what) in [
-            (Feature::Tags, "its tags: this server keeps none"),
-            (Feature::Redirect, "the website redirect: this server knows none"),
-            (Feature::Class, "its storage class: this server knows none"),
-            (Feature::Lock, NO_LOCK),
-            (Feature::AccessList, NO_ACCESS_LIST),
-        ] {
-            if feature.is_in(&self.whole) && !feature.is_in(&self.record) {
-                self.warn(what);
-                match feature {
-                    Feature::Tags => core.place.set_without_tags(),
-                    Feature::Lock => self.lacks_locks = true,
-                    Feature::AccessList => self.lacks_access_lists = true,
-                    Feature::Redirect | Feature::Class => {}
-                }
+    /// Gives up something for good.
+    fn leave_out(&mut self, feature: Feature, why: &str) {
+        feature.drop_from(&mut self.whole);
+        feature.drop_from(&mut self.record);
+        self.left_out.push(LeftOut { feature, why: why.to_owned() });
+    }
+
+    /// Says that an object does not have its lock although the server took it.
+    pub(super) fn lose_lock(&mut self) {
+        self.leave_out(Feature::Lock, "the server took it, and does not keep it");
+    }
+
+    /// What it goes without, as it is now. An upload that goes on later was begun without it, too.
+    pub(super) fn left_out(&self) -> Vec<LeftOut> {
+        let missing = Feature::ALL.into_iter().filter(|feature| self.lacks(*feature));
+        let missing = missing.map(|feature| LeftOut { feature, why: feature.why_not().to_owned() });
+        self.left_out.iter().cloned().chain(missing).collect()
+    }
+
+    /// Leaves out what an upload was begun without.
+    pub(super) fn go_on_without(&mut self, left_out: &[LeftOut]) {
+        for LeftOut { feature, why } in left_out {
+            // It may be known by now anyway.
+            if feature.is_in(&self.whole) {
+                self.leave_out(*feature, why);
             }
         }
-        if self.lacks_locks {
+    }
+
+    /// Whether the server took it without this, which could have gone.
+    fn lacks(&self, feature: Feature) -> bool {
+        feature.is_in(&self.whole) && !feature.is_in(&self.record)
+    }
+
+    /// Says that the server took the object as it is. Returns what it took it without.
+    pub(super) fn taken(mut self, core: &Core) -> Vec<Error> {
+        if self.lacks(Feature::Tags) {
+            core.place.set_without_tags();
+        }
+        if self.lacks_locks || self.lacks(Feature::Lock) {
             core.place.set_without_locks();
         }
-        if self.lacks_access_lists {
+        if self.lacks_access_lists || self.lacks(Feature::AccessList) {
             core.place.set_without_access_lists();
+        }
+        for LeftOut { feature, why } in self.left_out() {
+            self.warn(&format!("{}: {why}", feature.name()));
         }
         self.warnings
     }
@@ -244,6 +277,28 @@ impl Outgoing {
 }
 
 impl Feature {
+    const ALL: [Self; 5] = [Self::Tags, Self::Redirect, Self::Class, Self::Lock, Self::AccessList];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tags => "its tags",
+            Self::Redirect => "the website redirect",
+            Self::Class => "its storage class",
+            Self::Lock => "its lock",
+            Self::AccessList => "its access list",
+        }
+    }
+
+    /// What it means if an object is taken without it alone.
+    fn why_not(self) -> &'static str {
+        match self {
+            Self::Tags => NO_TAGS,
+            Self::Redirect | Self::Class => "this server knows none",
+            Self::Lock => NO_LOCK,
+            Self::AccessList => NO_ACCESS_LIST,
+        }
+    }
+
     fn is_in(self, record: &ObjectRecord) -> bool {
         match self {
             Self::Tags => has_tags(record),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
-use super::OBJECTS;
 use super::judge::{Decision, decide_once};
-use super::mapping::{Mapped, Way, mapped};
+use super::mapping::{Age, Mapped, Way, mapped};
 use super::names::path_of;
 use super::session::Core;
+use super::{OBJECTS, PAST};
 use crate::adapters::decisions::LogReader;
 use crate::adapters::s3::keys::is_beside_directory;
 use crate::error::Result;
@@ -55,7 +55,7 @@ impl Planner {
             let decision = log.about(found.number).await?;
             let entry = found.entry;
             let (destination, action) = match found.way {
-                Way::Nowhere | Way::Settings => continue,
+                Way::Nowhere | Way::Settings | Way::Older => continue,
                 Way::No(why) => (entry.path.clone(), StepAction::Refuse(why)),
                 Way::To(key) => {
                     if is_beside_directory(entry.path.name().unwrap_or_default()) {
@@ -67,7 +67,12 @@ impl Planner {
             };
             let acts = !matches!(action, StepAction::Skip | StepAction::Refuse(_));
             let bytes = if acts { entry.size_bytes } else { 0 };
-            return Ok(Some(Step { phase: OBJECTS, entry, destination, action, bytes }));
+            let (phase, follows) = match found.age {
+                Age::Current => (OBJECTS, false),
+                Age::First => (PAST, false),
+                Age::Further => (PAST, true),
+            };
+            return Ok(Some(Step { phase, entry, destination, action, bytes, follows }));
         }
     }
 }

@@ -5,9 +5,13 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::sync::OnceCell;
 
+use super::chain::Chains;
+use super::lookup::Lookup;
 use super::notes::Notes;
 use super::plan::{place_of, plan_steps};
+use super::scope::Scope;
 use super::{Place, cleanup, upload, verify, write};
 use crate::adapters::decisions::Decisions;
 use crate::adapters::s3::keys::Name;
@@ -34,6 +38,12 @@ pub(super) struct Core {
     pub(super) cancel: CancelToken,
     pub(super) decisions: Decisions,
     pub(super) notes: Notes,
+    scope: OnceCell<Scope>,
+    pub(super) lookup: Lookup,
+    /// Versions of keys that are written.
+    pub(super) chains: Chains,
+    /// Versions of keys that are compared.
+    pub(super) compared: Chains,
     pub(super) stage: tokio::sync::Mutex<Stage>,
 }
 
@@ -59,6 +69,10 @@ impl Session {
             store: cx.store,
             cancel: cx.cancel,
             notes: Notes::default(),
+            scope: OnceCell::new(),
+            lookup: Lookup::default(),
+            chains: Chains::default(),
+            compared: Chains::default(),
             stage: tokio::sync::Mutex::default(),
         }))
     }
@@ -73,6 +87,16 @@ impl Core {
             stage.is_started = true;
         }
         Ok(())
+    }
+
+    /// What of the snapshot is restored.
+    pub(super) async fn scope(&self) -> Result<&Scope> {
+        let scope = self.scope.get_or_try_init(|| async {
+            let scope = Scope::of(self).await?;
+            self.notes.is_of_folders.store(!scope.is_of_bucket, Ordering::Relaxed);
+            Ok(scope)
+        });
+        scope.await
     }
 
     /// The whole key that a step writes.
@@ -176,5 +200,8 @@ fn name_of_restore(place: &Place, cx: &RestoreContext) -> String {
     let text = format!("{location}\0{snapshot:?}\0{:?}\0", cx.options.conflict);
     let mut text = text.into_bytes();
     text.extend_from_slice(&cx.options.path.to_token());
+    if place.options.versions {
+        text.extend_from_slice(b"\0versions");
+    }
     BlobId::of(&text).short()
 }

@@ -11,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::body::Pieces;
 use super::content::{COMPARED_BYTES, Content, hash};
-use super::outgoing::Outgoing;
+use super::outgoing::{LeftOut, Outgoing};
+use super::replacing::Replacing;
 use super::session::Core;
-use super::write::{Replacing, check_protection, check_tags};
+use super::write::{check_protection, check_tags};
 use crate::adapters::s3::bucket::UploadedPart;
 use crate::adapters::s3::errors::REFUSED;
 use crate::adapters::s3::object::{ObjectRecord, parts_of};
@@ -44,6 +45,8 @@ pub(super) struct Upload {
     part_bytes: u64,
     /// The first parts, that the server has.
     parts: Vec<UploadedPart>,
+    /// What it was begun without.
+    left_out: Vec<LeftOut>,
 }
 
 /// What a token says.
@@ -68,6 +71,8 @@ struct Told {
     size_bytes: u64,
     #[serde(rename = "m")]
     modified: i64,
+    #[serde(rename = "l", default, skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
 }
 
 /// How large the parts of an object were that was written in parts: as its record says, or else as can be
@@ -120,8 +125,8 @@ pub(super) async fn find(core: &Core, step: &Step, token: &WriteToken) -> Result
         add(&mut hasher, part);
     }
     let is_whole = parts.len() == told.n_parts && hex::encode(hasher.finalize()) == told.hash;
-    let Told { id, part_bytes, .. } = told;
-    Ok(is_whole.then_some(Upload { id, part_bytes, parts }))
+    let Told { id, part_bytes, left_out, .. } = told;
+    Ok(is_whole.then_some(Upload { id, part_bytes, parts, left_out }))
 }
 
 /// What a token would say that names the same parts of this step's upload.
@@ -136,6 +141,7 @@ fn told_of(core: &Core, step: &Step, key: &str, parts: &Told) -> Told {
         hash: String::new(),
         size_bytes: step.bytes,
         modified: step.entry.metadata.mtime.unix_seconds(),
+        left_out: parts.left_out.clone(),
     }
 }
 
@@ -149,25 +155,29 @@ fn add(hasher: &mut Sha256, part: &UploadedPart) {
 pub(super) async fn write(
     core: &Core,
     step: &Step,
-    key: &str,
+    way: &mut Replacing<'_>,
     recorded: ObjectRecord,
     body: BodyReader,
     from: Option<WriteToken>,
 ) -> Result<Vec<Error>> {
+    let key = way.key();
     let part_bytes = recorded_part_bytes(&recorded, step.bytes);
     let part_bytes = part_bytes.unwrap_or_else(|| usual_part_bytes(step.bytes));
     let mut outgoing = Outgoing::of(core, recorded).await?;
-    let mut upload = match from {
-        None => begin(core, key, part_bytes, &mut outgoing).await?,
-        Some(token) => find(core, step, &token).await?.ok_or_else(|| {
+    let mut upload = if let Some(token) = from {
+        let upload = find(core, step, &token).await?.ok_or_else(|| {
             let why = "what was written of it before is not there any more";
             Error::new(ErrorKind::Conflict, format!("cannot go on with {}: {why}", step.entry.path))
-        })?,
+        })?;
+        outgoing.go_on_without(&upload.left_out);
+        upload
+    } else {
+        begin(core, key, part_bytes, &mut outgoing).await?
     };
     let wants_tokens = body.wants_tokens();
     let sent = async {
         send(core, step, key, &mut upload, body).await?;
-        complete(core, step, key, &upload, &outgoing.record).await
+        complete(core, step, way, &upload, &outgoing.record).await
     };
     let is_complete = match sent.await {
         Ok(is_complete) => is_complete,
@@ -184,9 +194,7 @@ pub(super) async fn write(
         drop_upload(core, key, &upload.id).await?;
     }
     check_tags(core, key, &mut outgoing).await?;
-    if is_complete {
-        check_protection(core, key, &mut outgoing).await?;
-    }
+    check_protection(core, key, &mut outgoing, is_complete).await?;
     Ok(outgoing.taken(core))
 }
 
@@ -204,7 +212,8 @@ async fn begin(core: &Core, key: &str, part_bytes: u64, outgoing: &mut Outgoing)
         match core.place.bucket.begin_object(key, &outgoing.record).await {
             Ok(begun) => {
                 core.has_begun(key, &begun).await?;
-                return Ok(Upload { id: begun.id, part_bytes, parts: Vec::new() });
+                let (parts, left_out) = (Vec::new(), outgoing.left_out());
+                return Ok(Upload { id: begun.id, part_bytes, parts, left_out });
             }
             Err(error) if outgoing.yields_to(&error) => {}
             Err(error) => return Err(error),
@@ -323,6 +332,7 @@ impl<'a> Progress<'a> {
             hash: String::new(),
             size_bytes: 0,
             modified: 0,
+            left_out: self.upload.left_out.clone(),
         };
         let told = Told {
             hash: hex::encode(self.hasher.clone().finalize()),
@@ -340,14 +350,14 @@ impl<'a> Progress<'a> {
 async fn complete(
     core: &Core,
     step: &Step,
-    key: &str,
+    way: &mut Replacing<'_>,
     upload: &Upload,
     record: &ObjectRecord,
 ) -> Result<bool> {
+    let key = way.key();
     let kept = core.place.keeps_of_uploads().await?;
     let content = Content::Entry(&step.entry);
     let mut parts = upload.parts.clone();
-    let mut way = Replacing::of(core, step, key);
     loop {
         let Some(condition) = way.condition(kept, record, content).await? else {
             return Ok(false);
@@ -355,7 +365,10 @@ async fn complete(
         let bucket = &core.place.bucket;
         let lacks_checksums = parts.iter().any(|part| part.checksum.is_none());
         match bucket.complete_upload(key, &upload.id, &parts, &condition).await {
-            Ok(()) => return Ok(true),
+            Ok(etag) => {
+                way.wrote(etag).await?;
+                return Ok(true);
+            }
             // Some servers want to have the checksums of all parts, and do not list them.
             Err(error) if error.code() == REFUSED && lacks_checksums => {
                 add_checksums(core, step, upload.part_bytes, &mut parts).await?;

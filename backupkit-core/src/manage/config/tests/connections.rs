@@ -104,3 +104,30 @@ async fn secrets_do_not_stand_in_the_file_and_each_one_missing_is_told() {
     assert!(places(&error)[0].starts_with("2 connections.cloud."), "{error:?}");
     assert!(workspace.list_all(RecordKind::Connection).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_connection_that_comes_to_lead_elsewhere_says_which_secrets_it_loses() {
+    let scene = Scene::new();
+    let workspace = scene.open().await.unwrap();
+    let configuration = parse(&scene, TEXT, &all()).unwrap();
+    import(&workspace, &configuration, &all(), false).await.unwrap();
+    let connection = TEXT.split("[repositories").next().unwrap().replace("\"cloud\"", "\"moved\"");
+    let without: Vec<_> =
+        connection.lines().filter(|line| !line.contains("${") && !line.contains("file:")).collect();
+    for (text, lost, left) in [
+        (connection.clone(), &[][..], pair("token-of-cloud", "session-of-cloud")),
+        (without.join("\n").replace("moved", "elsewhere"), &["session", "token"], Vec::new()),
+    ] {
+        let configuration = parse(&scene, &text, &all()).unwrap();
+        let preview = workspace.preview_import(&configuration, &all(), false).await.unwrap();
+        let changes: Vec<_> = preview.changes().cloned().collect();
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].dropped_secrets, lost);
+        let mut done = Vec::new();
+        let mut note = |change: &crate::manage::ConfigChange| done.push(change.clone());
+        let owner = KeyOwner::default();
+        workspace.import(&configuration, preview, &owner, &mut note).await.unwrap();
+        assert_eq!(done, changes);
+        assert_eq!(secrets(&workspace, "cloud").await, left);
+    }
+}

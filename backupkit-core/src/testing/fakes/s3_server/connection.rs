@@ -96,8 +96,14 @@ fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> 
     }
     // They were signed.
     request.headers.retain(|name, _| {
-        !shared.options.forgotten_headers.iter().any(|part| name.contains(part.as_str()))
+        let is_forgotten =
+            matches!(effect, Some(S3Effect::ForgetHeaders(part)) if name.contains(part));
+        let mut forgotten = shared.options.forgotten_headers.iter();
+        !is_forgotten && !forgotten.any(|part| name.contains(part.as_str()))
     });
+    if shared.options.passes_over_versions {
+        request.query.remove("versionId");
+    }
     let request = &*request;
     let (options, now) = (&shared.options, *lock(&shared.now));
     let mut buckets = lock(&shared.buckets);
@@ -108,7 +114,7 @@ fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> 
         S3Operation::HeadBucket => Reply::new(200),
         S3Operation::ListObjects => list::list(bucket, request, options, effect),
         S3Operation::GetVersioning => versions::status(bucket),
-        S3Operation::ListVersions => versions::list(bucket, request, options),
+        S3Operation::ListVersions => versions::list(bucket, request, options, effect),
         S3Operation::ListUploads => multipart::list_uploads(bucket, request, options),
         S3Operation::DeleteObjects => deleting::delete_many(bucket, request, &shared.faults, now),
         S3Operation::HeadObject | S3Operation::GetObject => objects::get(bucket, request, options),
@@ -118,6 +124,7 @@ fn handle(shared: &Shared, request: &mut Request, effect: Option<&S3Effect>) -> 
         S3Operation::GetTagging => objects::tagging(bucket, request),
         S3Operation::RestoreObject => objects::restore(bucket, request),
         S3Operation::GetRetention => locks::get(bucket, request, options),
+        S3Operation::GetLegalHold => locks::get_hold(bucket, request, options),
         S3Operation::PutRetention => locks::put(bucket, request, options, now),
         S3Operation::GetAccessList => access::of_object(bucket, request),
         S3Operation::GetBucketSetting => settings::get(bucket, request, options),

@@ -25,6 +25,7 @@ pub enum S3Operation {
     GetAccessList,
     GetRetention,
     PutRetention,
+    GetLegalHold,
     RestoreObject,
     GetBucketSetting,
     CreateUpload,
@@ -89,6 +90,10 @@ pub enum S3Effect {
     EndListing,
     /// A listing leaves out its last key and still counts it.
     DropKey,
+    /// A listing of versions that comes to its end goes on behind its first line.
+    LeadBack,
+    /// Headers of the request whose names have this part are taken and forgotten.
+    ForgetHeaders(&'static str),
 }
 
 impl S3Effect {

@@ -83,13 +83,7 @@ pub(super) fn put(
 
 /// What retains an object or a version of it; also once that is over.
 pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
-    if options.hides_locks {
-        return Reply::error(403, "AccessDenied");
-    }
-    if !options.object_lock {
-        return missing();
-    }
-    let headers = match find(bucket, request) {
+    let headers = match see(bucket, request, options) {
         Ok(object) => &object.headers,
         Err(refusal) => return refusal,
     };
@@ -100,6 +94,30 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
         }
         _ => Reply::error(404, "NoSuchObjectLockConfiguration"),
     }
+}
+
+/// Whether an object or a version of it is held, if that was ever said.
+pub(super) fn get_hold(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
+    match see(bucket, request, options).map(|object| object.headers.get(HOLD)) {
+        Ok(Some(hold)) => Reply::xml("LegalHold", &format!("<Status>{hold}</Status>")),
+        Ok(None) => Reply::error(404, "NoSuchObjectLockConfiguration"),
+        Err(refusal) => refusal,
+    }
+}
+
+/// The object or version whose locks are asked for.
+fn see<'a>(
+    bucket: &'a Bucket,
+    request: &Request,
+    options: &S3ServerOptions,
+) -> Result<&'a S3Object, Reply> {
+    if options.hides_locks {
+        return Err(Reply::error(403, "AccessDenied"));
+    }
+    if !options.object_lock {
+        return Err(missing());
+    }
+    find(bucket, request)
 }
 
 /// Whether a version must not be removed for good.

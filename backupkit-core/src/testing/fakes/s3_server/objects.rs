@@ -124,7 +124,8 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     }
     let shows_checksum = request.header("x-amz-checksum-mode").is_some() && reply.status == 200;
     for (name, value) in &object.headers {
-        let is_hidden = options.hides_locks && name.starts_with("x-amz-object-lock-");
+        let is_hidden = (options.hides_locks || options.locks_on_request)
+            && name.starts_with("x-amz-object-lock-");
         if !is_hidden && (name != CHECKSUM || shows_checksum) {
             reply = reply.with(name, value);
         }
@@ -132,7 +133,7 @@ pub(super) fn get(bucket: &Bucket, request: &Request, options: &S3ServerOptions)
     if request.parameter("partNumber").is_some() && !object.parts.is_empty() {
         reply = reply.with("x-amz-mp-parts-count", object.parts.len().to_string());
     }
-    if let Some(id) = id {
+    if let Some(id) = id.filter(|_| options.names_versions) {
         reply = reply.with("x-amz-version-id", id);
     }
     if !object.tags.is_empty() {

@@ -25,12 +25,18 @@ pub struct S3ServerOptions {
     pub object_lock: bool,
     /// Whether nobody may know what is locked.
     pub hides_locks: bool,
+    /// Whether replies to reads say nothing of locks: who may know has to ask for them.
+    pub locks_on_request: bool,
     /// What it does with access lists that are written.
     pub access_lists: AccessLists,
     /// Whether buckets keep what is replaced and deleted.
     pub versioned: bool,
     /// Whether keys are encoded in listings of versions, if that is asked for.
     pub encodes_versions: bool,
+    /// Whether it gives the newest version whichever is asked for.
+    pub passes_over_versions: bool,
+    /// Whether replies say which version they are of, where versions are kept.
+    pub names_versions: bool,
 }
 
 /// In which order a server lists keys.
@@ -91,9 +97,12 @@ impl Default for S3ServerOptions {
             forgotten_headers: Vec::new(),
             object_lock: false,
             hides_locks: false,
+            locks_on_request: false,
             access_lists: AccessLists::Kept,
             versioned: false,
             encodes_versions: true,
+            passes_over_versions: false,
+            names_versions: true,
         }
     }
 }
@@ -131,6 +140,20 @@ impl S3ServerOptions {
     #[must_use]
     pub fn hiding_locks(mut self) -> Self {
         self.hides_locks = true;
+        self
+    }
+
+    /// Tells what locks an object only where that alone is asked for.
+    #[must_use]
+    pub fn telling_locks_on_request(mut self) -> Self {
+        self.locks_on_request = true;
+        self
+    }
+
+    /// Gives the newest version whichever is asked for, and says which one it is, or nothing of it.
+    #[must_use]
+    pub fn passing_over_versions(mut self, are_named: bool) -> Self {
+        (self.passes_over_versions, self.names_versions) = (true, are_named);
         self
     }
 

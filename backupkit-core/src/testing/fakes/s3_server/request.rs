@@ -58,6 +58,7 @@ impl Request {
             (&Method::GET, false) if settings::is_asked_for(has) => S3Operation::GetBucketSetting,
             (&Method::GET, true) if has("acl") => S3Operation::GetAccessList,
             (&Method::GET, true) if has("retention") => S3Operation::GetRetention,
+            (&Method::GET, true) if has("legal-hold") => S3Operation::GetLegalHold,
             (&Method::GET, true) if has("tagging") => S3Operation::GetTagging,
             (&Method::GET, true) if has("uploadId") => S3Operation::ListParts,
             (&Method::GET, true) => S3Operation::GetObject,

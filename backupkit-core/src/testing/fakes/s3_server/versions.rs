@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::bucket::{Bucket, S3Object};
+use super::faults::S3Effect;
 use super::reply::{Reply, encode_key, escape};
 use super::request::Request;
 use super::{KeyOrder, S3ServerOptions};
@@ -47,7 +48,12 @@ pub(super) fn status(bucket: &Bucket) -> Reply {
 }
 
 /// The listing of versions: of each key the newest first.
-pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions) -> Reply {
+pub(super) fn list(
+    bucket: &Bucket,
+    request: &Request,
+    options: &S3ServerOptions,
+    effect: Option<&S3Effect>,
+) -> Reply {
     let text = |name: &str| request.parameter(name).unwrap_or_default();
     let (prefix, key_marker, id_marker) =
         (text("prefix"), text("key-marker"), text("version-id-marker"));
@@ -65,6 +71,7 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
     let mut keys: Vec<_> =
         bucket.history.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
     keys.sort_by_cached_key(|(key, _)| rank(key));
+    let first = keys.first().and_then(|(key, versions)| Some((*key, true, versions.last()?)));
     let mut lines = Vec::new();
     for (key, versions) in keys {
         // Behind a key alone means behind all its versions.
@@ -72,27 +79,24 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
         if !key_marker.is_empty() && !is_split && rank(key) <= from {
             continue;
         }
-        let mut is_behind = !is_split;
-        for (place, version) in versions.iter().rev().enumerate() {
-            if is_behind {
-                lines.push((key, place == 0, version));
-            }
-            is_behind |= version.id == id_marker;
+        let from = if is_split { behind(versions, id_marker) } else { 0 };
+        for (place, version) in versions.iter().rev().enumerate().skip(from) {
+            lines.push((key, place == 0, version));
         }
     }
-    let goes_on = lines.len() > most;
+    let is_led_back = lines.len() <= most && effect == Some(&S3Effect::LeadBack);
+    let goes_on = lines.len() > most || is_led_back;
     lines.truncate(most);
+    let last = if is_led_back { first.as_ref() } else { lines.last() };
     let mut content = format!("<IsTruncated>{goes_on}</IsTruncated>");
     if is_encoded {
         content.push_str("<EncodingType>url</EncodingType>");
     }
-    if let Some((key, _, version)) = lines.last().filter(|_| goes_on) {
-        _ = write!(
-            content,
-            "<NextKeyMarker>{}</NextKeyMarker><NextVersionIdMarker>{}</NextVersionIdMarker>",
-            encode(key),
-            version.id
-        );
+    if let Some((key, _, version)) = last.filter(|_| goes_on) {
+        _ = write!(content, "<NextKeyMarker>{}</NextKeyMarker>", encode(key));
+        if effect != Some(&S3Effect::ForgetToken) {
+            _ = write!(content, "<NextVersionIdMarker>{}</NextVersionIdMarker>", version.id);
+        }
     }
     for (key, is_latest, Version { id, modified, object }) in lines {
         let key = encode(key);
@@ -113,6 +117,16 @@ pub(super) fn list(bucket: &Bucket, request: &Request, options: &S3ServerOptions
         };
     }
     Reply::xml("ListVersionsResult", &content)
+}
+
+/// How many versions come before those behind one. It may be gone: its id says when it was made.
+fn behind(versions: &[Version], id: &str) -> usize {
+    let number = |id: &str| id.strip_prefix('v').and_then(|number| number.parse::<u64>().ok());
+    if let Some(place) = versions.iter().rev().position(|version| version.id == id) {
+        return place + 1;
+    }
+    let is_newer = |version: &&Version| number(&version.id) > number(id);
+    versions.iter().rev().take_while(is_newer).count()
 }
 
 impl Bucket {

@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::adapters::s3::{
-    ArchivedObjects, ConsistentAt, S3SourceOptions, S3TargetOptions, ThawTier,
+    ArchivedObjects, ConsistentAt, ListingOrder, S3SourceOptions, S3TargetOptions, ThawTier,
 };
 
 /// For how many days objects are there that are asked for from an archive: a backup a day finds them.
@@ -15,9 +15,15 @@ impl Reader {
             tags: self.flag("tags").unwrap_or_default(),
             acls: self.flag("acls").unwrap_or_default(),
             bucket_settings: self.flag("bucket_settings").unwrap_or(true),
+            order: if self.flag("unordered") == Some(true) {
+                ListingOrder::Any
+            } else {
+                ListingOrder::Found
+            },
             archived,
             filter: self.filter(),
             consistent_at: self.consistent_at(),
+            versions: self.flag("versions").unwrap_or_default(),
         }
     }
 
@@ -76,6 +82,7 @@ impl Reader {
         S3TargetOptions {
             locks: self.flag("restore_locks").unwrap_or_default(),
             acls: self.flag("restore_acls").unwrap_or_default(),
+            versions: self.flag("versions").unwrap_or_default(),
         }
     }
 }

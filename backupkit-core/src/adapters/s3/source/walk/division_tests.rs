@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 
-use super::super::order::by_tree;
 use super::*;
+use crate::adapters::s3::keys::by_tree;
 
 /// The directories of a walk, each with the names in it.
 fn tree(keys: &[String], sizes: Sizes) -> BTreeMap<String, Vec<String>> {
-    let mut walk = Walk::new("b").with_sizes(sizes);
+    tree_of(Walk::new("b").with_sizes(sizes), keys)
+}
+
+fn tree_of(mut walk: Walk, keys: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut keys = keys.iter();
     let mut tree: BTreeMap<String, Vec<String>> = BTreeMap::new();
     loop {
@@ -24,8 +27,15 @@ fn tree(keys: &[String], sizes: Sizes) -> BTreeMap<String, Vec<String>> {
         match keys.next() {
             Some(key) => {
                 let (key, etag) = (key.clone(), String::new());
-                walk.offer(ListedObject { key, len_bytes: 1, etag, modified: 1, version: None })
-                    .unwrap();
+                walk.offer(ListedObject {
+                    key,
+                    len_bytes: 1,
+                    etag,
+                    modified: 1,
+                    version: None,
+                    past: None,
+                })
+                .unwrap();
             }
             None => walk.end().unwrap(),
         }
@@ -119,8 +129,15 @@ fn a_shard_has_the_time_of_the_newest_in_it_and_a_token_stays_small() {
     for number in 0..10_i64 {
         let key = format!("{number}");
         let (len_bytes, etag) = (1, String::new());
-        walk.offer(ListedObject { key, len_bytes, etag, modified: 100 - number, version: None })
-            .unwrap();
+        walk.offer(ListedObject {
+            key,
+            len_bytes,
+            etag,
+            modified: 100 - number,
+            version: None,
+            past: None,
+        })
+        .unwrap();
         while let Some(one) = walk.step() {
             assert!(walk.to_text().unwrap().len() < 1_000);
             found.push(one);
@@ -142,4 +159,36 @@ fn a_shard_has_the_time_of_the_newest_in_it_and_a_token_stays_small() {
         wanted.map(|(name, time)| (format!("/b/%range-{name}"), time)).into();
     wanted.push(("/b".to_owned(), 100));
     assert_eq!(shards, wanted);
+}
+
+#[test]
+fn directories_of_histories_are_divided_alike_and_wait_for_nothing() {
+    let sizes = Sizes { undivided: 50, least: 10, most: 40, one_in: 20 };
+    let mut keys: Vec<String> = (0..1_000).map(|number| format!("flat/{number:04}")).collect();
+    keys.extend(["flat/0999/x".to_owned(), "z".to_owned()]);
+    let histories = tree_of(Walk::of_histories("b").with_sizes(sizes), &keys);
+    let objects = tree(&keys, sizes);
+    let of_objects = objects.into_iter().map(|(above, names)| {
+        let mut names: Vec<_> = names.into_iter().map(|name| name.replace("%object", "")).collect();
+        names.sort();
+        let above = match above.strip_prefix("/b") {
+            Some(below) => format!("/b%versions{below}"),
+            None => above,
+        };
+        (above, names)
+    });
+    let mut of_objects: BTreeMap<_, _> = of_objects.collect();
+    of_objects.insert("/".to_owned(), vec!["b%versions".to_owned()]);
+    assert_eq!(histories, of_objects);
+    assert!(shards(&histories).len() > 10);
+
+    let mut walk = Walk::of_histories("b");
+    for key in ["a", "a/", "a/x"] {
+        let (key, etag) = (key.to_owned(), String::new());
+        let object =
+            ListedObject { key, len_bytes: 1, etag, modified: 1, version: None, past: None };
+        walk.offer(object).unwrap();
+        assert!(matches!(walk.step(), Some(Found::Object { .. })), "it waits");
+        assert_eq!(walk.step(), None);
+    }
 }

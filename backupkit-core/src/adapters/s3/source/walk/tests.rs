@@ -1,12 +1,18 @@
 use std::collections::BTreeSet;
 
-use super::super::order::by_tree;
 use super::*;
-use crate::adapters::s3::keys::Prefix;
+use crate::adapters::s3::keys::{Prefix, by_tree};
 
 fn object(key: &str) -> ListedObject {
     let modified = i64::try_from(key.len()).unwrap();
-    ListedObject { key: key.to_owned(), len_bytes: 0, etag: String::new(), modified, version: None }
+    ListedObject {
+        key: key.to_owned(),
+        len_bytes: 0,
+        etag: String::new(),
+        modified,
+        version: None,
+        past: None,
+    }
 }
 
 /// What is found, each with the text that continues behind it.

@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::super::super::order::by_tree;
+use super::super::super::super::keys::by_tree;
 use super::*;
 use crate::error::{Error, ErrorKind};
 
