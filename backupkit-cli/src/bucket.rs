@@ -36,7 +36,7 @@ const IN_ADDRESS: [&str; 2] = ["bucket", "prefix"];
 /// The point in time that a bucket is backed up as of.
 const CONSISTENT_AT: &str = "consistent_at";
 /// What is true or false.
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 10] = [
     "acls",
     "bucket_settings",
     "checksums",
