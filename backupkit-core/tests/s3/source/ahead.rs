@@ -59,7 +59,7 @@ async fn it_is_asked_for_in_several_places_at_the_same_time_and_hardly_more_ofte
             // Thirty are answered, and more are waited for.
             scene.server.held(30 + 7).await;
         };
-        tokio::time::timeout(Duration::from_secs(60), ahead).await.expect("one after the other");
+        tokio::time::timeout(Duration::from_mins(1), ahead).await.expect("one after the other");
         scene.server.clear_faults();
         scene.server.release(10_000);
     });

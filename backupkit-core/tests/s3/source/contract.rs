@@ -160,12 +160,11 @@ fn with_a_past(options: S3ServerOptions) -> SourceFixture {
     let server = Arc::clone(&scene);
     SourceFixture::new(scene.source.clone(), all)
         .with_vanish(move |path| {
-            match versions.get(&path) {
-                Some((key, id, _)) => server.server.remove_version(BUCKET, key, id),
-                None => {
-                    let below = EntryPath::from_names(path.names().skip(1));
-                    server.server.remove(BUCKET, &keys[&below]);
-                }
+            if let Some((key, id, _)) = versions.get(&path) {
+                server.server.remove_version(BUCKET, key, id);
+            } else {
+                let below = EntryPath::from_names(path.names().skip(1));
+                server.server.remove(BUCKET, &keys[&below]);
             }
             async {}.boxed()
         })

@@ -42,7 +42,7 @@ type Step = (u64, i64);
 #[derive(Debug)]
 pub(super) struct Lines {
     until: Option<Timestamp>,
-    key: Option<Key>,
+    key: Option<Current>,
     /// Where a listing went on, and has not caught up yet.
     sought: Option<Sought>,
     has_keys: bool,
@@ -50,7 +50,7 @@ pub(super) struct Lines {
 
 /// The key whose lines come.
 #[derive(Debug)]
-struct Key {
+struct Current {
     /// Without the prefix of the settings.
     key: String,
     times: Times,
@@ -61,7 +61,7 @@ struct Key {
 /// The versions of a key that were there before.
 #[derive(Debug)]
 struct Sought {
-    key: Key,
+    key: Current,
     /// Whether one of the known lines comes in this page.
     is_ahead: bool,
     is_found: bool,
@@ -84,7 +84,7 @@ impl Lines {
     /// Goes on behind a version of a key, which is listed from its newest version on.
     pub(super) fn behind(mut self, key: &str, last: &PastVersion) -> Result<Self> {
         let (times, trail) = (Times::behind(last.time()?), last.trail.clone());
-        let key = Key { key: key.to_owned(), times, trail };
+        let key = Current { key: key.to_owned(), times, trail };
         let (is_ahead, is_found, is_doubtful) = (false, false, false);
         self.sought = Some(Sought { key, is_ahead, is_found, is_doubtful });
         self.has_keys = true;
@@ -119,7 +119,7 @@ impl Lines {
         let modified = line.modified.as_microsecond();
         let key = match &mut self.key {
             Some(key) if key.key == line.key => key,
-            _ => self.key.insert(Key {
+            _ => self.key.insert(Current {
                 key: line.key.clone(),
                 times: Times::default(),
                 trail: Trail::default(),
@@ -185,7 +185,7 @@ impl Sought {
     }
 
     /// The known lines are over.
-    fn end(self) -> Result<Key> {
+    fn end(self) -> Result<Current> {
         if self.is_found || !self.is_doubtful {
             return Ok(self.key);
         }
