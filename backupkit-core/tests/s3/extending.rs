@@ -141,6 +141,19 @@ async fn what_is_there_already_is_retained_as_if_it_were_written_now() {
 }
 
 #[tokio::test]
+async fn a_server_that_forgets_longer_locks_is_found_out() {
+    let options = S3ServerOptions::default().with_object_lock().forgetting_longer_locks();
+    let scene = Scene::with(options, governed(30));
+    scene.server.set_now(at(0));
+    scene.create(PACK, b"a pack").await.unwrap();
+    pass(&scene, 20);
+    let error = extend(&scene).await.unwrap_err();
+    assert_eq!(error.code(), "s3-no-object-lock", "{error}");
+    let error = scene.create(PACK, b"a pack").await.unwrap_err();
+    assert_eq!(error.code(), "s3-no-object-lock", "{error}");
+}
+
+#[tokio::test]
 async fn that_locks_are_kept_is_seen_of_each_way_to_write() {
     let scene = scene();
     let forget = S3Fault::new(S3Effect::ForgetHeaders("object-lock"));

@@ -73,7 +73,7 @@ pub(super) fn policy(
             let mut actions: Vec<&str> = WRITE.into_iter().chain(tagging).collect();
             if target.locks {
                 actions.extend(["s3:PutObjectRetention", "s3:PutObjectLegalHold"]);
-                // Whether the server keeps them is looked at once.
+                // Whether the server keeps them is looked at for each object.
                 actions.extend(["s3:GetObjectRetention", "s3:GetObjectLegalHold"]);
             }
             let mut listing = vec!["s3:ListBucket", "s3:ListBucketMultipartUploads"];

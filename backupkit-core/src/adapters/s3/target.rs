@@ -84,10 +84,11 @@ const OBJECTS: Phase = Phase(1);
 /// A key that has versions already is compared with the snapshot first: each by its length and its entity
 /// tag or, where the tags differ, as encryption and unknown sizes of parts make them do, by the SHA-256 that
 /// the server keeps, or else by reading it. Metadata is not compared. If they are a beginning of what is
-/// restored, the rest comes behind it; so a restore that is repeated, or goes on after a crash, adds nothing
-/// twice. Else the policy decides about all versions of the key together: they are left out, put on top, or
-/// get another key. Where the server keeps no conditions of writes, or two versions in a row are the same, a
-/// write whose reply was lost may leave one version more.
+/// restored, whoever put them there, the rest comes behind it: so a restore that is repeated, or goes on
+/// after a crash, adds nothing twice. Else the policy decides about all versions of the key together: they are
+/// left out, put on top, or get another key. Where the server keeps no conditions of writes, or two versions
+/// in a row are the same, a write whose reply was lost may leave one version more. Deletions have no
+/// conditions: the key is looked at just before each.
 ///
 /// A version that fails is told, and later ones go on; it is not put on top of those by a restore that goes
 /// on. One version that is named as the path of a restore becomes the object of its key, also without the

@@ -216,6 +216,69 @@ async fn what_is_there_decides_for_all_versions_of_a_key() {
 }
 
 #[tokio::test]
+async fn newer_objects_are_kept_although_they_are_like_an_old_version() {
+    let place = versioned().with_policy(ConflictPolicy::Newer);
+    for bytes in ["other", "one"] {
+        place.server.put(BUCKET, "a", bytes);
+    }
+    place.restore_into(&with_versions(&place), snapshot()).await.assert_fine();
+    assert_eq!(found(&place, "a"), ["other", "one"]);
+}
+
+#[tokio::test]
+async fn versions_that_are_there_get_no_other_name() {
+    let place = versioned();
+    place.server.put(BUCKET, "a", "other");
+    place.restore_into(&with_versions(&place), snapshot()).await.assert_fine();
+    let place = place.with_policy(ConflictPolicy::Rename);
+    let again = place.restore_into(&with_versions(&place), snapshot()).await;
+    assert!(again.steps.iter().all(is_done), "{:?}", again.steps);
+    assert_eq!(found(&place, "a").len(), 6);
+}
+
+#[tokio::test]
+async fn what_comes_between_two_versions_is_not_covered_unseen() {
+    let gone =
+        ["d/gone%past/20260101T000000.000000Z-1", "d/gone%past/20260102T000000.000000Z-2%deleted"];
+    let replaced = past("d/x%object%past/20260101T000000.000000Z-1");
+    let keys = [("d/gone", past(gone[0]), past(gone[1])), ("d/x", replaced, super::at("d/x"))];
+    for (policy, is_conditional) in [
+        (ConflictPolicy::Skip, true),
+        (ConflictPolicy::Skip, false),
+        (ConflictPolicy::Overwrite, true),
+        (ConflictPolicy::Overwrite, false),
+    ] {
+        let place = versioned().with_policy(policy);
+        let target = place.target(|settings| {
+            if is_conditional { settings } else { settings.without_conditional_writes() }
+        });
+        let target = target.with_options(S3TargetOptions::default().with_versions());
+        let snapshot = snapshot().into_reader();
+        let options = RestoreOptions { conflict: policy, ..RestoreOptions::default() };
+        let (store, cancel) = (Arc::new(InMemoryAdapterStore::default()), CancelToken::new());
+        let cx = RestoreContext { snapshot: Arc::clone(&snapshot), options, store, cancel };
+        let session = target.open(cx).await.unwrap();
+        let steps = plan(&*session).await.unwrap();
+        for (key, first, second) in &keys {
+            let step =
+                |path: &EntryPath| steps.iter().find(|step| step.entry.path == *path).unwrap();
+            session.write(step(first), body(&*snapshot, step(first)).await, None).await.unwrap();
+            place.server.put(BUCKET, key, "of another program");
+            let body = body(&*snapshot, step(second)).await;
+            let written = session.write(step(second), body, None).await;
+            let what = format!("{key}, {policy:?}, {is_conditional}");
+            if policy == ConflictPolicy::Skip {
+                assert_eq!(written.unwrap_err().code(), "s3-came-meanwhile", "{what}");
+                assert_eq!(found(&place, key)[1..], ["of another program"], "{what}");
+            } else {
+                written.unwrap();
+                assert_eq!(found(&place, key).len(), 3, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bucket_that_keeps_no_versions_is_refused_before_anything_is_written() {
     for suspended in [false, true] {
         let place = if suspended { versioned() } else { Place::new() };

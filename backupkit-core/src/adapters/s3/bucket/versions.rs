@@ -107,6 +107,28 @@ impl PagedVersion {
 }
 
 impl Bucket {
+    /// Whether the listing has this version of a whole key now.
+    ///
+    /// # Errors
+    /// Those of [`Self::versions_page`].
+    pub(in crate::adapters::s3) async fn has_version(&self, key: &str, id: &str) -> Result<bool> {
+        let key = key.strip_prefix(self.0.root.as_str()).unwrap_or(key);
+        let mut behind = None;
+        loop {
+            let page = self.versions_page(key, behind.as_ref()).await?;
+            let is_it =
+                |version: &PagedVersion| version.key == key && version.id.as_deref() == Some(id);
+            if page.versions.iter().any(is_it) {
+                return Ok(true);
+            }
+            // A key comes before all that begin with it.
+            behind = page.next.filter(|next| next.key == key);
+            if behind.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Whether the bucket keeps what is replaced and deleted.
     ///
     /// # Errors
@@ -212,6 +234,7 @@ impl Bucket {
                 storage_class: None,
             });
         }
+        let versions = lines.in_order(versions, marks);
         let next = match (reply.is_truncated(), reply.next_key_marker()) {
             (None, _) => {
                 return Err(incomplete(doing, "the page does not say whether there is more"));
@@ -219,13 +242,18 @@ impl Bucket {
             (Some(false), _) => None,
             (Some(true), None) => return Err(incomplete(doing, "there is more, but not where")),
             (Some(true), key) => {
-                let (key, id) = (key_of(key)?, text(reply.next_version_id_marker()));
+                let (key, mut id) = (key_of(key)?, text(reply.next_version_id_marker()));
+                // Without an id it would mean all of the key, of which there may be more.
+                if let Some(last) = versions.last().filter(|last| id.is_none() && last.key == key) {
+                    let why = "there is more of a key, but not where";
+                    id = Some(last.id.clone().ok_or_else(|| incomplete(doing, why))?);
+                }
                 let next = VersionMarker::following(behind, key, id);
                 let why = "the pages lead back to where they were";
                 Some(next.ok_or_else(|| incomplete(doing, why))?)
             }
         };
-        Ok(VersionsPage { versions: lines.in_order(versions, marks), next, is_encoded })
+        Ok(VersionsPage { versions, next, is_encoded })
     }
 }
 

@@ -40,18 +40,22 @@ pub(super) struct ServerTime {
     at: Duration,
 }
 
-/// Whether locks were seen of objects that were written in each way: a server may keep them of one only.
+/// Whether locks were seen of objects that were locked in each way: a server may keep them of one only.
 #[derive(Debug, Default)]
 pub(super) struct LockProofs {
     whole: AtomicBool,
     in_parts: AtomicBool,
+    extended: AtomicBool,
+    extended_by_version: AtomicBool,
 }
 
-/// How an object was written.
+/// How an object was locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     Whole,
     InParts,
+    Extended,
+    ExtendedByVersion,
 }
 
 /// What has a key.
@@ -69,6 +73,8 @@ impl LockProofs {
         match way {
             Way::Whole => &self.whole,
             Way::InParts => &self.in_parts,
+            Way::Extended => &self.extended,
+            Way::ExtendedByVersion => &self.extended_by_version,
         }
     }
 }
@@ -281,7 +287,10 @@ impl S3Destination {
         let wished = lock(mode, now, retention.duration().saturating_add(SLACK));
         let Some(wished) = wished.filter(|_| !dry_run) else { return Ok(Extension::Extended) };
         match self.bucket.retain(object, &wished).await {
-            Ok(()) => Ok(Extension::Extended),
+            Ok(()) => {
+                self.require_extended(object, is_enough).await?;
+                Ok(Extension::Extended)
+            }
             Err(error) => {
                 // Somebody else may have retained it for as long meanwhile: this would be shorter.
                 let lock = self.bucket.retention(object).await.ok().flatten();
@@ -292,6 +301,29 @@ impl S3Destination {
                 }
             }
         }
+    }
+
+    /// Makes sure that the server keeps longer locks, as [`Self::require_locked`] does of new ones.
+    async fn require_extended(
+        &self,
+        object: ObjectRef<'_>,
+        is_enough: impl Fn(&ObjectLock) -> bool,
+    ) -> Result<()> {
+        let is_newest = object.version.is_none();
+        let way = if is_newest { Way::Extended } else { Way::ExtendedByVersion };
+        let proof = self.keeps_locks.of(way);
+        if proof.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.bucket.retention(object).await {
+            Ok(lock) if lock.as_ref().is_some_and(is_enough) => {}
+            // This key must not see it.
+            Err(error) if error.is(ErrorKind::PermissionDenied) => {}
+            Ok(_) => return Err(unlocked(object.key)),
+            Err(error) => return Err(refused(object.key, error)),
+        }
+        proof.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The time by the clock of the server, which decides what is over; that of this machine if it tells

@@ -3,6 +3,9 @@
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use serde::{Deserialize, Serialize};
 
+/// The mode that nobody can lift.
+const COMPLIANCE: &str = "COMPLIANCE";
+
 /// The lock of an object: a retention, a legal hold, or both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -40,10 +43,11 @@ impl ObjectLock {
 
     /// Whether it locks an object in all ways that another one does, and for as long.
     pub(in crate::adapters::s3) fn covers(&self, other: &Self) -> bool {
+        let is_as_strict = self.mode == other.mode || self.mode.as_deref() == Some(COMPLIANCE);
         let is_retained = match (other.until(), self.until()) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(least), Some(until)) => self.mode == other.mode && until.secs() >= least.secs(),
+            (Some(least), Some(until)) => is_as_strict && until.secs() >= least.secs(),
         };
         is_retained && (self.is_held || !other.is_held)
     }
@@ -86,6 +90,7 @@ mod tests {
         assert!(governed.covers(&lock("GOVERNANCE", &soon, false)));
         assert!(!lock("GOVERNANCE", &soon, false).covers(&governed));
         assert!(!governed.covers(&lock("COMPLIANCE", &soon, false)));
+        assert!(lock("COMPLIANCE", &soon, false).covers(&lock("GOVERNANCE", &soon, false)));
         assert!(!governed.covers(&held) && !held.covers(&governed));
         assert!(lock("GOVERNANCE", &late, true).covers(&held));
     }

@@ -164,6 +164,11 @@ pub(super) async fn open(shared: &Arc<Shared>, entry: &Entry) -> Result<Body> {
 pub(super) async fn gone<T>(shared: &Shared, object: &ListedObject) -> Result<T> {
     let key = object.key.escape_debug();
     if object.past.is_some() {
+        let id = object.version.as_deref().unwrap_or_default();
+        if shared.bucket.has_version(&object.key, id).await? {
+            let why = "the server lists an older version, and says that there is none";
+            return Err(contradiction(&object.key, why));
+        }
         shared.notes.vanished_version(&object.key);
         let error =
             Error::new(ErrorKind::NotFound, format!("an older version of {key} was removed"));
@@ -179,12 +184,17 @@ pub(super) async fn gone<T>(shared: &Shared, object: &ListedObject) -> Result<T>
     }
     if shared.bucket.is_listed(&object.key).await? {
         let why = "the server lists it, and says that there is no such key";
-        let error = Error::new(ErrorKind::Unavailable, format!("cannot read {key}: {why}"));
-        return Err(error.with_code(CONTRADICTION).with_retry(Retry::Never));
+        return Err(contradiction(&object.key, why));
     }
     shared.notes.vanished(&object.key);
     let error = Error::new(ErrorKind::NotFound, format!("{key} was deleted before it was read"));
     Err(error.with_code(VANISHED))
+}
+
+fn contradiction(key: &str, why: &str) -> Error {
+    let message = format!("cannot read {}: {why}", key.escape_debug());
+    let error = Error::new(ErrorKind::Unavailable, message);
+    error.with_code(CONTRADICTION).with_retry(Retry::Never)
 }
 
 /// Looks at an object as it is now, and takes its bytes if they are few.

@@ -79,8 +79,9 @@ pub(super) struct Chain {
     pub(super) ours: Vec<Own>,
     pub(super) fit: Fit,
     pub(super) newest: Newest,
-    /// When that came, in seconds since 1970.
-    newest_modified: Option<i64>,
+    /// When the newest version came that the snapshot does not have, in seconds since 1970; nothing if there
+    /// is none.
+    others_modified: Option<i64>,
 }
 
 impl Chains {
@@ -170,18 +171,16 @@ impl Chain {
     pub(super) async fn read(core: &Core, key: &str, entry: &SnapshotEntry) -> Result<Self> {
         let ours = ours(core, entry).await?;
         let theirs = Theirs::of(core, key).await?;
-        let (newest, newest_modified) = match theirs.newest() {
-            None => (Newest::Nothing, None),
-            Some(there) => {
-                let newest = match there.len_bytes {
-                    None => Newest::Mark,
-                    Some(_) => Newest::Object(there.etag.clone()),
-                };
-                (newest, Some(there.modified.as_second()))
-            }
+        let newest = match theirs.newest() {
+            None => Newest::Nothing,
+            Some(There { len_bytes: None, .. }) => Newest::Mark,
+            Some(there) => Newest::Object(there.etag.clone()),
         };
         let fit = Fit::of(core, key, &ours, &theirs).await?;
-        Ok(Self { ours, fit, newest, newest_modified })
+        let (known, all) = (fit.ids(), theirs.objects.iter().chain(&theirs.marks));
+        let others = all.filter(|there| !known.contains(&there.id.as_deref()));
+        let others_modified = others.map(|there| there.modified.as_second()).max();
+        Ok(Self { ours, fit, newest, others_modified })
     }
 
     /// Where an entry stands in it.
@@ -195,10 +194,10 @@ impl Chain {
         })
     }
 
-    /// Whether the newest version of the target is older than that of the snapshot.
+    /// Whether what the target has besides versions of the snapshot is older than the newest one of that.
     pub(super) fn is_older_there(&self) -> bool {
         let recorded = self.ours.last().map(|own| own.modified);
-        recorded.is_some_and(|recorded| self.newest_modified.is_some_and(|there| there < recorded))
+        recorded.is_some_and(|recorded| self.others_modified.is_none_or(|there| there < recorded))
     }
 
     /// Says that a version was written on top of all others.

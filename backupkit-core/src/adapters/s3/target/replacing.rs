@@ -105,10 +105,8 @@ impl<'a> Replacing<'a> {
                 .with_hint("restore into an empty prefix to have all versions in their order"));
         }
         let may_cover = match self.core.options.conflict {
-            ConflictPolicy::Overwrite => self.replaces,
-            ConflictPolicy::Newer => {
-                self.replaces && (chain.fit.has_any() || chain.is_older_there())
-            }
+            ConflictPolicy::Overwrite => true,
+            ConflictPolicy::Newer => self.replaces && chain.is_older_there(),
             ConflictPolicy::Skip | ConflictPolicy::Rename => false,
         };
         let is_ours = chain.fit.has_only_ours || chain.newest == Newest::Nothing;
@@ -126,14 +124,21 @@ impl<'a> Replacing<'a> {
         content: Content<'_>,
     ) -> Result<Option<Condition>> {
         if let Some(chain) = &self.chain {
-            let Some(newest) = self.newest(chain).await? else { return Ok(None) };
-            let condition = match newest {
+            let condition = |newest| match newest {
                 Newest::Nothing | Newest::Mark if kept.absent => Condition::Absent,
                 Newest::Object(etag) if kept.tag && !etag.is_empty() => Condition::Tag(etag),
                 _ => Condition::None,
             };
-            self.note(&condition);
-            return Ok(Some(condition));
+            let Some(newest) = self.newest(chain).await? else { return Ok(None) };
+            let mut conditional = condition(newest);
+            if conditional == Condition::None {
+                // The server holds nobody off, so what came since the last look must be seen here.
+                self.look_again().await;
+                let Some(newest) = self.newest(chain).await? else { return Ok(None) };
+                conditional = condition(newest);
+            }
+            self.note(&conditional);
+            return Ok(Some(conditional));
         }
         if kept.absent && !self.replaces {
             return Ok(Some(Condition::Absent));
@@ -176,8 +181,6 @@ impl<'a> Replacing<'a> {
             return Err(refused);
         }
         self.writes += 1;
-        self.replaces |=
-            self.chain.is_some() && self.core.options.conflict == ConflictPolicy::Overwrite;
         if self.chain.is_some() {
             if self.is_there().await? {
                 return Ok(true);

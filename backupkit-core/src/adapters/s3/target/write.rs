@@ -96,7 +96,12 @@ async fn delete(core: &Core, key: &str, way: &mut Replacing<'_>) -> Result<Writt
     loop {
         tries += 1;
         let is_last = tries >= MOST_WRITES;
-        // Deletions have no conditions: each try after one whose reply was lost would make another mark.
+        // Deletions have no conditions: what came meanwhile must be seen before, and each try after one
+        // whose reply was lost would make another mark.
+        way.look_again().await;
+        if way.is_there().await? {
+            break;
+        }
         let bucket = if is_last { &core.place.bucket } else { &core.place.hasty };
         match bucket.delete(key).await {
             Ok(()) => {
@@ -104,12 +109,7 @@ async fn delete(core: &Core, key: &str, way: &mut Replacing<'_>) -> Result<Writt
                 break;
             }
             Err(error) if error.retry() == Retry::Never || is_last => return Err(error),
-            Err(_) => {
-                way.look_again().await;
-                if way.is_there().await? {
-                    break;
-                }
-            }
+            Err(_) => {}
         }
     }
     Ok(Written::default())

@@ -25,6 +25,8 @@ pub struct S3ServerOptions {
     pub object_lock: bool,
     /// Whether nobody may know what is locked.
     pub hides_locks: bool,
+    /// Whether it takes a longer lock of an object, and forgets it.
+    pub forgets_longer_locks: bool,
     /// Whether replies to reads say nothing of locks: who may know has to ask for them.
     pub locks_on_request: bool,
     /// What it does with access lists that are written.
@@ -98,6 +100,7 @@ impl Default for S3ServerOptions {
             object_lock: false,
             hides_locks: false,
             locks_on_request: false,
+            forgets_longer_locks: false,
             access_lists: AccessLists::Kept,
             versioned: false,
             encodes_versions: true,
@@ -140,6 +143,13 @@ impl S3ServerOptions {
     #[must_use]
     pub fn hiding_locks(mut self) -> Self {
         self.hides_locks = true;
+        self
+    }
+
+    /// Takes longer locks of objects, and forgets them.
+    #[must_use]
+    pub fn forgetting_longer_locks(mut self) -> Self {
+        self.forgets_longer_locks = true;
         self
     }
 

@@ -4,13 +4,15 @@
 //! next one begins, the last one without an end. Each piece is asked for by itself. A piece with more keys
 //! than a page leaves the rest of it to be asked for.
 //!
-//! Neither the order in which a server lists nor that it begins where it was told to is taken for granted. A
-//! page goes on into the next piece, and only if that one begins with the same key, the two make one listing.
+//! Only a server that is known to list by bytes is asked so; or one whose pages have shown it, as `a-b` comes
+//! before `a/x` in no other order. That it begins where it was told to is not taken for granted all the same:
+//! a page goes on into the next piece, and only if that one begins with the same key, the two make one listing.
 //! Else that one and all behind it are forgotten, and the listing goes on where the page goes on.
 
 use std::collections::VecDeque;
 
 use super::super::super::bucket::{Page, PagedKey, incomplete};
+use super::super::order::Order;
 use crate::error::Result;
 
 /// Pages that are asked for or lie ready at most; two more are on the way to whoever lists. Each may take
@@ -32,8 +34,11 @@ pub(super) struct Plan {
     pieces: VecDeque<Piece>,
     /// Where pieces may begin, in order.
     starts: VecDeque<String>,
-    /// Whether the server is known to list by bytes: then a key may come between two pages.
+    /// Whether the server is known to list by bytes.
     is_by_bytes: bool,
+    /// What keys in turn tell of that; nothing if they are in no order.
+    order: Option<Order>,
+    last: Option<String>,
     /// How many keys a page has that is not the last one.
     page_keys: Option<usize>,
     /// How many pages are asked for at the same time.
@@ -102,6 +107,8 @@ impl Plan {
             pieces: [Piece::new(behind, Link::Joined, State::unasked(None))].into(),
             starts: VecDeque::new(),
             is_by_bytes,
+            order: Some(Order::unknown()),
+            last: None,
             page_keys: None,
             window: FIRST_WINDOW,
             has_end: false,
@@ -122,7 +129,7 @@ impl Plan {
 
     /// Whether [`Self::add_start`] is of use.
     pub(super) fn wants_start(&self) -> bool {
-        !self.has_end && self.starts.len() < MOST_STARTS
+        self.is_by_bytes && !self.has_end && self.starts.len() < MOST_STARTS
     }
 
     /// Says behind which key a piece may begin. Each comes behind the one before.
@@ -185,7 +192,7 @@ impl Plan {
         let is_passed =
             |start: &mut String| behind.as_ref().is_some_and(|behind| *start <= *behind);
         while self.starts.pop_front_if(is_passed).is_some() {}
-        if self.has_end {
+        if self.has_end || !self.is_by_bytes {
             return None;
         }
         let start = self.starts.pop_front()?;
@@ -197,10 +204,13 @@ impl Plan {
     pub(super) fn take(&mut self, number: u64, page: Result<Page>) {
         let is_it = |piece: &Piece| matches!(piece.state, State::Asked { number: asked, .. } if asked == number);
         let Some(place) = self.pieces.iter().position(is_it) else { return };
-        let taken = page.and_then(|page| self.take_page(place, page));
-        if let Err(error) = taken {
-            self.has_end = true;
-            self.pieces[place].state = State::Ready(Err(error));
+        let Err(error) = page.and_then(|page| self.take_page(place, page)) else { return };
+        self.has_end = true;
+        match &self.pieces[place].link {
+            Link::Joined => self.pieces[place].state = State::Ready(Err(error)),
+            // Only a hint led there.
+            Link::Unknown => self.pieces.truncate(place),
+            Link::Shown { .. } => self.list_on(place),
         }
     }
 
@@ -219,6 +229,9 @@ impl Plan {
                 piece.state = State::Open { token: next, empty_pages: empty_pages + 1 };
                 return Ok(());
             }
+        }
+        if !self.is_by_bytes {
+            self.look_at_order(&keys);
         }
         let listed = keys.len();
         if next.is_some() {
@@ -266,7 +279,7 @@ impl Plan {
     /// Joins a piece to the one before as soon as both are known, or lists on from that one.
     fn join(&mut self, place: usize) {
         let Some(piece) = self.pieces.get_mut(place) else { return };
-        let Link::Shown { keys, next } = &mut piece.link else { return };
+        let Link::Shown { keys, .. } = &piece.link else { return };
         let is_behind = |key: &String| piece.behind.as_ref().is_none_or(|behind| behind < key);
         let follows = match (&piece.begins, keys.first()) {
             (Begins::Unknown, _) => return,
@@ -274,7 +287,7 @@ impl Plan {
             // It came meanwhile.
             (Begins::With(first), shown) => {
                 let is_before = shown.is_none_or(|shown| *first < shown.key);
-                self.is_by_bytes && is_before && is_behind(first)
+                is_before && is_behind(first)
             }
             (Begins::Nowhere, shown) => shown.is_none(),
         };
@@ -282,14 +295,34 @@ impl Plan {
             piece.link = Link::Joined;
             return;
         }
-        let (keys, next) = (std::mem::take(keys), next.take());
-        let behind = piece.behind.take();
+        self.list_on(place);
+    }
+
+    /// Forgets a piece and all behind it, and goes on where the page before goes on.
+    fn list_on(&mut self, place: usize) {
+        let Some(piece) = self.pieces.get_mut(place) else { return };
+        let (behind, link) = (piece.behind.take(), &mut piece.link);
+        let Link::Shown { keys, next } = std::mem::replace(link, Link::Joined) else { return };
         self.pieces.truncate(place);
         self.pieces.push_back(Piece::new(behind, Link::Joined, State::Ready(Ok(Vec::new()))));
         self.window = (self.window / 2).max(1);
         self.gaps += 1;
         self.has_end |= self.gaps > MOST_GAPS || next.is_none();
         self.finish(place, keys, next);
+    }
+
+    /// Takes note of the order, as long as pages come in turn.
+    fn look_at_order(&mut self, keys: &[PagedKey]) {
+        for PagedKey { key, .. } in keys {
+            if let (Some(order), Some(last)) = (&mut self.order, &self.last)
+                && order.take(last, key).is_err()
+            {
+                // Whoever gets the keys will see it, too.
+                self.order = None;
+            }
+            self.last = Some(key.clone());
+        }
+        self.is_by_bytes = self.order.is_some_and(Order::is_by_bytes);
     }
 
     /// Pieces that bring little are made fewer.

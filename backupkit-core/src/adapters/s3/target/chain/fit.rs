@@ -1,6 +1,6 @@
 //! Which versions of the snapshot the target has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Own, Theirs, There};
 use crate::adapters::s3::bucket::Looked;
@@ -75,14 +75,19 @@ impl Fit {
         self.found.get(place)?.as_ref()
     }
 
+    /// The versions of the target that are some of the snapshot.
+    pub(super) fn ids(&self) -> HashSet<Option<&str>> {
+        self.found.iter().flatten().map(|found| found.id.as_deref()).collect()
+    }
+
+    /// Whether the target has all.
+    pub(in crate::adapters::s3::target) fn is_whole(&self) -> bool {
+        self.found.iter().all(Option::is_some)
+    }
+
     /// Whether the target has a version that comes later.
     pub(in crate::adapters::s3::target) fn has_later(&self, place: usize) -> bool {
         self.found.iter().skip(place + 1).any(Option::is_some)
-    }
-
-    /// Whether the target has any.
-    pub(in crate::adapters::s3::target) fn has_any(&self) -> bool {
-        self.found.iter().any(Option::is_some)
     }
 }
 

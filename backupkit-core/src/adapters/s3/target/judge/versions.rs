@@ -41,13 +41,14 @@ pub(super) async fn judge(core: &Core, found: &Mapped, key: &str) -> Result<Opti
             None
         });
     }
-    let is_older = chain.is_older_there() || chain.fit.has_any();
+    let is_older = chain.is_older_there();
     Ok(Some(match core.options.conflict {
         ConflictPolicy::Overwrite if is_there => Decision::Skip,
         ConflictPolicy::Newer if is_there && is_older => Decision::Skip,
         ConflictPolicy::Overwrite => Decision::Overwrite,
         ConflictPolicy::Newer if is_older => Decision::Overwrite,
         ConflictPolicy::Skip | ConflictPolicy::Newer => Decision::Skip,
+        ConflictPolicy::Rename if chain.fit.is_whole() || key.ends_with('/') => Decision::Skip,
         ConflictPolicy::Rename => renamed(core, &None, &above(found), key).await?,
     }))
 }

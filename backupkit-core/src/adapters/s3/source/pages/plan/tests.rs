@@ -36,6 +36,8 @@ enum Serves {
     Late(usize),
     /// Directory by directory, and what is behind `a` is behind all of `a/`, too.
     ByDirectory,
+    /// Directory by directory, but behind a key is what has later bytes.
+    ByDirectoryBehindBytes,
 }
 
 impl Bucket {
@@ -55,7 +57,7 @@ impl Bucket {
     /// All keys as they are listed.
     fn listing(&self) -> Vec<&String> {
         let mut keys: Vec<&String> = self.keys.iter().collect();
-        if self.serves == Serves::ByDirectory {
+        if matches!(self.serves, Serves::ByDirectory | Serves::ByDirectoryBehindBytes) {
             keys.sort_by(|one, next| by_tree(one, next));
         }
         keys
@@ -65,6 +67,9 @@ impl Bucket {
         let listing = self.listing();
         let behind = |key: &String, behind: &String| match self.serves {
             Serves::ByDirectory => by_tree(key, behind) == Ordering::Greater,
+            Serves::ByDirectoryBehindBytes if request.token.is_some() => {
+                by_tree(key, behind) == Ordering::Greater
+            }
             _ => key > behind,
         };
         let mut rest: Vec<&String> = match (&request.token, &request.behind) {
@@ -199,9 +204,11 @@ fn a_bucket_that_is_known_is_listed_several_times_as_fast_with_few_requests_more
         format!("logs/2026/{:02}/{:02}/event-{event:05}.json", day / 28 + 1, day % 28 + 1)
     });
     for (name, keys) in [("hashes", hashes), ("dates", dates.collect())] {
-        for (is_by_bytes, page_keys) in [(true, 200), (false, 200), (false, 50)] {
-            let bucket = Bucket::new(keys.clone(), page_keys);
-            let listed = list(&bucket, &bucket.starts(&bucket.keys), is_by_bytes);
+        for (is_known, page_keys) in [(true, 200), (false, 200), (false, 50)] {
+            // In no other order than that of bytes the one comes before the other.
+            let shown = ["0-", "0/x"].into_iter().filter(|_| !is_known).map(str::to_owned);
+            let bucket = Bucket::new(keys.iter().cloned().chain(shown), page_keys);
+            let listed = list(&bucket, &bucket.starts(&bucket.keys), is_known);
             assert!(listed.keys.iter().eq(&bucket.keys), "{name}");
             let (pages, requests, rounds) = (bucket.pages(), listed.requests, listed.rounds);
             let figures = format!("{name}: {pages} pages, {requests} requests, {rounds} rounds");
@@ -229,7 +236,13 @@ fn a_bucket_that_changed_takes_few_requests_more() {
 #[test]
 fn however_a_server_lists_no_key_is_lost_and_the_order_is_its_own() {
     let mut random = Random(4);
-    for serves in [Serves::ByBytes, Serves::Late(1), Serves::Late(9), Serves::ByDirectory] {
+    for serves in [
+        Serves::ByBytes,
+        Serves::Late(1),
+        Serves::Late(9),
+        Serves::ByDirectory,
+        Serves::ByDirectoryBehindBytes,
+    ] {
         for round in 0..500 {
             let bucket = Bucket::new(random_keys(&mut random), 1 + random.below(20));
             let bucket = bucket.serving(serves);
@@ -306,7 +319,7 @@ fn a_request_that_fails_ends_the_listing_behind_what_came_before() {
         let (mut keys, mut failed) = (Vec::new(), None);
         while failed.is_none() {
             while let Some(request) = plan.ask() {
-                let page = if request.number == failing {
+                let page = if request.number >= failing {
                     Err(Error::new(ErrorKind::Unavailable, "gone"))
                 } else {
                     Ok(bucket.answer(&request))
