@@ -270,6 +270,33 @@ async fn a_version_that_was_removed_before_it_is_read_vanished() {
 }
 
 #[tokio::test]
+async fn a_version_that_the_server_lists_and_has_not_is_no_version_that_was_removed() {
+    let scene = scene(2);
+    for bytes in ["one", "two", "three"] {
+        scene.server.put(BUCKET, "k", bytes);
+    }
+    let view = scene.open().await;
+    let listed = entries(&list(&*view, None).await.unwrap());
+    scene.fault(S3Effect::refuse(404, "NoSuchVersion"), S3Operation::GetObject);
+    let error = view.body(&listed[2], None).await.unwrap_err();
+    assert_eq!(error.code(), "s3-listed-without-object", "{error}");
+    assert!(!error.is(ErrorKind::NotFound), "{error}");
+}
+
+#[tokio::test]
+async fn pages_that_name_only_a_key_lose_no_version_of_it() {
+    for page_keys in 1..8 {
+        let scene = scene(page_keys);
+        for key in ["j", "k", "k", "k", "k", "k", "l", "l"] {
+            scene.server.put(BUCKET, key, key);
+        }
+        let fault = S3Fault::new(S3Effect::ForgetToken).on(S3Operation::ListVersions);
+        scene.server.add_fault(fault.always());
+        assert_eq!(files(&*scene.open().await).await.len(), 8, "{page_keys}");
+    }
+}
+
+#[tokio::test]
 async fn each_version_is_chosen_by_what_it_is_and_deletions_by_their_key() {
     let scene = scene(2);
     let server = &scene.server;
